@@ -1,0 +1,18 @@
+import type { ChangeEvent } from "@cascade/shared/change-event";
+import type { TableSchema } from "@cascade/shared/table-schema";
+
+/** A table schema and the topic its rows will go to. */
+export interface PublishedSchema {
+  readonly topic: string;
+  readonly schema: TableSchema;
+}
+
+/** Where changes go. One call at a time: the caller awaits each before the next. */
+export interface EventPublisher extends AsyncDisposable {
+  /**
+   * Makes sure each schema's table topic exists and resolves when the schemas are durable. Called before the first event naming them.
+   */
+  announce(schemas: readonly PublishedSchema[]): Promise<void>;
+  /** Resolves when every in-sync broker has every event, in order. On rejection any prefix may be published. Resolves to the bytes sent. */
+  publish(events: readonly ChangeEvent[]): Promise<number>;
+}

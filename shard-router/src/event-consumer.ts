@@ -1,0 +1,48 @@
+import type { TableName } from "@cascade/shared/topic";
+
+export interface Partition {
+  readonly topic: string;
+  readonly partition: number;
+}
+
+/** One Kafka message, still undecoded: decoding may fail, and that concerns its table only. */
+export interface RawEvent {
+  readonly offset: bigint;
+  readonly key: string | null;
+  /** null is a tombstone (compacted topics): nothing to apply. */
+  readonly value: string | null;
+}
+
+/** Consecutive messages of one partition, in offset order, never empty. */
+export interface EventBatch {
+  readonly partition: Partition;
+  readonly table: TableName;
+  readonly events: readonly RawEvent[];
+  /** Where reading goes on after this batch: last offset + 1 (or further: offsets may have gaps). */
+  readonly nextOffset: bigint;
+  /** Size of the values, bytes. */
+  readonly bytes: number;
+  /** Messages still to come in this partition when the batch was fetched (high watermark - nextOffset). */
+  readonly lagEvents: bigint;
+  /** Distinct W3C `traceparent` headers found in the batch, at most a few. */
+  readonly traceParents: readonly string[];
+}
+
+/** Where a partition resumes: what the replica says, never what Kafka says. `null`: from the partition's beginning. */
+export type ResumeOffset = (partition: Partition) => Promise<bigint | null>;
+
+/** The router's share of the table topics, as a member of its replica's consumer group. */
+export interface EventConsumer extends AsyncDisposable {
+  /**
+   * Batches of the partitions this router holds, fair between them, each bounded by rows and bytes. Reading ahead is bounded in bytes;
+   * not pulling stops the fetching. Topics that appear while running are picked up. A partition that moves to another router simply
+   * stops coming; what was buffered of it is dropped.
+   */
+  batches(signal: AbortSignal): AsyncIterable<EventBatch>;
+  /** The replica has committed everything before `nextOffset`. Told to Kafka for its lag tools only: nothing is read from there. */
+  confirm(partition: Partition, nextOffset: bigint): void;
+  /** Drops what is buffered of the partition and delivers it again from `ResumeOffset` after `delayMs`; other partitions go on. */
+  hold(partition: Partition, delayMs: number): void;
+  /** Partitions this router holds now, for /status. */
+  assigned(): readonly Partition[];
+}

@@ -1,0 +1,204 @@
+import { z } from "zod";
+import { CascadeError } from "./errors.ts";
+import type { Lsn, Position } from "./lsn.ts";
+import type { TableName } from "./topic.ts";
+
+/**
+ * The wire format of row changes (contract.md §3): Debezium's change event without its schema part.
+ * cdc holds rows as the JSON text it will publish (`RowJson`): it cuts it out of wal2json's text and never parses a value.
+ * The router holds them parsed (`WireRow`).
+ */
+
+/** c insert, u update, d delete, t truncate, r row read by a snapshot. */
+export const OPS = ["c", "u", "d", "t", "r"] as const;
+export type Op = (typeof OPS)[number];
+
+/** A JSON object of wire values by column name, as text. */
+export type RowJson = string;
+
+/** boolean: boolean; smallint, integer, real, double precision: number, or "NaN", "Infinity", "-Infinity"; all else: string; NULL: null. */
+export type WireValue = string | number | boolean | null;
+export type WireRow = Readonly<Record<string, WireValue>>;
+
+/** What every event of one table shares. */
+export interface EventTable extends TableName {
+  readonly topic: string;
+  readonly schemaId: string;
+}
+
+/** What every event of one transaction shares. */
+export interface EventTransaction {
+  readonly txId: number;
+  readonly commitLsn: Lsn;
+  /** Source commit time, milliseconds since 1970. */
+  readonly committedAtMs: number;
+}
+
+/** A row change as captured. */
+export interface ChangeEvent {
+  readonly op: Op;
+  readonly table: EventTable;
+  readonly transaction: EventTransaction;
+  readonly ordinal: number;
+  readonly lsn: Lsn;
+  /** The message key: key columns in index order; null for a table without a key, and for a truncate. */
+  readonly key: RowJson | null;
+  readonly before: RowJson | null;
+  readonly after: RowJson | null;
+}
+
+/** Version of the wire format; `source.version` of every message. History: 1.0.0 first. */
+export const WIRE_VERSION = "1.0.0";
+const CONNECTOR = "cascade";
+
+export type EncodeEvent = (event: ChangeEvent, capturedAtMs: number) => string;
+
+/**
+ * An encoder for one source. The parts that do not change from row to row are written once per table and once per transaction:
+ * this runs for every row of main-db.
+ * @param name the pipeline's name (`KAFKA_TOPIC_PREFIX`), `db` the captured database
+ */
+export function eventEncoder(name: string, db: string): EncodeEvent {
+  const tableText = new WeakMap<EventTable, { readonly head: string; readonly tail: string }>();
+  const transactionText = new WeakMap<EventTransaction, { readonly id: string; readonly time: string }>();
+  const source = `"source":{"version":"${WIRE_VERSION}","connector":"${CONNECTOR}","name":${JSON.stringify(name)},"db":${JSON.stringify(db)},"schema":`;
+
+  return (event, capturedAtMs) => {
+    let table = tableText.get(event.table);
+    if (!table) {
+      const { schema, table: tableName, schemaId } = event.table;
+      table = {
+        head: `${source}${JSON.stringify(schema)},"table":${JSON.stringify(tableName)},"txId":`,
+        tail: `,"schema_id":${JSON.stringify(schemaId)}},"ts_ms":`,
+      };
+      tableText.set(event.table, table);
+    }
+    let transaction = transactionText.get(event.transaction);
+    if (!transaction) {
+      const { txId, committedAtMs, commitLsn } = event.transaction;
+      transaction = { id: `${txId},"lsn":`, time: `,"ts_ms":${committedAtMs},"snapshot":"false","commit_lsn":${commitLsn},"ordinal":` };
+      transactionText.set(event.transaction, transaction);
+    }
+    return `{"op":"${event.op}","before":${event.before ?? "null"},"after":${event.after ?? "null"},${table.head}${transaction.id}${event.lsn}${transaction.time}${event.ordinal}${table.tail}${capturedAtMs}}`;
+  };
+}
+
+/** A row change as a router reads it. */
+export interface ReceivedEvent extends Position {
+  readonly op: Op;
+  readonly before: WireRow | null;
+  readonly after: WireRow | null;
+  readonly schemaId: string;
+  readonly committedAtMs: number;
+}
+
+const rowShape = z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()])).nullable();
+const envelopeShape = z.object({
+  op: z.enum(OPS),
+  before: rowShape,
+  after: rowShape,
+  source: z.object({
+    ts_ms: z.number().int(),
+    commit_lsn: z.union([z.number().int().nonnegative(), z.string()]),
+    ordinal: z.number().int().nonnegative(),
+    schema_id: z.string().min(1),
+  }),
+});
+
+/**
+ * Reads a message value. Throws CascadeError MALFORMED_MESSAGE (verdict stop-table) when it is not JSON, not this envelope, or an op
+ * without the row it needs; the error never holds the value.
+ */
+export function decodeChangeEvent(text: string): ReceivedEvent {
+  let parsed: Envelope;
+  try {
+    parsed = JSON.parse(text) as Envelope;
+  } catch (error) {
+    throw malformed("it is not JSON", error);
+  }
+  if (!isEnvelope(parsed)) throw malformed(explainEnvelope(parsed));
+  const { op, before, after, source } = parsed;
+  const lsn = source.commit_lsn;
+  return {
+    op,
+    before,
+    after,
+    schemaId: source.schema_id,
+    committedAtMs: source.ts_ms,
+    commitLsn: Number.isSafeInteger(lsn) ? BigInt(lsn) : exactCommitLsn(text),
+    ordinal: source.ordinal,
+  };
+}
+
+interface Envelope {
+  readonly op: Op;
+  readonly before: WireRow | null;
+  readonly after: WireRow | null;
+  readonly source: {
+    readonly ts_ms: number;
+    readonly commit_lsn: number;
+    readonly ordinal: number;
+    readonly schema_id: string;
+  };
+}
+
+/** The per-row check: cheap, complete for the envelope; row values are checked where they are rendered. */
+function isEnvelope(value: Envelope | null): value is Envelope {
+  if (typeof value !== "object" || value === null) return false;
+  const { op, before, after, source } = value;
+  if (!isRow(before) || !isRow(after) || typeof source !== "object" || source === null) return false;
+  if (!Number.isInteger(source.commit_lsn) || source.commit_lsn < 0) return false;
+  if (!Number.isSafeInteger(source.ordinal) || source.ordinal < 0) return false;
+  if (!Number.isSafeInteger(source.ts_ms) || typeof source.schema_id !== "string" || source.schema_id === "") return false;
+  switch (op) {
+    case "c":
+    case "r":
+    case "u":
+      return after !== null;
+    case "d":
+      return before !== null;
+    case "t":
+      return true;
+    default:
+      return false;
+  }
+}
+
+const isRow = (row: unknown): boolean => row === null || (typeof row === "object" && !Array.isArray(row));
+
+function explainEnvelope(value: unknown): string {
+  const result = envelopeShape.safeParse(value);
+  if (!result.success) {
+    return result.error.issues
+      .slice(0, 3)
+      .map((issue) => `${issue.path.join(".") || "the message"}: ${issue.message}`)
+      .join("; ");
+  }
+  return `op "${result.data.op}" came without its ${result.data.op === "d" ? "before" : "after"}`;
+}
+
+function malformed(reason: string, cause?: unknown): CascadeError {
+  return new CascadeError({
+    code: "MALFORMED_MESSAGE",
+    verdict: "stop-table",
+    message: `a message is not a change event of Cascade: ${reason}`,
+    advice:
+      "find out who else writes to this topic; when the message is worthless, move the replica's progress (next_offset) past it: this table goes on by itself",
+    // JSON.parse quotes the text it failed on: row values, which no log may hold.
+    cause: cause instanceof SyntaxError ? undefined : cause,
+  });
+}
+
+/** Past 2^53 JSON.parse has rounded the LSN: read it again with access to the source text. */
+function exactCommitLsn(text: string): Lsn {
+  let exact: Lsn | null = null;
+  const reviver = function (this: unknown, key: string, value: unknown, context?: { source?: string }): unknown {
+    if (key === "commit_lsn" && typeof value === "number" && context?.source !== undefined && "ordinal" in (this as object)) {
+      exact = BigInt(context.source);
+    }
+    return value;
+  };
+  JSON.parse(text, reviver as (key: string, value: unknown) => unknown);
+  if (exact === null) throw malformed("source.commit_lsn cannot be read exactly");
+  return exact;
+}
