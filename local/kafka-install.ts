@@ -1,0 +1,62 @@
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { run } from "./command.ts";
+import { findJava } from "./java.ts";
+import { type Properties, propertiesFor, renderProperties } from "./kafka-properties.ts";
+import { stateFolder } from "./paths.ts";
+
+// The version is part of the name: a new one in pom.xml needs a new folder here.
+export const kafkaFolder = join(stateFolder, "kafka/4.3.0");
+const libraries = join(kafkaFolder, "libs");
+const classArchive = join(kafkaFolder, "classes.jsa");
+
+export function hasKafka(): boolean {
+  return existsSync(libraries);
+}
+
+/** Maven fetches the jars: never a half-filled folder, whatever interrupts it and however many run at once. */
+export async function fetchKafka(javaHome: string): Promise<void> {
+  mkdirSync(kafkaFolder, { recursive: true });
+  const unfinished = join(kafkaFolder, `libs.${process.pid}`);
+  const maven = ["mvn", "--batch-mode", "--quiet", "--file", join(import.meta.dir, "pom.xml"), "dependency:copy-dependencies"];
+  try {
+    await run([...maven, "-DincludeScope=runtime", `-DoutputDirectory=${unfinished}`], {
+      env: { ...process.env, JAVA_HOME: javaHome },
+    });
+    if (!hasKafka()) renameSync(unfinished, libraries);
+  } finally {
+    rmSync(unfinished, { recursive: true, force: true });
+  }
+}
+
+/** The command line of a JVM with Kafka's classes, made to start fast and stay small. */
+export function javaCommand(options: readonly string[]): readonly string[] {
+  const home = findJava();
+  if (home === null || !hasKafka()) throw new Error("Kafka or a Java for it is missing: run `bun local/setup.ts`.");
+  const archive = existsSync(classArchive) ? [`-XX:SharedArchiveFile=${classArchive}`, "-Xlog:cds=off", "-Xlog:cds+dynamic=off"] : [];
+  return [
+    join(home, "bin/java"),
+    ...["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", ...archive, ...options],
+    ...["-cp", join(libraries, "*")],
+  ];
+}
+
+/** Prepares an empty data folder for a node. */
+export async function formatStorage(propertiesFile: string): Promise<void> {
+  const fixedClusterId = "Q2FzY2FkZUxvY2FsQnJva2";
+  const tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", fixedClusterId, "-c", propertiesFile];
+  await run([...javaCommand([]), ...tool]);
+}
+
+export function writeProperties(dir: string, ports: { readonly broker: number; readonly controller: number }, wished: Properties): string {
+  const file = join(dir, "server.properties");
+  writeFileSync(file, renderProperties(propertiesFor(join(dir, "data"), ports, wished)));
+  return file;
+}
+
+export const hasClassArchive = (): boolean => existsSync(classArchive);
+
+/** Takes over the archive of loaded classes that a broker wrote at its end. It saves about half of every later start. */
+export function keepClassArchive(written: string): void {
+  if (existsSync(written)) renameSync(written, classArchive);
+}
