@@ -1,43 +1,55 @@
 #!/bin/sh
-# Starts one of the project's own programs (local/<name>.ts) on Bun, installing Bun and the packages first where they are missing.
-# POSIX sh, because it is what `npm run` and `bun run` both have on any machine.
+# run.sh demo|test|bench [argument...]: finds or fetches Bun, installs the packages, then becomes the program asked for.
 set -eu
-BUN_VERSION=1.4.5
-root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
-cd "$root"
-say() { echo "cascade: $*" >&2; }
 
-case "${1:-}" in
-  demo | test | bench) program=$1; shift ;;
-  *) say "usage: sh local/run.sh demo|test|bench [arguments]"; exit 64 ;;
-esac
+wanted=1.4.5
+repository=$(cd "$(dirname "$0")/.." && pwd)
+fetched=$repository/.cascade/bun/node_modules/.bin
 
-# True when `$1 --version` is BUN_VERSION or newer.
-new_enough() {
-  found=$("$1" --version 2>/dev/null) || return 1
-  [ "$(printf '%s\n%s\n' "$BUN_VERSION" "$found" | sort -V | head -n 1)" = "$BUN_VERSION" ]
+say() { printf '[set-up] %s\n' "$*" >&2; }
+
+fail() {
+  say "$*"
+  exit 1
 }
 
-own=$root/.cascade/bun/node_modules/.bin/bun
-if command -v bun >/dev/null 2>&1 && new_enough bun; then
-  bun=$(command -v bun)
-else
-  bun=$own
-  if ! new_enough "$bun"; then
-    command -v npm >/dev/null 2>&1 || {
-      say "neither bun $BUN_VERSION nor npm is here: install one of them, or use 'docker compose up --build'"
-      exit 1
-    }
-    say "installing Bun $BUN_VERSION into .cascade/bun"
-    npm install --prefix "$root/.cascade/bun" --no-save --loglevel=error "bun@$BUN_VERSION" >&2
-  fi
-fi
-PATH=$(dirname -- "$bun"):$PATH
-export PATH
+# Whether the bun at $1 runs here and is new enough.
+suits() {
+  version=$("$1" --version 2>/dev/null) || return 1
+  printf '%s %s\n' "$version" "$wanted" | awk '{
+    split($1, have, /[.-]/); split($2, want, /[.-]/)
+    for (i = 1; i <= 3; i++) if (have[i] + 0 != want[i] + 0) exit (have[i] + 0 < want[i] + 0)
+  }'
+}
 
-if [ ! -d node_modules ] || [ bun.lock -nt node_modules ]; then
-  say "installing packages"
+find_bun() {
+  bun=$(command -v bun) && suits "$bun" && return
+  bun=$fetched/bun
+  suits "$bun" && return
+  command -v npm >/dev/null || fail "Bun $wanted or newer is missing, and so is npm to fetch it. Install one of them. The other way needs Docker alone: docker compose up --build"
+  say "Fetching Bun $wanted ..."
+  npm install --prefix "$repository/.cascade/bun" --no-audit --no-fund "bun@$wanted" >&2
+  suits "$bun" || fail "Bun $wanted was fetched to $bun and does not run on this machine."
+}
+
+install_packages() {
+  [ -d node_modules ] && [ ! bun.lock -nt node_modules ] && return
+  say "Installing the packages ..."
   "$bun" install --frozen-lockfile >&2
   touch node_modules
-fi
-exec "$bun" "local/$program.ts" "$@"
+}
+
+case ${1-} in
+  demo) program=local/demo.ts ;;
+  test) program=local/test.ts ;;
+  bench) program=bench/main.ts ;;
+  *) fail "usage: sh local/run.sh demo|test|bench [argument...]" ;;
+esac
+shift
+
+cd "$repository"
+find_bun
+install_packages
+PATH=$(dirname "$bun"):$PATH
+export PATH
+exec "$bun" "$program" "$@"

@@ -76,7 +76,10 @@ export function eventEncoder(name: string, db: string): EncodeEvent {
     let transaction = transactionText.get(event.transaction);
     if (!transaction) {
       const { txId, committedAtMs, commitLsn } = event.transaction;
-      transaction = { id: `${txId},"lsn":`, time: `,"ts_ms":${committedAtMs},"snapshot":"false","commit_lsn":${commitLsn},"ordinal":` };
+      transaction = {
+        id: `${txId},"lsn":`,
+        time: `,"ts_ms":${committedAtMs},"snapshot":"false","commit_lsn":${commitLsn},"ordinal":`,
+      };
       transactionText.set(event.transaction, transaction);
     }
     return `{"op":"${event.op}","before":${event.before ?? "null"},"after":${event.after ?? "null"},${table.head}${transaction.id}${event.lsn}${transaction.time}${event.ordinal}${table.tail}${capturedAtMs}}`;

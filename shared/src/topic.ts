@@ -5,8 +5,7 @@ const MAX_TOPIC_LENGTH = 249;
 
 /** Names that are not tables: one part after the prefix, or under a reserved first part. */
 export const schemasTopic = (prefix: string): string => `${prefix}.schemas`;
-export const deadLettersTopic = (prefix: string, replica: string): string =>
-  `${prefix}.${DEAD_LETTERS}.${escapePart(replica)}`;
+export const deadLettersTopic = (prefix: string, replica: string): string => `${prefix}.${DEAD_LETTERS}.${escapePart(replica)}`;
 
 const DEAD_LETTERS = "dead-letters";
 

@@ -1,0 +1,45 @@
+export interface Tally {
+  readonly passed: number;
+  readonly failed: number;
+  readonly skipped: number;
+}
+
+const ansiColours = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, "g");
+
+/**
+ * Counts from what `bun test` printed. An error outside a test counts as a failure, and so does a run that ended
+ * badly without naming one, or that says nothing at all: silence is never a success.
+ */
+export function tallyOf(output: string, exitCode: number | null): Tally {
+  const lines = output.replace(ansiColours, "").split(/\r?\n/);
+  const end = lines.findLastIndex((line) => /^Ran \d+ tests? across \d+ files?\./.test(line));
+  if (end === -1) return { passed: 0, failed: 1, skipped: 0 };
+  const count = (word: string): number => {
+    // Only the block right above: a test may print lines that look the same.
+    for (const line of lines.slice(Math.max(0, end - 8), end).reverse()) {
+      const found = new RegExp(`^\\s*(\\d+) ${word}s?$`).exec(line);
+      if (found) return Number(found[1]);
+    }
+    return 0;
+  };
+  const failed = count("fail") + count("error");
+  return {
+    passed: count("pass"),
+    failed: failed === 0 && exitCode !== 0 ? 1 : failed,
+    skipped: count("skip") + count("todo"),
+  };
+}
+
+export function sumOf(tallies: readonly Tally[]): Tally {
+  const sum = (name: keyof Tally): number => tallies.reduce((total, tally) => total + tally[name], 0);
+  return { passed: sum("passed"), failed: sum("failed"), skipped: sum("skipped") };
+}
+
+export function lastLine({ passed, failed, skipped }: Tally): string {
+  return `${passed} passed, ${failed} failed${skipped === 0 ? "" : `, ${skipped} skipped`}`;
+}
+
+/** A run in which nothing passed tested nothing. */
+export function succeeded({ passed, failed }: Tally): boolean {
+  return failed === 0 && passed > 0;
+}

@@ -1,0 +1,95 @@
+import { expect, test } from "bun:test";
+import { type ChangeEvent, decodeChangeEvent, eventEncoder } from "./change-event.ts";
+import { CascadeError } from "./errors.ts";
+
+const event: ChangeEvent = {
+  op: "u",
+  table: { schema: "public", table: "orders", topic: "cascade.public.orders", schemaId: "5f0c2a9e1b7d4c33" },
+  transaction: { txId: 771, commitLsn: 22781520n, committedAtMs: 1795402676163 },
+  ordinal: 3,
+  lsn: 22781456n,
+  key: '{"id":42}',
+  before: '{"id":42}',
+  after: '{"id":42,"qty":7,"price":"19.90"}',
+};
+
+function codeOf(text: string): { code: string; verdict: string; message: string } {
+  try {
+    decodeChangeEvent(text);
+  } catch (error) {
+    if (error instanceof CascadeError) return error;
+    throw error;
+  }
+  throw new Error("it was accepted");
+}
+
+test("an event is written exactly as the contract shows it", () => {
+  expect(JSON.parse(eventEncoder("cascade", "app")(event, 1795402676170))).toEqual({
+    op: "u",
+    before: { id: 42 },
+    after: { id: 42, qty: 7, price: "19.90" },
+    source: {
+      version: "1.0.0",
+      connector: "cascade",
+      name: "cascade",
+      db: "app",
+      schema: "public",
+      table: "orders",
+      txId: 771,
+      lsn: 22781456,
+      ts_ms: 1795402676163,
+      snapshot: "false",
+      commit_lsn: 22781520,
+      ordinal: 3,
+      schema_id: "5f0c2a9e1b7d4c33",
+    },
+    ts_ms: 1795402676170,
+  });
+});
+
+test("a position past 2^53 survives the wire exactly", () => {
+  const commitLsn = 2n ** 62n + 1n;
+  const text = eventEncoder("cascade", "app")(
+    { ...event, lsn: commitLsn - 1n, transaction: { ...event.transaction, commitLsn } },
+    0,
+  );
+  expect(text).toContain(`"commit_lsn":${commitLsn},`);
+  expect(decodeChangeEvent(text)).toMatchObject({ commitLsn, ordinal: 3, schemaId: "5f0c2a9e1b7d4c33" });
+});
+
+test("a column named commit_lsn does not disturb a position past 2^53", () => {
+  const commitLsn = 2n ** 62n + 1n;
+  const after = '{"commit_lsn":1,"id":42}';
+  const text = eventEncoder("cascade", "app")({ ...event, after, transaction: { ...event.transaction, commitLsn } }, 0);
+  expect(decodeChangeEvent(text).commitLsn).toBe(commitLsn);
+});
+
+test("names that need escaping in JSON stay themselves", () => {
+  const table = { ...event.table, schema: 'a"b', table: "back\\slash\n" };
+  const { source } = JSON.parse(eventEncoder('pre"fix', "d\\b")({ ...event, table }, 0));
+  expect(source).toMatchObject({ schema: 'a"b', table: "back\\slash\n", name: 'pre"fix', db: "d\\b" });
+});
+
+test("a foreign or damaged message is refused, and its values stay out of the error", () => {
+  const good = JSON.parse(eventEncoder("cascade", "app")(event, 0));
+  const bad: unknown[] = [
+    { ...good, op: "x" },
+    { ...good, op: "d", before: null },
+    { ...good, after: null },
+    { ...good, after: ["secret"] },
+    { ...good, source: null },
+    { ...good, source: { ...good.source, commit_lsn: "secret" } },
+    { ...good, source: { ...good.source, commit_lsn: -1 } },
+    { ...good, source: { ...good.source, ordinal: 1.5 } },
+    { ...good, source: { ...good.source, schema_id: "" } },
+    ["secret"],
+    "secret",
+    null,
+    1,
+  ];
+  for (const text of ["", "secret", '{"op":"c"', ...bad.map((value) => JSON.stringify(value))]) {
+    const { code, verdict, message } = codeOf(text);
+    expect({ code, verdict }).toEqual({ code: "MALFORMED_MESSAGE", verdict: "stop-table" });
+    expect(message).not.toContain("secret");
+  }
+});
