@@ -17,7 +17,8 @@ export async function installWithApt(prefix: readonly string[], missing: readonl
   const withServer = packages.some((names) => /^postgresql-\d+ /.test(names));
   // Its folder for settings comes with this package, which starts nothing by itself.
   if (withServer) await step("Installing postgresql-common", () => aptGet(prefix, "install", "postgresql-common"));
-  const install = (names: string): Promise<void> => step(`Installing ${names}`, () => aptGet(prefix, "install", ...names.split(" ")));
+  const install = (names: string): Promise<void> =>
+    step(`Installing ${names}`, () => aptGet(prefix, "install", ...names.split(" ")));
   await withoutMainCluster(withServer, prefix, async () => {
     for (const names of packages) await install(names);
   });
@@ -26,7 +27,9 @@ export async function installWithApt(prefix: readonly string[], missing: readonl
 function packagesOf(requirement: Requirement): string {
   const available = requirement.debian.find((names) => names.split(" ").every(isAvailable));
   if (available === undefined)
-    throw new Error(`${requirement.what} is missing, and this system's package lists have none of: ${requirement.debian.join(", ")}.`);
+    throw new Error(
+      `${requirement.what} is missing, and this system's package lists have none of: ${requirement.debian.join(", ")}.`,
+    );
   return available;
 }
 

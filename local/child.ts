@@ -85,7 +85,7 @@ function childOf(pid: number, exited: Promise<ChildExit>, reading: readonly Prom
   const drained = exited.then(async (exit) => {
     running = false;
     // A grandchild that keeps the pipe open must not keep us waiting for the last lines.
-    await Promise.race([Promise.all(reading), Bun.sleep(500)]);
+    await Promise.race([Promise.all(reading), Bun.sleep(2_000)]);
     return exit;
   });
   const signal = (name: NodeJS.Signals): void => {

@@ -33,7 +33,9 @@ export async function fetchKafka(javaHome: string): Promise<void> {
 export function javaCommand(options: readonly string[]): readonly string[] {
   const home = findJava();
   if (home === null || !hasKafka()) throw new Error("Kafka or a Java for it is missing: run `bun local/setup.ts`.");
-  const archive = existsSync(classArchive) ? [`-XX:SharedArchiveFile=${classArchive}`, "-Xlog:cds=off", "-Xlog:cds+dynamic=off"] : [];
+  const archive = existsSync(classArchive)
+    ? [`-XX:SharedArchiveFile=${classArchive}`, "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
+    : [];
   return [
     join(home, "bin/java"),
     ...["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", ...archive, ...options],
@@ -48,7 +50,11 @@ export async function formatStorage(propertiesFile: string): Promise<void> {
   await run([...javaCommand([]), ...tool]);
 }
 
-export function writeProperties(dir: string, ports: { readonly broker: number; readonly controller: number }, wished: Properties): string {
+export function writeProperties(
+  dir: string,
+  ports: { readonly broker: number; readonly controller: number },
+  wished: Properties,
+): string {
   const file = join(dir, "server.properties");
   writeFileSync(file, renderProperties(propertiesFor(join(dir, "data"), ports, wished)));
   return file;

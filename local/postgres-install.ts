@@ -27,7 +27,8 @@ function installOnPath(): PostgresInstall | null {
   const [bin = "", libraries = "", version = ""] = ["--bindir", "--pkglibdir", "--version"].map((option) =>
     Bun.spawnSync([configCommand, option]).stdout.toString().trim(),
   );
-  const usable = existsSync(join(bin, "postgres")) && ["so", "dylib"].some((end) => existsSync(join(libraries, `wal2json.${end}`)));
+  const usable =
+    existsSync(join(bin, "postgres")) && ["so", "dylib"].some((end) => existsSync(join(libraries, `wal2json.${end}`)));
   return usable ? { bin, majorVersion: Number(/\d+/.exec(version)?.[0]) } : null;
 }
 

@@ -87,8 +87,14 @@ async function dropWithSlots(query: LocalPostgres["query"], name: string): Promi
   // Nobody comes back to a slot while it is being dropped.
   await query("postgres", `ALTER DATABASE ${quoted(name)} ALLOW_CONNECTIONS false`);
   const slotsAreGone = async (): Promise<boolean> => {
-    await query("postgres", "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = $1 AND active", [name]);
-    await query("postgres", "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = $1 AND NOT active", [name]);
+    await query("postgres", "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = $1 AND active", [
+      name,
+    ]);
+    await query(
+      "postgres",
+      "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = $1 AND NOT active",
+      [name],
+    );
     return (await query("postgres", "SELECT 1 FROM pg_replication_slots WHERE database = $1", [name])).length === 0;
   };
   // A walsender takes a moment to end, and in between a slot that looked inactive may be taken.

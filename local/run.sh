@@ -25,6 +25,8 @@ suits() {
 find_bun() {
   bun=$(command -v bun) && suits "$bun" && return
   bun=$fetched/bun
+  PATH=$fetched:$PATH
+  export PATH
   suits "$bun" && return
   command -v npm >/dev/null || fail "Bun $wanted or newer is missing, and so is npm to fetch it. Install one of them. The other way needs Docker alone: docker compose up --build"
   say "Fetching Bun $wanted ..."
@@ -50,6 +52,4 @@ shift
 cd "$repository"
 find_bun
 install_packages
-PATH=$(dirname "$bun"):$PATH
-export PATH
 exec "$bun" "$program" "$@"

@@ -24,7 +24,8 @@ export function serverFolder(wanted: string, user: ServerUser): string {
   }
   if (canReach(wanted, user)) return makeFolder(wanted, user);
   const standIn = join(tmpdir(), `cascade-${Bun.hash(wanted).toString(36)}`);
-  if (!canReach(standIn, user)) throw new Error(`Neither ${wanted} nor ${standIn} can be reached by the user ${user.uid}, whom the server runs as.`);
+  if (!canReach(standIn, user))
+    throw new Error(`Neither ${wanted} nor ${standIn} can be reached by the user ${user.uid}, whom the server runs as.`);
   return makeFolder(standIn, user);
 }
 

@@ -23,9 +23,11 @@ export class SetUpRefusedError extends Error {
 export async function setUp(options: SetUpOptions = {}): Promise<void> {
   await installPrograms(options);
   const java = findJava();
-  if (java === null || findPostgres() === null) throw new Error("PostgreSQL with wal2json or Java is still not found after it was installed.");
+  if (java === null || findPostgres() === null)
+    throw new Error("PostgreSQL with wal2json or Java is still not found after it was installed.");
   if (!hasKafka()) await step("Fetching Kafka with Maven", () => fetchKafka(java));
-  if (!hasClassArchive()) await step("Making Kafka start faster", archiveClasses).catch((error) => say(`Kafka starts slower: ${error}`));
+  if (!hasClassArchive())
+    await step("Making Kafka start faster", archiveClasses).catch((error) => say(`Kafka starts slower: ${error}`));
 }
 
 async function installPrograms(options: SetUpOptions): Promise<void> {
@@ -39,13 +41,19 @@ async function installPrograms(options: SetUpOptions): Promise<void> {
   if (wider.kind === "refuse") say("MariaDB is not installed, and may not be installed from here: what needs it is left out.");
 }
 
-const mariadb: Requirement = { what: "MariaDB's server programs", debian: ["mariadb-server-core mariadb-client-core", "mariadb-server-core"] };
+const mariadb: Requirement = {
+  what: "MariaDB's server programs",
+  debian: ["mariadb-server-core mariadb-client-core", "mariadb-server-core"],
+};
 
 function missingPrograms(): readonly Requirement[] {
   const missing: Requirement[] = [];
   if (findPostgres() === null) missing.push(postgresRequirement());
   if (findJava() === null)
-    missing.push({ what: "Java 17 or newer", debian: ["openjdk-21-jre-headless", "openjdk-17-jre-headless", "default-jre-headless"] });
+    missing.push({
+      what: "Java 17 or newer",
+      debian: ["openjdk-21-jre-headless", "openjdk-17-jre-headless", "default-jre-headless"],
+    });
   if (!hasKafka() && Bun.which("mvn") === null) missing.push({ what: "Maven, which fetches Kafka", debian: ["maven"] });
   return missing;
 }
@@ -66,7 +74,10 @@ async function archiveClasses(): Promise<void> {
   const dir = join(kafkaFolder, `archive.${process.pid}`);
   const written = join(dir, "classes.jsa");
   try {
-    const kafka = await startKafka({ dir, javaOptions: [`-XX:ArchiveClassesAtExit=${written}`, "-Xlog:cds=off", "-Xlog:cds+dynamic=off"] });
+    const kafka = await startKafka({
+      dir,
+      javaOptions: [`-XX:ArchiveClassesAtExit=${written}`, "-Xlog:cds=off", "-Xlog:cds+dynamic=off"],
+    });
     await kafka[Symbol.asyncDispose]();
     keepClassArchive(written);
   } finally {

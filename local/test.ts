@@ -11,7 +11,8 @@ async function main(filters: readonly string[]): Promise<void> {
   const checks = [await check("typecheck"), await check("lint")];
   const tests = await bunTest(filters);
   // A type check that passes must not hide that no test ran.
-  const noTest: Tally = tests.passed + tests.failed === 0 ? { passed: 0, failed: 1, skipped: 0 } : { passed: 0, failed: 0, skipped: 0 };
+  const noTest: Tally =
+    tests.passed + tests.failed === 0 ? { passed: 0, failed: 1, skipped: 0 } : { passed: 0, failed: 0, skipped: 0 };
   const total = sumOf([...checks, tests, noTest]);
   if (noTest.failed > 0) process.stdout.write("No test ran.\n");
   process.exitCode = succeeded(total) ? 0 : 1;
@@ -20,7 +21,9 @@ async function main(filters: readonly string[]): Promise<void> {
 
 /** One of the root's scripts, counted as one test. */
 async function check(script: string): Promise<Tally> {
-  const { scripts = {} } = (await Bun.file(`${repository}/package.json`).json()) as { readonly scripts?: Readonly<Record<string, string>> };
+  const { scripts = {} } = (await Bun.file(`${repository}/package.json`).json()) as {
+    readonly scripts?: Readonly<Record<string, string>>;
+  };
   if (scripts[script] === undefined) return { passed: 0, failed: 0, skipped: 0 };
   say(`bun run ${script}`);
   const { exitCode } = await stream(["bun", "run", script]);

@@ -1,0 +1,71 @@
+import { existsSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { type LocalKafka, startKafka } from "./kafka.ts";
+import { type LocalMariadb, startMariadb } from "./mariadb.ts";
+import { findMariadb } from "./mariadb-install.ts";
+import { stateFolder } from "./paths.ts";
+import { type LocalPostgres, startPostgres } from "./postgres.ts";
+import { findProcess } from "./process-table.ts";
+import { serverFolder, serverUser } from "./server-user.ts";
+
+/**
+ * Servers that the tests of one process share, each started by the first test that asks for it. They end with the
+ * process, however it ends, and their data with them: every child's guard sees to that.
+ */
+export const testPostgres: () => Promise<LocalPostgres> = once(() => startTestPostgres("main"));
+
+/** A second server, so that a test can kill the primary and the replica apart. */
+export const testReplicaPostgres: () => Promise<LocalPostgres> = once(() => startTestPostgres("replica"));
+
+export const testKafka: () => Promise<LocalKafka> = once(() =>
+  startKafka({ dir: join(runFolder(), "kafka"), removeWhenOrphaned: true }),
+);
+
+/** Null where MariaDB isn't installed: such tests are skipped. */
+export const testMariadb: () => Promise<LocalMariadb | null> = once(async () =>
+  findMariadb() === null ? null : startMariadb({ dir: join(runFolder(), "mariadb"), removeWhenOrphaned: true }),
+);
+
+function startTestPostgres(name: string): Promise<LocalPostgres> {
+  // A killed process loses nothing that it wrote: only a dead machine would, and nobody wants this data then.
+  const settings = { fsync: "off", full_page_writes: "off" };
+  return startPostgres({ dir: join(runFolder(), name), settings, removeWhenOrphaned: true });
+}
+
+/** Starts once; a failed start is tried again by the next test instead of failing all of them with it. */
+function once<T>(start: () => Promise<T>): () => Promise<T> {
+  let started: Promise<T> | null = null;
+  return () => {
+    started ??= start().catch((error: unknown) => {
+      started = null;
+      throw error;
+    });
+    return started;
+  };
+}
+
+let folder: string | null = null;
+
+function runFolder(): string {
+  if (folder !== null) return folder;
+  const runs = serverFolder(join(stateFolder, "runs"), serverUser());
+  removeLeftovers(runs);
+  folder = join(runs, runName(process.pid) ?? String(process.pid));
+  serverFolder(folder, serverUser());
+  return folder;
+}
+
+/** Names the owner for good: a pid alone comes back. */
+function runName(pid: number): string | null {
+  const owner = findProcess(pid);
+  return owner === null ? null : `${pid}-${owner.started}`;
+}
+
+/** Removes what earlier runs left, when their owner is gone. */
+export function removeLeftovers(runs: string): void {
+  if (!existsSync(runs)) return;
+  for (const name of readdirSync(runs)) {
+    const pid = Number(name.split("-")[0]);
+    if (Number.isInteger(pid) && runName(pid) !== name) rmSync(join(runs, name), { recursive: true, force: true, maxRetries: 3 });
+  }
+}
