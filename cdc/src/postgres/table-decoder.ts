@@ -1,0 +1,171 @@
+import type { EventTable, RowJson } from "@cascade/shared/change-event";
+import { CascadeError, UnsupportedValueError } from "@cascade/shared/errors";
+import type { TableSchema } from "@cascade/shared/table-schema";
+import { formatTableName } from "@cascade/shared/topic";
+import { endOfString, unknownMessage, type WalRow } from "./wal2json.ts";
+import { losesSpecialNumbers, type WireKind, wireKindOf, wireValue } from "./wire-value.ts";
+
+/** A row change in wire JSON, ready for the envelope. */
+export interface DecodedRow {
+  readonly key: RowJson | null;
+  readonly before: RowJson | null;
+  readonly after: RowJson | null;
+}
+
+/** What the catalog knows of a captured table beyond what travels. */
+export interface CapturedTable {
+  readonly schema: TableSchema;
+  readonly topic: string;
+  /** Declared type OID of each column, in the schema's column order: a domain's own, where the schema has its base type. */
+  readonly declaredTypeOids: readonly number[];
+}
+
+interface DecodedColumn {
+  readonly name: string;
+  /** How the column's object begins in wal2json's text, up to its value. */
+  readonly prefix: string;
+  readonly wireName: string;
+  readonly kind: WireKind;
+  /** A `null` here cannot be NULL: wal2json 2.5 writes NaN and infinities so. */
+  readonly nullMeansLost: boolean;
+}
+
+const IDENTITY = '"identity":[';
+const CLOSING_BRACKET = 93;
+const COMMA = 44;
+const CLOSING_BRACE = 125;
+
+/**
+ * Cuts the rows of one table, in one schema version, out of wal2json's text. Runs for every row: the text up to a value is the same in
+ * every row of a table, so reading a column is one comparison and one cut.
+ */
+export class TableDecoder {
+  readonly eventTable: EventTable;
+  readonly #table: CapturedTable;
+  readonly #columns: readonly DecodedColumn[];
+  readonly #keyAt: readonly number[];
+  readonly #values: (string | undefined)[];
+  readonly #old: (string | undefined)[];
+
+  constructor(table: CapturedTable) {
+    const { schema, topic, declaredTypeOids } = table;
+    this.#table = table;
+    this.eventTable = { schema: schema.schema, table: schema.table, topic, schemaId: schema.id };
+    this.#columns = schema.columns.map((column, at) => ({
+      name: column.name,
+      // The plugin prints the OID as a signed number.
+      prefix: `{"name":${JSON.stringify(column.name)},"typeoid":${(declaredTypeOids[at] as number) | 0},"value":`,
+      wireName: `${JSON.stringify(column.name)}:`,
+      kind: wireKindOf(column.typeOid),
+      nullMeansLost: !column.nullable && losesSpecialNumbers(column.typeOid),
+    }));
+    this.#keyAt = schema.key.map((name) => schema.columns.findIndex((column) => column.name === name));
+    this.#values = new Array(this.#columns.length);
+    this.#old = new Array(this.#columns.length);
+  }
+
+  /** null when the row does not fit this schema: the table has changed and the catalog must be read again. */
+  decode(row: WalRow): DecodedRow | null {
+    const { text, action } = row;
+    if (action === "T") return { key: null, before: null, after: null };
+    const values = this.#values.fill(undefined);
+    const old = this.#old.fill(undefined);
+    let at = row.columnsAt;
+    if (action !== "D") {
+      if (at === -1) throw unknownMessage(`action ${action} without columns`);
+      at = this.#readColumns(text, at, values);
+      if (at === -1) return null;
+    }
+    if (action !== "I") {
+      const identityAt = text.indexOf(IDENTITY, at === -1 ? 0 : at);
+      // Without an identity list nobody knows which row this is.
+      if (identityAt === -1) throw this.#withoutIdentity(action);
+      if (this.#readColumns(text, identityAt + IDENTITY.length, old) === -1) return null;
+    }
+    return this.#row(action, values, old);
+  }
+
+  #row(action: "I" | "U" | "D", values: (string | undefined)[], old: (string | undefined)[]): DecodedRow {
+    if (action === "D") return { key: this.#keyJson(old), before: this.#rowJson(old), after: null };
+    if (action === "I") return { key: this.#keyJson(values), before: null, after: this.#rowJson(values) };
+    const before = this.#rowJson(old);
+    // Under REPLICA IDENTITY FULL an unchanged TOAST value is in the old row.
+    if (this.#table.schema.identity === "full") for (let i = 0; i < values.length; i++) values[i] ??= old[i];
+    return { key: this.#keyJson(values), before, after: this.#rowJson(values) };
+  }
+
+  /** Fills `into` by column; returns the position after the list, or -1 when a column is not of this schema. */
+  #readColumns(text: string, start: number, into: (string | undefined)[]): number {
+    const columns = this.#columns;
+    let at = start;
+    if (text.charCodeAt(at) === CLOSING_BRACKET) return at + 1;
+    for (let next = 0; ; next++) {
+      // Columns come in attnum order with the unsent ones left out.
+      while (next < columns.length && !text.startsWith((columns[next] as DecodedColumn).prefix, at)) next++;
+      const column = columns[next];
+      if (column === undefined) return -1;
+      at += column.prefix.length;
+      const end = endOfValue(text, at);
+      const raw = text.slice(at, end);
+      if (column.nullMeansLost && raw === "null") throw this.#lostNumber(column.name);
+      into[next] = wireValue(column.kind, raw);
+      if (text.charCodeAt(end) !== CLOSING_BRACE) throw unknownMessage("a column has more fields than name, typeoid and value");
+      at = end + 1;
+      const separator = text.charCodeAt(at++);
+      if (separator === CLOSING_BRACKET) return at;
+      if (separator !== COMMA) throw unknownMessage("a list of columns does not end");
+    }
+  }
+
+  #rowJson(values: readonly (string | undefined)[]): RowJson {
+    let json = "";
+    for (let i = 0; i < values.length; i++) {
+      const value = values[i];
+      if (value !== undefined) json += `${json === "" ? "{" : ","}${(this.#columns[i] as DecodedColumn).wireName}${value}`;
+    }
+    return json === "" ? "{}" : `${json}}`;
+  }
+
+  #keyJson(values: readonly (string | undefined)[]): RowJson | null {
+    if (this.#keyAt.length === 0) return null;
+    let json = "";
+    for (const i of this.#keyAt) {
+      const value = values[i];
+      if (value === undefined) throw unknownMessage(`a row of ${this.#name()} without its key column ${this.#columns[i]?.name}`);
+      json += `${json === "" ? "{" : ","}${(this.#columns[i] as DecodedColumn).wireName}${value}`;
+    }
+    return `${json}}`;
+  }
+
+  #name(): string {
+    return formatTableName(this.#table.schema);
+  }
+
+  #lostNumber(column: string): UnsupportedValueError {
+    return new UnsupportedValueError({
+      code: "SPECIAL_NUMBER_LOST",
+      verdict: "fatal",
+      message: `column ${column} of ${this.#name()} is NOT NULL, yet wal2json sent null: it holds NaN or an infinity, which wal2json before 2.6 cannot send`,
+      advice: `install wal2json 2.6 or newer on main-db (cdc uses it at once), or exclude the table: CDC_TABLES=...,!${this.#name()}`,
+    });
+  }
+
+  #withoutIdentity(action: string): CascadeError {
+    return new CascadeError({
+      code: "NO_REPLICA_IDENTITY",
+      verdict: "refuse",
+      message: `${action === "U" ? "an update" : "a delete"} of ${this.#name()} came without its key`,
+      advice: `ALTER TABLE ${this.#name()} REPLICA IDENTITY FULL (or give it a primary key), or exclude it: CDC_TABLES=...,!${this.#name()}`,
+    });
+  }
+}
+
+/** Position after the value that begins at `start`: a JSON string, or a bare number, true, false or null. */
+function endOfValue(text: string, start: number): number {
+  if (text.charCodeAt(start) === 34) return endOfString(text, start);
+  let end = start;
+  for (let char = text.charCodeAt(end); char !== COMMA && char !== CLOSING_BRACE; char = text.charCodeAt(++end)) {
+    if (Number.isNaN(char)) throw unknownMessage("a value does not end");
+  }
+  return end;
+}

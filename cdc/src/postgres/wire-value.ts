@@ -1,0 +1,49 @@
+/**
+ * From wal2json's text of a value to the wire's (contract.md §3), both JSON, by cutting and quoting only: a value is never parsed,
+ * so no digit can be lost. What wal2json writes for each type: facts.md §1.4.
+ */
+
+/** How a value is written on the wire, by its base type. */
+export type WireKind = "boolean" | "number" | "bytea" | "text";
+
+/** pg_type OIDs of the types that are not plain text on the wire; they are the same on every server. */
+const KIND_OF_TYPE: ReadonlyMap<number, WireKind> = new Map([
+  [16, "boolean"], // boolean
+  [17, "bytea"], // bytea
+  [21, "number"], // smallint
+  [23, "number"], // integer
+  [700, "number"], // real
+  [701, "number"], // double precision
+]);
+
+/** Types whose NaN and infinities wal2json 2.5 writes as `null`: real, double precision, numeric. */
+const LOSES_SPECIAL_NUMBERS: ReadonlySet<number> = new Set([700, 701, 1700]);
+
+export const wireKindOf = (baseTypeOid: number): WireKind => KIND_OF_TYPE.get(baseTypeOid) ?? "text";
+export const losesSpecialNumbers = (baseTypeOid: number): boolean => LOSES_SPECIAL_NUMBERS.has(baseTypeOid);
+
+const QUOTE = 34;
+const SPECIAL_NUMBER = /^"(?:NaN|-?Infinity)"$/;
+
+/**
+ * The wire text of `raw`, wal2json's JSON text of one value. Domains, and every number when the plugin is asked for
+ * `numeric-data-types-as-string`, come quoted where the built-in type comes bare: both are read.
+ */
+export function wireValue(kind: WireKind, raw: string): string {
+  switch (kind) {
+    case "text":
+      return raw.charCodeAt(0) === QUOTE || raw === "null" ? raw : `"${raw}"`;
+    case "number":
+      return raw.charCodeAt(0) !== QUOTE || SPECIAL_NUMBER.test(raw) ? raw : raw.slice(1, -1);
+    case "boolean":
+      return raw.charCodeAt(0) !== QUOTE ? raw : raw === '"t"' ? "true" : "false";
+    case "bytea":
+      return raw === "null" ? raw : base64OfHex(raw);
+  }
+}
+
+/** `"00ff"`, or `"\\x00ff"` for a domain over bytea. */
+function base64OfHex(raw: string): string {
+  const hex = raw.startsWith('"\\\\x') ? raw.slice(4, -1) : raw.slice(1, -1);
+  return `"${Buffer.from(hex, "hex").toString("base64")}"`;
+}
