@@ -34,11 +34,13 @@ find_bun() {
   suits "$bun" || fail "Bun $wanted was fetched to $bun and does not run on this machine."
 }
 
+# The mark says that an install went through: an interrupted one leaves a folder that looks like it.
 install_packages() {
-  [ -d node_modules ] && [ ! bun.lock -nt node_modules ] && return
+  mark=node_modules/.cascade-installed
+  [ -e "$mark" ] && [ ! bun.lock -nt "$mark" ] && return
   say "Installing the packages ..."
   "$bun" install --frozen-lockfile >&2
-  touch node_modules
+  touch "$mark"
 }
 
 case ${1-} in

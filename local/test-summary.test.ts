@@ -18,7 +18,9 @@ describe("counts from bun test's output", () => {
 
   test("failed tests and errors outside of tests", () => {
     const output = summary([" 5 pass", " 2 fail", " 1 error", " 9 expect() calls", "Ran 7 tests across 2 files. [1.20s]"]);
-    expect(tallyOf(output, 1)).toEqual({ passed: 5, failed: 3, skipped: 0 });
+    expect(tallyOf(output, 1)).toEqual({ passed: 5, failed: 2, skipped: 0 });
+    const errorAlone = summary([" 5 pass", " 0 fail", " 1 error", "Ran 5 tests across 2 files. [1.20s]"]);
+    expect(tallyOf(errorAlone, 1)).toEqual({ passed: 5, failed: 1, skipped: 0 });
   });
 
   test("colours don't hide them", () => {
