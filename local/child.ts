@@ -42,12 +42,21 @@ export interface ChildOptions {
   readonly removeWhenOrphaned?: string;
 }
 
-const guardScript = join(import.meta.dir, "guard.sh");
+// Passed as text: the user that a server runs as may not be able to read this folder.
+const guardScript = readFileSync(join(import.meta.dir, "guard.sh"), "utf8");
 const keptLines = 200;
 
 export function spawnChild(command: readonly string[], options: ChildOptions = {}): Child {
   const log = options.logFile === undefined ? null : openSync(options.logFile, "a");
-  const guarded = ["sh", guardScript, options.orphanSignal ?? "KILL", options.removeWhenOrphaned ?? "", ...command];
+  const guarded = [
+    "sh",
+    "-c",
+    guardScript,
+    "guard.sh",
+    options.orphanSignal ?? "KILL",
+    options.removeWhenOrphaned ?? "",
+    ...command,
+  ];
   const process_ = Bun.spawn(guarded, {
     cwd: options.cwd ?? process.cwd(),
     env: { ...(options.env ?? process.env) },
