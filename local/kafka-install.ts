@@ -1,4 +1,5 @@
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { homedir } from "node:os";
 import { join } from "node:path";
 import { run } from "./command.ts";
 import { findJava } from "./java.ts";
@@ -18,14 +19,17 @@ export function hasKafka(): boolean {
 export async function fetchKafka(javaHome: string): Promise<void> {
   mkdirSync(kafkaFolder, { recursive: true });
   const unfinished = join(kafkaFolder, `libs.${process.pid}`);
+  // People who use Maven have its cache; others get none in their home.
+  const ownCache = join(kafkaFolder, `maven.${process.pid}`);
+  const cache = existsSync(join(homedir(), ".m2/repository")) ? [] : [`-Dmaven.repo.local=${ownCache}`];
   const maven = ["mvn", "--batch-mode", "--quiet", "--file", join(import.meta.dir, "pom.xml"), "dependency:copy-dependencies"];
   try {
-    await run([...maven, "-DincludeScope=runtime", `-DoutputDirectory=${unfinished}`], {
+    await run([...maven, ...cache, "-DincludeScope=runtime", `-DoutputDirectory=${unfinished}`], {
       env: { ...process.env, JAVA_HOME: javaHome },
     });
     if (!hasKafka()) renameSync(unfinished, libraries);
   } finally {
-    rmSync(unfinished, { recursive: true, force: true });
+    for (const folder of [unfinished, ownCache]) rmSync(folder, { recursive: true, force: true });
   }
 }
 
