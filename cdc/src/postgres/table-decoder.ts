@@ -12,12 +12,18 @@ export interface DecodedRow {
   readonly after: RowJson | null;
 }
 
-/** What the catalog knows of a captured table beyond what travels. */
+/** A relation whose rows the WAL names, and the table they travel as: itself, or the root of its partition tree. */
 export interface CapturedTable {
   readonly schema: TableSchema;
   readonly topic: string;
-  /** Declared type OID of each column, in the schema's column order: a domain's own, where the schema has its base type. */
-  readonly declaredTypeOids: readonly number[];
+  /** The relation's own columns in its own order, which in a partition may differ from the root's. */
+  readonly walColumns: readonly WalColumn[];
+}
+
+export interface WalColumn {
+  readonly name: string;
+  /** Its own type's OID: a domain's, where the schema has the domain's base type. */
+  readonly declaredTypeOid: number;
 }
 
 interface DecodedColumn {
@@ -48,18 +54,23 @@ export class TableDecoder {
   readonly #old: (string | undefined)[];
 
   constructor(table: CapturedTable) {
-    const { schema, topic, declaredTypeOids } = table;
+    const { schema, topic, walColumns } = table;
     this.#table = table;
+    const byName = new Map(schema.columns.map((column) => [column.name, column]));
     this.eventTable = { schema: schema.schema, table: schema.table, topic, schemaId: schema.id };
-    this.#columns = schema.columns.map((column, at) => ({
-      name: column.name,
-      // The plugin prints the OID as a signed number.
-      prefix: `{"name":${JSON.stringify(column.name)},"typeoid":${(declaredTypeOids[at] as number) | 0},"value":`,
-      wireName: `${JSON.stringify(column.name)}:`,
-      kind: wireKindOf(column.typeOid),
-      nullMeansLost: !column.nullable && losesSpecialNumbers(column.typeOid),
-    }));
-    this.#keyAt = schema.key.map((name) => schema.columns.findIndex((column) => column.name === name));
+    this.#columns = walColumns.map(({ name, declaredTypeOid }) => {
+      const column = byName.get(name);
+      if (column === undefined) throw new TypeError(`column ${name} of a partition of ${this.#name()} is not in its root`);
+      return {
+        name,
+        // The plugin prints the OID as a signed number.
+        prefix: `{"name":${JSON.stringify(name)},"typeoid":${declaredTypeOid | 0},"value":`,
+        wireName: `${JSON.stringify(name)}:`,
+        kind: wireKindOf(column.typeOid),
+        nullMeansLost: !column.nullable && losesSpecialNumbers(column.typeOid),
+      };
+    });
+    this.#keyAt = schema.key.map((name) => walColumns.findIndex((column) => column.name === name));
     this.#values = new Array(this.#columns.length);
     this.#old = new Array(this.#columns.length);
   }
@@ -82,7 +93,14 @@ export class TableDecoder {
       if (identityAt === -1) throw this.#withoutIdentity(action);
       if (this.#readColumns(text, identityAt + IDENTITY.length, old) === -1) return null;
     }
+    // The key has changed since the catalog was read.
+    if (!this.#hasKey(action === "I" ? values : old) || !this.#hasKey(action === "D" ? old : values)) return null;
     return this.#row(action, values, old);
+  }
+
+  #hasKey(values: readonly (string | undefined)[]): boolean {
+    for (const i of this.#keyAt) if (values[i] === undefined) return false;
+    return true;
   }
 
   #row(action: "I" | "U" | "D", values: (string | undefined)[], old: (string | undefined)[]): DecodedRow {
@@ -129,11 +147,7 @@ export class TableDecoder {
   #keyJson(values: readonly (string | undefined)[]): RowJson | null {
     if (this.#keyAt.length === 0) return null;
     let json = "";
-    for (const i of this.#keyAt) {
-      const value = values[i];
-      if (value === undefined) throw unknownMessage(`a row of ${this.#name()} without its key column ${this.#columns[i]?.name}`);
-      json += `${json === "" ? "{" : ","}${(this.#columns[i] as DecodedColumn).wireName}${value}`;
-    }
+    for (const i of this.#keyAt) json += `${json === "" ? "{" : ","}${(this.#columns[i] as DecodedColumn).wireName}${values[i]}`;
     return `${json}}`;
   }
 

@@ -1,0 +1,198 @@
+import { type ChangeEvent, type EncodeEvent, eventEncoder } from "@cascade/shared/change-event";
+import { CascadeError } from "@cascade/shared/errors";
+import { compressionType, KAFKA_RETRY, type KafkaCompression, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
+import { isKafkaError, kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
+import { encodeSchemaMessage } from "@cascade/shared/table-schema";
+import { formatTableName, schemasTopic, tableOfTopic } from "@cascade/shared/topic";
+import type { Admin, Message, Producer } from "kafkajs";
+import type { EventPublisher, PublishedSchema } from "../event-publisher.ts";
+import { MESSAGE_OVERHEAD_BYTES, planRequests, type RecordBatch, type SizedMessage } from "./requests.ts";
+import { Topics } from "./topics.ts";
+
+export interface PublisherOptions {
+  readonly kafka: KafkaOptions;
+  /** KAFKA_TOPIC_PREFIX. */
+  readonly prefix: string;
+  /** Name of the captured database, for `source.db`. */
+  readonly db: string;
+  /** Of a table topic. All messages go to partition 0 for now, so anything but 1 is refused. */
+  readonly partitions: 1;
+  /** -1: the broker's default. */
+  readonly replicationFactor: number;
+  readonly compression: KafkaCompression;
+  /** The active span's W3C traceparent, if any: becomes a header of every message published under it. */
+  readonly traceparent?: () => string | null;
+}
+
+/** No acknowledgement for this long: the caller starts over with a fresh publisher. */
+const PUBLISH_DEADLINE_MS = 45_000;
+/** A raised max.message.bytes reaches the partition's leader within this. */
+const LIMIT_TAKES_EFFECT_MS = 5_000;
+const CLOSE_DEADLINE_MS = 1_000;
+
+/** Connects and gets a producer id. Rejects with CascadeError when Kafka is away or refuses us. */
+export async function openKafkaPublisher(options: PublisherOptions): Promise<EventPublisher> {
+  const kafka = kafkaClient(options.kafka);
+  const admin = kafka.admin({ retry: KAFKA_RETRY });
+  const producer = kafka.producer({
+    // Retries inside kafkajs neither double nor reorder; a restart does, and the position in each event takes care of that.
+    idempotent: true,
+    allowAutoTopicCreation: false,
+    createPartitioner: () => () => 0,
+    retry: KAFKA_RETRY,
+  });
+  try {
+    await withDeadline(Promise.all([admin.connect(), producer.connect()]), PUBLISH_DEADLINE_MS, "connect to Kafka");
+    const topics = new Topics(admin, { ...options, schemasTopic: schemasTopic(options.prefix), logger: options.kafka.logger });
+    return new KafkaPublisher(options, { admin, producer, topics, maxRequestBytes: await topics.maxRequestBytes() });
+  } catch (error) {
+    await close(admin, producer);
+    throw kafkaError(error, "connect to Kafka");
+  }
+}
+
+interface Connected {
+  readonly admin: Admin;
+  readonly producer: Producer;
+  readonly topics: Topics;
+  readonly maxRequestBytes: number;
+}
+
+class KafkaPublisher implements EventPublisher {
+  readonly #options: PublisherOptions;
+  readonly #kafka: Connected;
+  readonly #encode: EncodeEvent;
+  readonly #announced = new Set<string>();
+
+  constructor(options: PublisherOptions, kafka: Connected) {
+    this.#options = options;
+    this.#kafka = kafka;
+    this.#encode = eventEncoder(options.prefix, options.db);
+  }
+
+  async announce(schemas: readonly PublishedSchema[]): Promise<void> {
+    const news = schemas.filter(({ schema }) => !this.#announced.has(schema.id));
+    if (news.length === 0) return;
+    const topic = schemasTopic(this.#options.prefix);
+    await this.#kafka.topics.ensure([topic, ...news.map((item) => item.topic)]);
+    await this.#publish(new Map([[topic, news.map(({ schema }) => sized(encodeSchemaMessage(schema)))]]));
+    for (const { schema } of news) this.#announced.add(schema.id);
+  }
+
+  async publish(events: readonly ChangeEvent[]): Promise<number> {
+    const messages = this.#encodeAll(events);
+    await this.#kafka.topics.ensure(messages.keys());
+    return this.#publish(messages);
+  }
+
+  #encodeAll(events: readonly ChangeEvent[]): Map<string, SizedMessage[]> {
+    const capturedAtMs = Date.now();
+    const timestamp = String(capturedAtMs);
+    const traceparent = this.#options.traceparent?.() ?? null;
+    const headers = traceparent === null ? undefined : { traceparent };
+    const byTopic = new Map<string, SizedMessage[]>();
+    for (const event of events) {
+      const value = this.#encode(event, capturedAtMs);
+      const message = sized({ key: event.key, value, timestamp, ...(headers ? { headers } : {}) });
+      const messages = byTopic.get(event.table.topic);
+      if (messages) messages.push(message);
+      else byTopic.set(event.table.topic, [message]);
+    }
+    return byTopic;
+  }
+
+  /** Resolves to the bytes sent, before compression. */
+  async #publish(messages: ReadonlyMap<string, readonly SizedMessage[]>): Promise<number> {
+    const { topics, maxRequestBytes } = this.#kafka;
+    const maxMessageBytes = (topic: string) => topics.limits(topic).maxMessageBytes;
+    let bytes = 0;
+    // One request at a time: kafkajs would let a second one overtake the first when that is retried.
+    for (const request of planRequests(messages, { maxMessageBytes, maxRequestBytes })) {
+      const [first] = request;
+      if (first && first.bytes > maxMessageBytes(first.topic)) await this.#sendOversized(first);
+      else await this.#send(request);
+      for (const batch of request) bytes += batch.bytes;
+    }
+    return bytes;
+  }
+
+  async #send(request: readonly RecordBatch[]): Promise<void> {
+    const doing = `publish to ${request.length === 1 ? `topic ${request[0]?.topic}` : `${request.length} topics`}`;
+    const sent = this.#kafka.producer.sendBatch({
+      acks: -1,
+      compression: compressionType(this.#options.compression),
+      topicMessages: request.map(({ topic, messages }) => ({ topic, messages: messages as Message[] })),
+    });
+    try {
+      await withDeadline(sent, PUBLISH_DEADLINE_MS, doing);
+    } catch (error) {
+      throw isKafkaError(error, "MESSAGE_TOO_LARGE") ? limitLowered(doing, error) : kafkaError(error, doing);
+    }
+  }
+
+  /** One message over its topic's limit: raises the limit, as nothing else gets the row to the replicas. */
+  async #sendOversized(batch: RecordBatch): Promise<void> {
+    const { topics, maxRequestBytes } = this.#kafka;
+    if (batch.bytes > maxRequestBytes)
+      throw this.#rowTooLarge(batch, `the brokers' socket.request.max.bytes of ${maxRequestBytes}`);
+    try {
+      await topics.raiseLimit(batch.topic, batch.bytes);
+    } catch (error) {
+      if (!(error instanceof CascadeError) || error.verdict !== "refuse") throw error;
+      const limit = topics.limits(batch.topic).maxMessageBytes;
+      throw this.#rowTooLarge(batch, `the topic's max.message.bytes of ${limit}, which cdc may not raise`, error);
+    }
+    this.#options.kafka.logger.warn(
+      { topic: batch.topic, maxMessageBytes: batch.bytes },
+      "raised max.message.bytes for a large row",
+    );
+    const giveUpAt = Date.now() + LIMIT_TAKES_EFFECT_MS;
+    for (;;) {
+      try {
+        return await this.#send([batch]);
+      } catch (error) {
+        if (!isKafkaError(error, "MESSAGE_TOO_LARGE") || Date.now() > giveUpAt) throw error;
+        await Bun.sleep(50);
+      }
+    }
+  }
+
+  #rowTooLarge(batch: RecordBatch, limit: string, cause?: unknown): CascadeError {
+    const table = tableOfTopic(this.#options.prefix, batch.topic);
+    return new CascadeError({
+      code: "ROW_TOO_LARGE",
+      verdict: "fatal",
+      message: `a change of ${table ? `table ${formatTableName(table)}` : `topic ${batch.topic}`} takes ${batch.bytes} bytes, over ${limit}`,
+      advice: `raise that limit to at least ${batch.bytes} (max.message.bytes on topic ${batch.topic}, and socket.request.max.bytes on every broker), or exclude the table (CDC_TABLES)`,
+      cause,
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await close(this.#kafka.admin, this.#kafka.producer);
+  }
+}
+
+function sized(message: Message & { readonly value: string }): SizedMessage {
+  const traceparent = message.headers?.["traceparent"];
+  const keyBytes = message.key ? Buffer.byteLength(message.key) : 0;
+  const headerBytes = typeof traceparent === "string" ? "traceparent".length + traceparent.length : 0;
+  return { message, bytes: keyBytes + Buffer.byteLength(message.value) + headerBytes + MESSAGE_OVERHEAD_BYTES };
+}
+
+/** The plan kept to the limits read at the start: a fresh publisher reads them again. */
+function limitLowered(doing: string, cause: unknown): CascadeError {
+  return new CascadeError({
+    code: "KAFKA_LIMIT_LOWERED",
+    verdict: "retry",
+    message: `cannot ${doing}: max.message.bytes was lowered meanwhile`,
+    advice: "nothing to do: it is read again",
+    cause,
+  });
+}
+
+/** Quick even when the broker hangs: kafkajs waits for its open requests, and nothing of them is wanted any more. */
+async function close(admin: Admin, producer: Producer): Promise<void> {
+  const closed = Promise.allSettled([producer.disconnect(), admin.disconnect()]);
+  await Promise.race([closed, Bun.sleep(CLOSE_DEADLINE_MS)]);
+}

@@ -1,0 +1,77 @@
+import type { Message } from "kafkajs";
+
+/** A message and its share of a record batch, bytes, rounded up. */
+export interface SizedMessage {
+  readonly message: Message;
+  readonly bytes: number;
+}
+
+/** Messages of one topic that go into one record batch. */
+export interface RecordBatch {
+  readonly topic: string;
+  readonly messages: readonly Message[];
+  /** An upper bound of what the broker will count, compressed or not. */
+  readonly bytes: number;
+}
+
+export interface SizeLimits {
+  maxMessageBytes(topic: string): number;
+  /** Of one request to a broker. */
+  readonly maxRequestBytes: number;
+}
+
+/** Length, attributes, timestamp and offset deltas, key, value and header lengths: at most. */
+export const MESSAGE_OVERHEAD_BYTES = 40;
+const BATCH_OVERHEAD_BYTES = 128;
+/** Compression of noise makes it a little longer. */
+const COMPRESSION_GROWTH = 1.01;
+
+/**
+ * Cuts messages into requests that the broker takes, to be sent one after the other: kafkajs makes one record batch of all messages of a
+ * topic, and the broker refuses it as a whole past max.message.bytes. Order within a topic is kept. A message over its topic's limit
+ * comes in a request of its own: when it is refused nothing else is.
+ */
+export function planRequests(messages: ReadonlyMap<string, readonly SizedMessage[]>, limits: SizeLimits): RecordBatch[][] {
+  const queues = [...messages].map(([topic, sized]) => cut(topic, sized, limits.maxMessageBytes(topic)));
+  const requests: RecordBatch[][] = [];
+  let request: RecordBatch[] = [];
+  let requestBytes = 0;
+  const flush = () => {
+    if (request.length > 0) requests.push(request);
+    request = [];
+    requestBytes = 0;
+  };
+  for (let round = 0; queues.some((queue) => queue.length > round); round++) {
+    for (const queue of queues) {
+      const batch = queue[round];
+      if (!batch) continue;
+      const alone = batch.bytes > limits.maxMessageBytes(batch.topic);
+      if (alone || requestBytes + batch.bytes > limits.maxRequestBytes) flush();
+      request.push(batch);
+      requestBytes += batch.bytes;
+      if (alone) flush();
+    }
+    // One record batch of a topic per request, or kafkajs would make one of two.
+    flush();
+  }
+  return requests;
+}
+
+function cut(topic: string, sized: readonly SizedMessage[], limit: number): RecordBatch[] {
+  const batches: RecordBatch[] = [];
+  let messages: Message[] = [];
+  let bytes = 0;
+  for (const item of sized) {
+    if (messages.length > 0 && batchBytes(bytes + item.bytes) > limit) {
+      batches.push({ topic, messages, bytes: batchBytes(bytes) });
+      messages = [];
+      bytes = 0;
+    }
+    messages.push(item.message);
+    bytes += item.bytes;
+  }
+  if (messages.length > 0) batches.push({ topic, messages, bytes: batchBytes(bytes) });
+  return batches;
+}
+
+const batchBytes = (bytes: number): number => Math.ceil(bytes * COMPRESSION_GROWTH) + BATCH_OVERHEAD_BYTES;

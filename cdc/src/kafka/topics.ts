@@ -1,0 +1,209 @@
+import { CascadeError } from "@cascade/shared/errors";
+import { isKafkaError, kafkaError } from "@cascade/shared/kafka-errors";
+import type { KafkaLogger } from "@cascade/shared/kafka-log";
+import { type Admin, type ConfigEntries, ConfigResourceTypes, type ITopicConfig } from "kafkajs";
+
+/** What the broker says of a topic, as far as publishing depends on it. */
+export interface TopicLimits {
+  /** `max.message.bytes`: the largest record batch, compressed if compressed. */
+  readonly maxMessageBytes: number;
+}
+
+export interface TopicSettings {
+  readonly schemasTopic: string;
+  readonly partitions: number;
+  /** -1: the broker's default. */
+  readonly replicationFactor: number;
+  readonly logger: KafkaLogger;
+}
+
+/** The broker closes a connection that sends a larger request, without a word; `socket.request.max.bytes`. */
+const DEFAULT_REQUEST_BYTES = 104_857_600;
+/** Kafka's own default of `max.message.bytes`. */
+const KAFKA_MAX_MESSAGE_BYTES = 1_048_588;
+const INITIAL_MAX_MESSAGE_BYTES = 10 * 1024 * 1024;
+
+/** The topics of this pipeline: made before their first message, used as they are when they exist, but checked. */
+export class Topics {
+  readonly #admin: Admin;
+  readonly #settings: TopicSettings;
+  readonly #known = new Map<string, TopicLimits>();
+
+  constructor(admin: Admin, settings: TopicSettings) {
+    this.#admin = admin;
+    this.#settings = settings;
+  }
+
+  /** Limits of a topic that `ensure` has seen. */
+  limits(topic: string): TopicLimits {
+    const limits = this.#known.get(topic);
+    if (!limits) throw new Error(`topic ${topic} was not ensured`);
+    return limits;
+  }
+
+  /**
+   * Makes those that are missing and checks all that are new to this instance. Throws CascadeError (verdict refuse) for one that would
+   * lose changes or put them out of order.
+   */
+  async ensure(topics: Iterable<string>): Promise<void> {
+    const unknown = [...new Set(topics)].filter((topic) => !this.#known.has(topic));
+    if (unknown.length === 0) return;
+    try {
+      const existing = new Set(await this.#admin.listTopics());
+      const missing = unknown.filter((topic) => !existing.has(topic));
+      // Resolves to false when somebody else was faster with all of them: checked below like any other.
+      if (missing.length > 0) await this.#create(missing);
+      await this.#check(unknown);
+    } catch (error) {
+      throw kafkaError(error, `prepare ${unknown.length === 1 ? `topic ${unknown[0]}` : `${unknown.length} topics`}`);
+    }
+  }
+
+  async #create(missing: readonly string[]): Promise<void> {
+    try {
+      await this.#admin.createTopics({ topics: missing.map((topic) => this.#newTopic(topic)), waitForLeaders: true });
+    } catch (error) {
+      if (!isKafkaError(error, "TOPIC_ALREADY_EXISTS")) throw error;
+      // Some of them were made meanwhile, and kafkajs does not tell which are still missing.
+      for (const topic of missing) await this.#admin.createTopics({ topics: [this.#newTopic(topic)], waitForLeaders: true });
+    }
+  }
+
+  #newTopic(topic: string): ITopicConfig {
+    const { schemasTopic, partitions, replicationFactor } = this.#settings;
+    const config = topic === schemasTopic ? SCHEMAS_TOPIC : TABLE_TOPIC;
+    return {
+      topic,
+      numPartitions: topic === schemasTopic ? 1 : partitions,
+      replicationFactor,
+      configEntries: Object.entries(config).map(([name, value]) => ({ name, value })),
+    };
+  }
+
+  async #check(topics: readonly string[]): Promise<void> {
+    const { topics: metadata } = await this.#admin.fetchTopicMetadata({ topics: [...topics] });
+    for (const { name, partitions } of metadata) {
+      if (name !== this.#settings.schemasTopic) checkPartitions(name, partitions.length, this.#settings.partitions);
+    }
+    for (const [topic, config] of await this.#configs(topics)) {
+      await this.#checkCleanup(topic, config);
+      this.#known.set(topic, { maxMessageBytes: maxMessageBytes(config) });
+    }
+  }
+
+  async #checkCleanup(topic: string, config: TopicConfig): Promise<void> {
+    const policy = config.get("cleanup.policy")?.value ?? "delete";
+    const compacted = policy.split(",").some((part) => part.trim() === "compact");
+    if (topic !== this.#settings.schemasTopic) {
+      if (compacted) throw compactedTableTopic(topic);
+    } else if (policy.trim() !== "compact") {
+      // Its age would delete schemas that rows still name.
+      await this.#alter(topic, { "cleanup.policy": "compact" });
+      this.#settings.logger.warn({ topic, was: policy }, "the schemas topic was not compacted: cleanup.policy is now compact");
+    }
+  }
+
+  /** Raises `max.message.bytes` of a topic so that a record batch of `bytes` fits. */
+  async raiseLimit(topic: string, bytes: number): Promise<void> {
+    try {
+      const now = maxMessageBytes(await this.#config(topic));
+      if (now < bytes) await this.#alter(topic, { "max.message.bytes": String(bytes) });
+      this.#known.set(topic, { maxMessageBytes: Math.max(now, bytes) });
+    } catch (error) {
+      throw kafkaError(error, `raise max.message.bytes of topic ${topic} to ${bytes}`);
+    }
+  }
+
+  /** AlterConfigs replaces a topic's whole set of overrides, and kafkajs has no incremental one: send the others along. */
+  async #alter(topic: string, changes: Readonly<Record<string, string>>): Promise<void> {
+    const merged = new Map<string, string>();
+    for (const [name, { value, overridden }] of await this.#config(topic)) if (overridden) merged.set(name, value);
+    for (const [name, value] of Object.entries(changes)) merged.set(name, value);
+    const configEntries = [...merged].map(([name, value]) => ({ name, value }));
+    await this.#admin.alterConfigs({
+      validateOnly: false,
+      resources: [{ type: ConfigResourceTypes.TOPIC, name: topic, configEntries }],
+    });
+  }
+
+  /** The largest request the brokers take. Their default when this user may not ask. */
+  async maxRequestBytes(): Promise<number> {
+    try {
+      const { brokers, controller } = await this.#admin.describeCluster();
+      const name = String(controller ?? brokers[0]?.nodeId ?? 1);
+      const { resources } = await this.#admin.describeConfigs({
+        includeSynonyms: false,
+        resources: [{ type: ConfigResourceTypes.BROKER, name, configNames: ["socket.request.max.bytes"] }],
+      });
+      return Number(resources[0]?.configEntries[0]?.configValue ?? DEFAULT_REQUEST_BYTES);
+    } catch (error) {
+      if (isKafkaError(error, "CLUSTER_AUTHORIZATION_FAILED")) return DEFAULT_REQUEST_BYTES;
+      throw kafkaError(error, "read the brokers' socket.request.max.bytes");
+    }
+  }
+
+  async #config(topic: string): Promise<TopicConfig> {
+    return (await this.#configs([topic])).get(topic) ?? new Map();
+  }
+
+  async #configs(topics: readonly string[]): Promise<ReadonlyMap<string, TopicConfig>> {
+    const { resources } = await this.#admin.describeConfigs({
+      includeSynonyms: false,
+      resources: topics.map((name) => ({ type: ConfigResourceTypes.TOPIC, name })),
+    });
+    return new Map(resources.map(({ resourceName, configEntries }) => [resourceName, topicConfig(configEntries)]));
+  }
+}
+
+/** By setting; `overridden`: set on the topic itself rather than on the broker. */
+type TopicConfig = ReadonlyMap<string, { readonly value: string; readonly overridden: boolean }>;
+
+/** `ConfigSource.TOPIC_CONFIG`, which kafkajs declares but does not export. */
+const TOPIC_CONFIG: number = 1;
+
+const topicConfig = (entries: readonly ConfigEntries[]): TopicConfig =>
+  new Map(
+    entries.map((entry) => [entry.configName, { value: entry.configValue, overridden: entry.configSource === TOPIC_CONFIG }]),
+  );
+
+const maxMessageBytes = (config: TopicConfig): number =>
+  Number(config.get("max.message.bytes")?.value ?? KAFKA_MAX_MESSAGE_BYTES);
+
+/**
+ * Unlimited retention: the topic is what a new replica is filled from, so a finite one would leave later replicas incomplete (decision
+ * 0021). An operator who wants another sets it on the topic, which is then left alone.
+ */
+const TABLE_TOPIC = {
+  "cleanup.policy": "delete",
+  "retention.ms": "-1",
+  "retention.bytes": "-1",
+  "compression.type": "producer",
+  "message.timestamp.type": "CreateTime",
+  "max.message.bytes": String(INITIAL_MAX_MESSAGE_BYTES),
+};
+
+const SCHEMAS_TOPIC = {
+  "cleanup.policy": "compact",
+  "compression.type": "producer",
+  "message.timestamp.type": "CreateTime",
+  "max.message.bytes": String(INITIAL_MAX_MESSAGE_BYTES),
+};
+
+function checkPartitions(topic: string, found: number, configured: number): void {
+  if (found === configured) return;
+  throw new CascadeError({
+    code: "TOPIC_PARTITIONS",
+    verdict: "refuse",
+    message: `topic ${topic} has ${found} partitions, and cdc is configured for ${configured}: a table's changes would lose their order`,
+    advice: `delete the topic so that cdc creates it anew (and fill its replicas again), or exclude the table (CDC_TABLES)`,
+  });
+}
+
+function compactedTableTopic(topic: string): CascadeError {
+  return new CascadeError({
+    code: "TOPIC_COMPACTED",
+    verdict: "refuse",
+    message: `topic ${topic} is compacted: Kafka would remove changes that a replica has not applied yet`,
+    advice: `kafka-configs.sh --alter --entity-type topics --entity-name ${topic} --add-config cleanup.policy=delete`,
+  });
+}

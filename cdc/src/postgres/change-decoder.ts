@@ -1,0 +1,140 @@
+import type { EventTransaction } from "@cascade/shared/change-event";
+import { CascadeError } from "@cascade/shared/errors";
+import { formatTableName, type TableName } from "@cascade/shared/topic";
+import type { SourceMessage } from "../change-source.ts";
+import type { Catalog, Relation } from "./catalog.ts";
+import { missingIdentity } from "./identity.ts";
+import { type DecodedRow, TableDecoder } from "./table-decoder.ts";
+import { readWalMessage, unknownMessage, type WalRow } from "./wal2json.ts";
+
+/** What the decoder needs of the catalog. */
+export type RelationSource = Pick<Catalog, "relation">;
+
+interface Reader {
+  readonly relation: Relation;
+  readonly decoder: TableDecoder;
+}
+
+/**
+ * wal2json's messages, in WAL order, to the port's. Holds the transaction it is in and a decoder per relation; asks the catalog only
+ * for a relation it has not met or whose rows no longer fit.
+ */
+export class ChangeDecoder {
+  readonly #catalog: RelationSource;
+  readonly #warn: (message: string) => void;
+  /** By schema, then table: no key is built per row. */
+  readonly #readers = new Map<string, Map<string, Reader | null>>();
+  readonly #announced = new Set<string>();
+  #transaction: EventTransaction | null = null;
+  #ordinal = 0;
+  #hasAbsent = false;
+
+  constructor(catalog: RelationSource, warn: (message: string) => void) {
+    this.#catalog = catalog;
+    this.#warn = warn;
+  }
+
+  /** A keepalive that comes in the middle of a transaction says nothing about it. */
+  get inTransaction(): boolean {
+    return this.#transaction !== null;
+  }
+
+  /** Decodes `texts` and appends to `into`. Awaits only where the catalog must be read. */
+  async decode(texts: readonly string[], into: SourceMessage[]): Promise<void> {
+    for (const text of texts) {
+      const pending = this.decodeOne(text, into);
+      if (pending !== null) await pending;
+    }
+  }
+
+  /** null when done; a promise where the catalog must be read first. */
+  decodeOne(text: string, into: SourceMessage[]): Promise<void> | null {
+    const message = readWalMessage(text);
+    switch (message.action) {
+      case "B":
+        this.#transaction = { txId: message.txId, commitLsn: message.commitLsn, committedAtMs: message.committedAtMs };
+        this.#ordinal = 0;
+        if (this.#hasAbsent) this.#forgetAbsent();
+        return null;
+      case "C":
+        if (this.#transaction === null) throw unknownMessage("a commit without its begin");
+        into.push({ kind: "commit", endLsn: message.endLsn, committedAtMs: this.#transaction.committedAtMs });
+        this.#transaction = null;
+        return null;
+      case "M":
+        return null;
+      default:
+        return this.#decodeRow(message, into);
+    }
+  }
+
+  #decodeRow(row: WalRow, into: SourceMessage[]): Promise<void> | null {
+    if (this.#transaction === null) throw unknownMessage("a row outside a transaction");
+    const ordinal = this.#ordinal++;
+    const reader = this.#readers.get(row.schema)?.get(row.table);
+    if (reader === null) return null; // not captured
+    if (reader === undefined) return this.#readAgain(row, ordinal, into);
+    const decoded = reader.decoder.decode(row);
+    if (decoded === null) return this.#readAgain(row, ordinal, into);
+    this.#push(row, ordinal, reader, decoded, into);
+    return null;
+  }
+
+  #push(row: WalRow, ordinal: number, reader: Reader, decoded: DecodedRow, into: SourceMessage[]): void {
+    const { relation, decoder } = reader;
+    if (!this.#announced.has(relation.schema.id)) {
+      this.#announced.add(relation.schema.id);
+      into.push({ kind: "schema", topic: relation.topic, schema: relation.schema });
+    }
+    const op = OPS[row.action];
+    // The server tells of a truncated partition tree once for its root, which is no relation with rows, and once for each leaf.
+    const table = decoder.eventTable;
+    const transaction = this.#transaction as EventTransaction;
+    into.push({ kind: "change", event: { op, table, transaction, ordinal, lsn: row.lsn, ...decoded } });
+  }
+
+  async #readAgain(row: WalRow, ordinal: number, into: SourceMessage[]): Promise<void> {
+    const name: TableName = { schema: row.schema, table: row.table };
+    const relation = await this.#catalog.relation(name);
+    const reader = relation && { relation, decoder: new TableDecoder(relation) };
+    this.#remember(name, reader);
+    if (reader === null) return;
+    const missing = missingIdentity(reader.relation);
+    if (missing !== null) throw missing;
+    const decoded = reader.decoder.decode(row);
+    if (decoded === null) throw schemaDrift(name);
+    this.#push(row, ordinal, reader, decoded, into);
+  }
+
+  #remember(name: TableName, reader: Reader | null): void {
+    let tables = this.#readers.get(name.schema);
+    if (tables === undefined) {
+      tables = new Map();
+      this.#readers.set(name.schema, tables);
+    }
+    tables.set(name.table, reader);
+    if (reader === null) {
+      this.#hasAbsent = true;
+      this.#warn(`rows of ${formatTableName(name)} are left out: it is excluded, not an ordinary table, or no longer there`);
+    }
+  }
+
+  /** A name that stood for nothing may be a table by the next transaction. */
+  #forgetAbsent(): void {
+    this.#hasAbsent = false;
+    for (const tables of this.#readers.values()) {
+      for (const [table, reader] of tables) if (reader === null) tables.delete(table);
+    }
+  }
+}
+
+const OPS = { I: "c", U: "u", D: "d", T: "t" } as const;
+
+function schemaDrift(name: TableName): CascadeError {
+  return new CascadeError({
+    code: "SCHEMA_DRIFT",
+    verdict: "fatal",
+    message: `a row of ${formatTableName(name)} was written under an older schema than main-db's catalog has now: a column was dropped, renamed or retyped before cdc had read the rows`,
+    advice: `exclude the table (CDC_TABLES=...,!${formatTableName(name)}) and copy it anew; alter columns of captured tables while cdc is caught up`,
+  });
+}

@@ -1,0 +1,24 @@
+import { CascadeError } from "@cascade/shared/errors";
+import { formatTableName } from "@cascade/shared/topic";
+import type { Relation } from "./catalog.ts";
+
+/**
+ * The error when updates and deletes of a relation would not reach the slot, or not with the key its rows travel under; null when all is
+ * well. PostgreSQL drops such changes with no more than a warning in its own log (facts.md §1.5).
+ */
+export function missingIdentity({ name, schema, identityColumns }: Relation): CascadeError | null {
+  if (identityColumns === null) return null;
+  const sent = new Set(identityColumns);
+  if (schema.key.length > 0 && schema.key.every((column) => sent.has(column))) return null;
+  const table = formatTableName(name);
+  const why =
+    sent.size === 0
+      ? "it has no primary key and no replica identity"
+      : "its replica identity is not the key of its partitioned table";
+  return new CascadeError({
+    code: "NO_REPLICA_IDENTITY",
+    verdict: "refuse",
+    message: `updates and deletes of ${table} would be silently lost: ${why}`,
+    advice: `ALTER TABLE ${table} REPLICA IDENTITY FULL; or give it a primary key; or exclude it: CDC_TABLES=...,!${table}`,
+  });
+}

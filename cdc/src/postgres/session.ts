@@ -1,0 +1,117 @@
+import { CascadeError, describeError } from "@cascade/shared/errors";
+import pg from "pg";
+
+/**
+ * Settings that change the bytes wal2json writes (facts.md §1.4: `bytea_output=escape` corrupted data silently). A role's or database's
+ * own defaults reach a walsender too, so every session pins them. `search_path` makes format_type qualify every type of a user's.
+ */
+const PINNED_SETTINGS: Readonly<Record<string, string>> = {
+  bytea_output: "hex",
+  datestyle: "ISO",
+  intervalstyle: "postgres",
+  timezone: "UTC",
+  extra_float_digits: "1",
+  lc_monetary: "C",
+  search_path: "pg_catalog",
+  statement_timeout: "0",
+};
+
+const CONNECT_TIMEOUT_MS = 10_000;
+
+/** Opens a connection to main-db; `replication` makes it a walsender. Rejects with a CascadeError. */
+export async function connect(databaseUrl: string, options: { readonly replication?: boolean } = {}): Promise<pg.Client> {
+  const url = new URL(databaseUrl);
+  const pinned = Object.entries(PINNED_SETTINGS);
+  // Ours come last: the last one given wins.
+  const settings = [url.searchParams.get("options") ?? "", ...pinned.map(([name, value]) => `-c ${name}=${value}`)]
+    .join(" ")
+    .trim();
+  url.searchParams.delete("options");
+  const client = new pg.Client({
+    connectionString: url.toString(),
+    options: settings,
+    application_name: "cascade-cdc",
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+    ...(options.replication ? { replication: "database" } : {}),
+  } as pg.ClientConfig);
+  // Without a listener a broken connection would end the process; who uses the client hears of it by the rejection of its query.
+  client.on("error", () => undefined);
+  try {
+    await client.connect();
+    return client;
+  } catch (error) {
+    await client.end().catch(() => undefined);
+    throw postgresError(error, "cannot connect to main-db");
+  }
+}
+
+/** SQLSTATE of an error of the server, null for anything else. */
+export function sqlStateOf(error: unknown): string | null {
+  const code = error instanceof Error && "code" in error ? error.code : null;
+  return typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) ? code : null;
+}
+
+interface Judgement {
+  readonly code: string;
+  readonly verdict: "retry" | "refuse";
+  readonly advice: string;
+}
+
+/** By SQLSTATE, longest prefix first; never by message text. */
+const JUDGEMENTS: readonly (readonly [string, Judgement])[] = [
+  [
+    "28",
+    {
+      code: "LOGIN_REFUSED",
+      verdict: "refuse",
+      advice: "check user and password in CDC_DATABASE_URL, and that pg_hba.conf allows this host",
+    },
+  ],
+  [
+    "3D000",
+    { code: "NO_SUCH_DATABASE", verdict: "refuse", advice: "create the database, or name the right one in CDC_DATABASE_URL" },
+  ],
+  [
+    "42501",
+    {
+      code: "MISSING_RIGHT",
+      verdict: "refuse",
+      advice:
+        "grant it: ALTER ROLE <user> REPLICATION; when the message names output_plugin_libraries, add wal2json to it: ALTER SYSTEM SET output_plugin_libraries = pgoutput, test_decoding, wal2json; SELECT pg_reload_conf();",
+    },
+  ],
+  [
+    "58P01",
+    {
+      code: "PLUGIN_MISSING",
+      verdict: "refuse",
+      advice: "install wal2json on main-db's host (Debian: postgresql-<major>-wal2json)",
+    },
+  ],
+  ["55000", { code: "NOT_READY_FOR_LOGICAL", verdict: "refuse", advice: "set wal_level = logical on main-db and restart it" }],
+  [
+    "53400",
+    {
+      code: "SLOTS_EXHAUSTED",
+      verdict: "refuse",
+      advice: "raise max_replication_slots on main-db, or drop a slot that nobody uses",
+    },
+  ],
+  ["42704", { code: "SLOT_MISSING", verdict: "retry", advice: "the slot is gone; cdc looks again" }],
+];
+
+const AWAY: Judgement = {
+  code: "MAIN_DB_AWAY",
+  verdict: "retry",
+  advice: "nothing to do here: cdc tries again until main-db answers",
+};
+
+/** An error of pg or of the server as a CascadeError. */
+export function postgresError(error: unknown, doing: string): CascadeError {
+  if (error instanceof CascadeError) return error;
+  const state = sqlStateOf(error);
+  const judgement = state === null ? AWAY : (JUDGEMENTS.find(([prefix]) => state.startsWith(prefix))?.[1] ?? AWAY);
+  return new CascadeError({ ...judgement, message: `${doing}: ${describeError(error)}`, cause: error });
+}
