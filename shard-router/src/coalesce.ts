@@ -1,0 +1,119 @@
+import type { TableSchema } from "@cascade/shared/table-schema";
+import type { Mutation } from "./mutation.ts";
+import { columnSet, type KeyText, keyRow, keyText, type RowShape, shapeOf } from "./row-shape.ts";
+
+type Move = Extract<Mutation, { kind: "move" }>;
+type Entry = Extract<Mutation, { kind: "put" | "patch" | "delete" }>;
+
+/**
+ * Mutations between two barriers: each key's outcome, and the moves that run before them. Different keys do not see each other, so
+ * any order within the segment gives the same table; no two moves share a key.
+ */
+interface Segment {
+  moves: Move[];
+  readonly movedKeys: Set<KeyText>;
+  readonly outcomes: Map<KeyText, Entry>;
+}
+
+/**
+ * Fewer mutations with the same effect as `mutations` one by one (toMutations' output for one table, in order): the last change per key
+ * wins, patches merge into what is known of their row, a truncate drops what came before it. Between barriers the order is moves,
+ * deletes, patches by column set, puts. Consecutive mutations of one kind never share a key, so they can be one statement.
+ * Mutations of tables without a key keep their order.
+ */
+export function coalesce(schema: TableSchema, mutations: readonly Mutation[]): Mutation[] {
+  const shape = shapeOf(schema);
+  let merged: Mutation[] = [];
+  const segment: Segment = { moves: [], movedKeys: new Set(), outcomes: new Map() };
+  for (const mutation of mutations) {
+    switch (mutation.kind) {
+      case "put":
+        segment.outcomes.set(keyText(shape, mutation.row), mutation);
+        break;
+      case "delete":
+        segment.outcomes.set(keyText(shape, mutation.key), mutation);
+        break;
+      case "patch":
+        patch(shape, segment, mutation, merged);
+        break;
+      case "move":
+        move(shape, segment, mutation, merged);
+        break;
+      case "truncate":
+        clear(segment);
+        merged = [mutation];
+        break;
+      case "append":
+      case "remove":
+        merged.push(mutation);
+        break;
+    }
+  }
+  flush(shape, segment, merged);
+  return merged;
+}
+
+function patch(shape: RowShape, segment: Segment, mutation: Extract<Mutation, { kind: "patch" }>, merged: Mutation[]): void {
+  const key = keyText(shape, mutation.row);
+  const known = segment.outcomes.get(key);
+  if (known === undefined) {
+    segment.outcomes.set(key, mutation);
+  } else if (known.kind === "delete") {
+    // The row cannot be there: let the replica find that out, as it would have one by one.
+    flush(shape, segment, merged);
+    segment.outcomes.set(key, mutation);
+  } else {
+    segment.outcomes.set(key, { kind: known.kind, row: { ...known.row, ...mutation.row } });
+  }
+}
+
+function move(shape: RowShape, segment: Segment, mutation: Move, merged: Mutation[]): void {
+  const from = keyText(shape, mutation.from);
+  const to = keyText(shape, mutation.row);
+  const known = segment.outcomes.get(from);
+  if (known?.kind === "put") {
+    segment.outcomes.set(from, { kind: "delete", key: keyRow(shape, mutation.from) });
+    segment.outcomes.set(to, { kind: "put", row: { ...known.row, ...mutation.row } });
+    return;
+  }
+  const touched = (key: KeyText) => segment.outcomes.has(key) || segment.movedKeys.has(key);
+  if (touched(from) || touched(to)) flush(shape, segment, merged);
+  segment.moves.push(mutation);
+  segment.movedKeys.add(from).add(to);
+}
+
+function flush(shape: RowShape, segment: Segment, merged: Mutation[]): void {
+  for (const mutation of groupByColumns(shape, segment.moves)) merged.push(mutation);
+  const patches: Extract<Mutation, { kind: "patch" }>[] = [];
+  for (const outcome of segment.outcomes.values()) {
+    if (outcome.kind === "delete") merged.push(outcome);
+    else if (outcome.kind === "patch") patches.push(outcome);
+  }
+  for (const mutation of groupByColumns(shape, patches)) merged.push(mutation);
+  for (const outcome of segment.outcomes.values()) {
+    if (outcome.kind === "put") merged.push(outcome);
+  }
+  clear(segment);
+}
+
+function clear(segment: Segment): void {
+  segment.moves = [];
+  segment.movedKeys.clear();
+  segment.outcomes.clear();
+}
+
+/** The same mutations, those with the same columns next to each other: one statement each. */
+function groupByColumns<T extends Extract<Mutation, { kind: "patch" | "move" }>>(
+  shape: RowShape,
+  mutations: readonly T[],
+): readonly T[] {
+  if (mutations.length < 2) return mutations;
+  const groups = new Map<string, T[]>();
+  for (const mutation of mutations) {
+    const columns = columnSet(shape, mutation.row);
+    const group = groups.get(columns);
+    if (group === undefined) groups.set(columns, [mutation]);
+    else group.push(mutation);
+  }
+  return groups.size === 1 ? mutations : [...groups.values()].flat();
+}

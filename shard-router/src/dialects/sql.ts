@@ -1,0 +1,104 @@
+import type { WireRow } from "@cascade/shared/change-event";
+import type { ReplicaTable, Statement } from "../dialect.ts";
+import type { Mutation } from "../mutation.ts";
+import { columnSet, type RowShape, type ShapeColumn, shapeOf } from "../row-shape.ts";
+
+/** DML text that the dialects share, and the grouping of mutations into statements. */
+
+export const quote = (identifier: string): string => `"${identifier.replaceAll('"', '""')}"`;
+
+/** Consecutive mutations that one statement can carry out. */
+export type Run =
+  | { readonly kind: "put" | "append" | "patch"; readonly columnSet: string; readonly rows: WireRow[] }
+  | { readonly kind: "move"; readonly columnSet: string; readonly from: WireRow[]; readonly rows: WireRow[] }
+  | { readonly kind: "delete" | "remove"; readonly rows: WireRow[] }
+  | { readonly kind: "truncate" };
+
+/** Cuts mutations where the kind or the set of columns changes, in order. Complete rows have the set "". */
+export function runsOf(shape: RowShape, mutations: readonly Mutation[]): readonly Run[] {
+  const runs: Run[] = [];
+  let last: Run | undefined;
+  for (const mutation of mutations) {
+    const columns = mutation.kind === "patch" || mutation.kind === "move" ? columnSet(shape, mutation.row) : "";
+    if (last === undefined || last.kind !== mutation.kind || ("columnSet" in last && last.columnSet !== columns)) {
+      last = emptyRun(mutation.kind, columns);
+      runs.push(last);
+    }
+    if (last.kind === "truncate") continue;
+    if (last.kind === "move" && mutation.kind === "move") last.from.push(mutation.from);
+    if ("row" in mutation) last.rows.push(mutation.row);
+    else if (mutation.kind === "delete") last.rows.push(mutation.key);
+  }
+  return runs;
+}
+
+function emptyRun(kind: Mutation["kind"], columns: string): Run {
+  switch (kind) {
+    case "put":
+    case "append":
+    case "patch":
+      return { kind, columnSet: columns, rows: [] };
+    case "move":
+      return { kind, columnSet: columns, from: [], rows: [] };
+    case "delete":
+    case "remove":
+      return { kind, rows: [] };
+    case "truncate":
+      return { kind };
+  }
+}
+
+/** Turns runs of one kind and column set into a statement; made once per table and shape, for texts are long and stay the same. */
+export type RunWriter = (run: Run) => Statement;
+
+/** `render` of a dialect that says how to write each shape of run. */
+export function renderer(writerFor: (table: ReplicaTable, run: Run) => RunWriter) {
+  const writers = new WeakMap<ReplicaTable, Map<string, RunWriter>>();
+  return (table: ReplicaTable, mutations: readonly Mutation[]): readonly Statement[] => {
+    let ofTable = writers.get(table);
+    if (ofTable === undefined) {
+      ofTable = new Map();
+      writers.set(table, ofTable);
+    }
+    const statements: Statement[] = [];
+    for (const run of runsOf(shapeOf(table.source), mutations)) {
+      const name = "columnSet" in run ? `${run.kind} ${run.columnSet}` : run.kind;
+      let writer = ofTable.get(name);
+      if (writer === undefined) {
+        writer = writerFor(table, run);
+        ofTable.set(name, writer);
+      }
+      statements.push(writer(run));
+    }
+    return statements;
+  };
+}
+
+/** The columns of a set as columnSet gives it, in schema order. */
+export function columnsOfSet(shape: RowShape, set: string): readonly ShapeColumn[] {
+  return set === "" ? shape.columns : shape.columns.filter((_, index) => set[index] === "1");
+}
+
+export const keyColumns = (shape: RowShape): readonly ShapeColumn[] => {
+  const byName = new Map(shape.columns.map((column) => [column.name, column]));
+  return shape.key.map((name) => byName.get(name) as ShapeColumn);
+};
+
+/** `rows` is what follows the column list: VALUES or SELECT. */
+export function insertText(table: ReplicaTable, columns: readonly ShapeColumn[], rows: string): string {
+  return `INSERT INTO ${table.sqlName} (${columns.map((column) => quote(column.name)).join(", ")}) ${rows}`;
+}
+
+/** Makes an INSERT a put, for engines that know ON CONFLICT. */
+export function onConflictText(shape: RowShape): string {
+  const target = `ON CONFLICT (${shape.key.map(quote).join(", ")})`;
+  const values = shape.columns.filter((column) => !column.inKey);
+  if (values.length === 0) return `${target} DO NOTHING`;
+  return `${target} DO UPDATE SET ${values.map(({ name }) => `${quote(name)} = excluded.${quote(name)}`).join(", ")}`;
+}
+
+/** Columns an UPDATE of a patch sets; a patch of nothing but its key sets that, for the row's presence must still show. */
+export function assignedColumns(columns: readonly ShapeColumn[]): readonly ShapeColumn[] {
+  const values = columns.filter((column) => !column.inKey);
+  return values.length > 0 ? values : columns;
+}
