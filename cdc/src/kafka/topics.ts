@@ -1,7 +1,7 @@
 import { CascadeError } from "@cascade/shared/errors";
 import { isKafkaError, kafkaError } from "@cascade/shared/kafka-errors";
 import type { KafkaLogger } from "@cascade/shared/kafka-log";
-import { type Admin, type ConfigEntries, ConfigResourceTypes, type ITopicConfig } from "kafkajs";
+import { type Admin, type ConfigEntries, ConfigResourceTypes, ConfigSource, type ITopicConfig } from "kafkajs";
 
 /** What the broker says of a topic, as far as publishing depends on it. */
 export interface TopicLimits {
@@ -158,12 +158,12 @@ export class Topics {
 /** By setting; `overridden`: set on the topic itself rather than on the broker. */
 type TopicConfig = ReadonlyMap<string, { readonly value: string; readonly overridden: boolean }>;
 
-/** `ConfigSource.TOPIC_CONFIG`, which kafkajs declares but does not export. */
-const TOPIC_CONFIG: number = 1;
-
 const topicConfig = (entries: readonly ConfigEntries[]): TopicConfig =>
   new Map(
-    entries.map((entry) => [entry.configName, { value: entry.configValue, overridden: entry.configSource === TOPIC_CONFIG }]),
+    entries.map((entry) => [
+      entry.configName,
+      { value: entry.configValue, overridden: entry.configSource === ConfigSource.TOPIC_CONFIG },
+    ]),
   );
 
 const maxMessageBytes = (config: TopicConfig): number =>
