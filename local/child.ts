@@ -43,7 +43,7 @@ export interface ChildOptions {
 }
 
 // Passed as text: the user that a server runs as may not be able to read this folder.
-const guardScript = readFileSync(join(import.meta.dir, "guard.sh"), "utf8");
+const guardScript = readFileSync(join(import.meta.dir, "guard.sh"), "utf8").replace(/^#.*\n/gm, "");
 const keptLines = 200;
 
 export function spawnChild(command: readonly string[], options: ChildOptions = {}): Child {

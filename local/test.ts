@@ -1,4 +1,5 @@
 import { type Child, spawnChild } from "./child.ts";
+import { onInterrupt } from "./interrupt.ts";
 import { repository } from "./paths.ts";
 import { say } from "./progress.ts";
 import { setUp } from "./setup.ts";
@@ -6,7 +7,7 @@ import { lastLine, succeeded, sumOf, type Tally, tallyOf } from "./test-summary.
 
 const deadlineMs = 45 * 60_000;
 
-async function main(filters: readonly string[]): Promise<void> {
+async function main(filters: readonly string[]): Promise<Tally> {
   await setUp({ mariadb: true });
   const checks = [await check("typecheck"), await check("lint")];
   const tests = await bunTest(filters);
@@ -15,8 +16,7 @@ async function main(filters: readonly string[]): Promise<void> {
     tests.passed + tests.failed === 0 ? { passed: 0, failed: 1, skipped: 0 } : { passed: 0, failed: 0, skipped: 0 };
   const total = sumOf([...checks, tests, noTest]);
   if (noTest.failed > 0) process.stdout.write("No test ran.\n");
-  process.exitCode = succeeded(total) ? 0 : 1;
-  process.stdout.write(`${lastLine(total)}\n`);
+  return total;
 }
 
 /** One of the root's scripts, counted as one test. */
@@ -60,17 +60,28 @@ async function stream(command: readonly string[]): Promise<{ readonly output: st
 }
 
 let running: Child | null = null;
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
-  process.once(signal, async () => {
+let interrupted = false;
+
+onInterrupt((signal) => {
+  interrupted = true;
+  void (async () => {
     await running?.stop(signal, 10_000);
-    process.stdout.write("0 passed, 1 failed\n");
-    process.exit(1);
-  });
+    finish({ passed: 0, failed: 1, skipped: 0 });
+    process.exit();
+  })();
+});
 
 try {
-  await main(process.argv.slice(2));
+  const total = await main(process.argv.slice(2));
+  if (!interrupted) finish(total);
 } catch (error) {
-  say(error instanceof Error ? error.message : String(error));
-  process.stdout.write("0 passed, 1 failed\n");
-  process.exitCode = 1;
+  if (!interrupted) {
+    say(error instanceof Error ? error.message : String(error));
+    finish({ passed: 0, failed: 1, skipped: 0 });
+  }
+}
+
+function finish(total: Tally): void {
+  process.stdout.write(`${lastLine(total)}\n`);
+  process.exitCode = succeeded(total) ? 0 : 1;
 }
