@@ -5,14 +5,16 @@ import type pg from "pg";
 import { postgresError } from "./session.ts";
 import type { CapturedTable } from "./table-decoder.ts";
 
-/** A relation that writes rows to the WAL: an ordinary table or a leaf partition. */
+/** A relation that the WAL names: an ordinary table, a leaf partition, or a partitioned table (in a truncate only). */
 export interface Relation extends CapturedTable {
   readonly name: TableName;
+  readonly kind: "table" | "partition" | "partitioned";
   /** Columns that the WAL shows of the old row: null for all of them (FULL), empty when updates and deletes are silently dropped. */
   readonly identityColumns: readonly string[] | null;
 }
 
 interface RelationRow {
+  readonly kind: Relation["kind"];
   readonly oid: string;
   readonly root_oid: string;
   readonly schema: string;
@@ -41,13 +43,13 @@ interface IdentityRow {
 
 // Only what writes rows that belong to someone: no views (a materialized one leaks into the WAL), no temporary or unlogged tables.
 const RELATIONS = `
-  SELECT c.oid::text AS oid, r.oid::text AS root_oid, n.nspname AS schema, c.relname AS "table",
+  SELECT CASE WHEN c.relkind = 'p' THEN 'partitioned' WHEN c.relispartition THEN 'partition' ELSE 'table' END AS kind, c.oid::text AS oid, r.oid::text AS root_oid, n.nspname AS schema, c.relname AS "table",
          rn.nspname AS root_schema, r.relname AS root_table
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_class r ON r.oid = CASE WHEN c.relispartition THEN pg_partition_root(c.oid) ELSE c.oid END
     JOIN pg_namespace rn ON rn.oid = r.relnamespace
-   WHERE c.relkind = 'r' AND c.relpersistence = 'p'
+   WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
      AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'
      AND ($1::text IS NULL OR (n.nspname = $1 AND c.relname = $2))
    ORDER BY c.oid`;
@@ -100,24 +102,25 @@ export class Catalog {
   }
 
   /** Every relation whose rows are captured now. */
-  captured(): Promise<readonly Relation[]> {
-    return this.#read(null);
+  async captured(): Promise<readonly Relation[]> {
+    return (await this.#read(null)).relations;
   }
 
-  /** One relation by the name that the WAL uses; null when it is not there, is no table, or is not captured. */
-  async relation(name: TableName): Promise<Relation | null> {
-    return (await this.#read(name))[0] ?? null;
+  /** One relation by the name that the WAL uses; `absent` when no table has it now (it may be a materialized view's, or dropped). */
+  async relation(name: TableName): Promise<Relation | "excluded" | "absent"> {
+    const { found, relations } = await this.#read(name);
+    return relations[0] ?? (found > 0 ? "excluded" : "absent");
   }
 
-  async #read(name: TableName | null): Promise<readonly Relation[]> {
+  async #read(name: TableName | null): Promise<{ readonly found: number; readonly relations: readonly Relation[] }> {
     try {
       const found = await this.#query<RelationRow>(RELATIONS, [name?.schema ?? null, name?.table ?? null]);
       const relations = found.filter((row) => this.#filter.matches({ schema: row.root_schema, table: row.root_table }));
-      if (relations.length === 0) return [];
+      if (relations.length === 0) return { found: found.length, relations: [] };
       const oids = [...new Set(relations.flatMap((row) => [row.oid, row.root_oid]))];
       const columns = Map.groupBy(await this.#query<ColumnRow>(COLUMNS, [oids]), (row) => row.rel);
       const identities = new Map((await this.#query<IdentityRow>(IDENTITIES, [oids])).map((row) => [row.rel, row]));
-      return relations.map((row) => this.#relation(row, columns, identities));
+      return { found: found.length, relations: relations.map((row) => this.#relation(row, columns, identities)) };
     } catch (error) {
       throw postgresError(error, "cannot read main-db's catalog");
     }
@@ -137,6 +140,7 @@ export class Catalog {
     const ownColumns = columns.get(row.oid) ?? [];
     return {
       name: { schema: row.schema, table: row.table },
+      kind: row.kind,
       topic: topicOf(this.#prefix, root),
       schema: tableSchema(root, row.root_oid, columns.get(row.root_oid) ?? [], identities.get(row.root_oid)),
       walColumns: ownColumns.map((column) => ({ name: column.name, declaredTypeOid: Number(column.declared) })),

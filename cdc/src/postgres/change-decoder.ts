@@ -1,5 +1,6 @@
 import type { EventTransaction } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
+import type { Lsn } from "@cascade/shared/lsn";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { SourceMessage } from "../change-source.ts";
 import type { Catalog, Relation } from "./catalog.ts";
@@ -9,6 +10,12 @@ import { readWalMessage, unknownMessage, type WalRow } from "./wal2json.ts";
 
 /** What the decoder needs of the catalog. */
 export type RelationSource = Pick<Catalog, "relation">;
+
+/** Why rows of a name are left out. */
+type Unread = "excluded" | "absent";
+
+/** How long a name counts as excluded: it could become a partition of a captured table. */
+const EXCLUDED_FOR_MS = 1000;
 
 interface Reader {
   readonly relation: Relation;
@@ -23,11 +30,14 @@ export class ChangeDecoder {
   readonly #catalog: RelationSource;
   readonly #warn: (message: string) => void;
   /** By schema, then table: no key is built per row. */
-  readonly #readers = new Map<string, Map<string, Reader | null>>();
+  readonly #readers = new Map<string, Map<string, Reader | Unread>>();
   readonly #announced = new Set<string>();
   #transaction: EventTransaction | null = null;
   #ordinal = 0;
   #hasAbsent = false;
+  #forgottenAtMs = 0;
+  readonly #warned = new Set<string>();
+  #rootTruncatedAt: Lsn | null = null;
 
   constructor(catalog: RelationSource, warn: (message: string) => void) {
     this.#catalog = catalog;
@@ -54,7 +64,7 @@ export class ChangeDecoder {
       case "B":
         this.#transaction = { txId: message.txId, commitLsn: message.commitLsn, committedAtMs: message.committedAtMs };
         this.#ordinal = 0;
-        if (this.#hasAbsent) this.#forgetAbsent();
+        if (this.#hasAbsent) this.#forgetUnread();
         return null;
       case "C":
         if (this.#transaction === null) throw unknownMessage("a commit without its begin");
@@ -72,7 +82,7 @@ export class ChangeDecoder {
     if (this.#transaction === null) throw unknownMessage("a row outside a transaction");
     const ordinal = this.#ordinal++;
     const reader = this.#readers.get(row.schema)?.get(row.table);
-    if (reader === null) return null; // not captured
+    if (reader === "excluded" || reader === "absent") return null;
     if (reader === undefined) return this.#readAgain(row, ordinal, into);
     const decoded = reader.decoder.decode(row);
     if (decoded === null) return this.#readAgain(row, ordinal, into);
@@ -82,12 +92,12 @@ export class ChangeDecoder {
 
   #push(row: WalRow, ordinal: number, reader: Reader, decoded: DecodedRow, into: SourceMessage[]): void {
     const { relation, decoder } = reader;
+    if (row.action === "T" && this.#isPartOfTruncate(row, relation)) return;
     if (!this.#announced.has(relation.schema.id)) {
       this.#announced.add(relation.schema.id);
       into.push({ kind: "schema", topic: relation.topic, schema: relation.schema });
     }
     const op = OPS[row.action];
-    // The server tells of a truncated partition tree once for its root, which is no relation with rows, and once for each leaf.
     const table = decoder.eventTable;
     const transaction = this.#transaction as EventTransaction;
     into.push({ kind: "change", event: { op, table, transaction, ordinal, lsn: row.lsn, ...decoded } });
@@ -96,34 +106,59 @@ export class ChangeDecoder {
   async #readAgain(row: WalRow, ordinal: number, into: SourceMessage[]): Promise<void> {
     const name: TableName = { schema: row.schema, table: row.table };
     const relation = await this.#catalog.relation(name);
-    const reader = relation && { relation, decoder: new TableDecoder(relation) };
+    if (relation === "excluded" || relation === "absent") return this.#leaveOut(name, relation);
+    const reader = { relation, decoder: new TableDecoder(relation) };
     this.#remember(name, reader);
-    if (reader === null) return;
-    const missing = missingIdentity(reader.relation);
+    const missing = missingIdentity(relation);
     if (missing !== null) throw missing;
     const decoded = reader.decoder.decode(row);
     if (decoded === null) throw schemaDrift(name);
     this.#push(row, ordinal, reader, decoded, into);
   }
 
-  #remember(name: TableName, reader: Reader | null): void {
+  /** A truncated partition tree is told of at one LSN: first its root, then every leaf. */
+  #isPartOfTruncate(row: WalRow, relation: Relation): boolean {
+    if (relation.kind === "partitioned") this.#rootTruncatedAt = row.lsn;
+    if (relation.kind !== "partition") return false;
+    if (this.#rootTruncatedAt !== row.lsn) {
+      this.#warnOnce(
+        `partition ${formatTableName(relation.name)} was truncated by itself: its rows stay in ${formatTableName(relation.schema)} on the replicas; delete them there, or use DELETE on main-db`,
+      );
+    }
+    return true;
+  }
+
+  #leaveOut(name: TableName, unread: Unread): void {
+    this.#remember(name, unread);
+    this.#hasAbsent = true;
+    if (unread === "absent") this.#warnOnce(`rows of ${formatTableName(name)} are left out: no table has that name any more`);
+  }
+
+  #warnOnce(message: string): void {
+    if (this.#warned.has(message)) return;
+    this.#warned.add(message);
+    this.#warn(message);
+  }
+
+  #remember(name: TableName, reader: Reader | Unread): void {
     let tables = this.#readers.get(name.schema);
     if (tables === undefined) {
       tables = new Map();
       this.#readers.set(name.schema, tables);
     }
     tables.set(name.table, reader);
-    if (reader === null) {
-      this.#hasAbsent = true;
-      this.#warn(`rows of ${formatTableName(name)} are left out: it is excluded, not an ordinary table, or no longer there`);
-    }
   }
 
   /** A name that stood for nothing may be a table by the next transaction. */
-  #forgetAbsent(): void {
-    this.#hasAbsent = false;
+  #forgetUnread(): void {
+    const now = Date.now();
+    const excludedToo = now - this.#forgottenAtMs >= EXCLUDED_FOR_MS;
+    if (excludedToo) this.#forgottenAtMs = now;
+    this.#hasAbsent = !excludedToo;
     for (const tables of this.#readers.values()) {
-      for (const [table, reader] of tables) if (reader === null) tables.delete(table);
+      for (const [table, reader] of tables) {
+        if (reader === "absent" || (reader === "excluded" && excludedToo)) tables.delete(table);
+      }
     }
   }
 }

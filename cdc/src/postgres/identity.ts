@@ -6,8 +6,9 @@ import type { Relation } from "./catalog.ts";
  * The error when updates and deletes of a relation would not reach the slot, or not with the key its rows travel under; null when all is
  * well. PostgreSQL drops such changes with no more than a warning in its own log (facts.md §1.5).
  */
-export function missingIdentity({ name, schema, identityColumns }: Relation): CascadeError | null {
-  if (identityColumns === null) return null;
+export function missingIdentity({ name, kind, schema, identityColumns }: Relation): CascadeError | null {
+  // A partitioned table has no rows of its own; each of its partitions is asked by itself.
+  if (kind === "partitioned" || identityColumns === null) return null;
   const sent = new Set(identityColumns);
   if (schema.key.length > 0 && schema.key.every((column) => sent.has(column))) return null;
   const table = formatTableName(name);

@@ -1,0 +1,76 @@
+import { CascadeError } from "@cascade/shared/errors";
+import type pg from "pg";
+import type { Catalog } from "./catalog.ts";
+import { missingIdentity } from "./identity.ts";
+import { postgresError } from "./session.ts";
+
+interface ServerRow {
+  readonly wal_level: string;
+  readonly may_replicate: boolean;
+  readonly encoding: string;
+  readonly output_plugins: string | null;
+}
+
+const SERVER = `
+  SELECT current_setting('wal_level') AS wal_level, pg_encoding_to_char(d.encoding) AS encoding,
+         (SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user) AS may_replicate,
+         (SELECT setting FROM pg_settings WHERE name = 'output_plugin_libraries') AS output_plugins
+    FROM pg_database d WHERE d.datname = current_database()`;
+
+/** Everything that would stop or damage replication, each with its cure; empty when cdc may start. */
+export async function preflight(client: pg.Client, catalog: Catalog): Promise<readonly CascadeError[]> {
+  try {
+    const server = (await client.query<ServerRow>(SERVER)).rows[0];
+    const relations = await catalog.captured();
+    return [
+      ...(server === undefined ? [] : serverFindings(server)),
+      ...relations.map(missingIdentity).filter((finding) => finding !== null),
+    ];
+  } catch (error) {
+    throw postgresError(error, "cannot check main-db");
+  }
+}
+
+function serverFindings(server: ServerRow): CascadeError[] {
+  const findings: CascadeError[] = [];
+  const add = (code: string, message: string, advice: string) =>
+    findings.push(new CascadeError({ code, verdict: "refuse", message, advice }));
+  if (server.wal_level !== "logical") {
+    add("WAL_LEVEL", `wal_level is ${server.wal_level}`, "set wal_level = logical on main-db and restart it");
+  }
+  if (!server.may_replicate) {
+    add(
+      "MISSING_RIGHT",
+      "the role of CDC_DATABASE_URL may not replicate",
+      "ALTER ROLE <user> REPLICATION (RDS: GRANT rds_replication TO <user>)",
+    );
+  }
+  const plugins = server.output_plugins?.split(",").map((name) => name.trim());
+  if (plugins !== undefined && !plugins.includes("wal2json")) {
+    add(
+      "PLUGIN_REFUSED",
+      `output_plugin_libraries does not allow wal2json (it is: ${server.output_plugins})`,
+      "ALTER SYSTEM SET output_plugin_libraries = pgoutput, test_decoding, wal2json; SELECT pg_reload_conf();",
+    );
+  }
+  if (server.encoding === "SQL_ASCII") {
+    add(
+      "ENCODING",
+      "the database's encoding is SQL_ASCII: its bytes are of no known character set",
+      "move the data to a UTF8 database",
+    );
+  }
+  return findings;
+}
+
+/** One error of all findings, so that the operator mends them in one go. */
+export function refusal(findings: readonly CascadeError[]): CascadeError {
+  const [only] = findings;
+  if (findings.length === 1 && only !== undefined) return only;
+  return new CascadeError({
+    code: "PREFLIGHT",
+    verdict: "refuse",
+    message: findings.map((finding, at) => `(${at + 1}) ${finding.message}`).join("; "),
+    advice: findings.map((finding, at) => `(${at + 1}) ${finding.advice}`).join("; "),
+  });
+}

@@ -1,0 +1,90 @@
+import { CascadeError } from "@cascade/shared/errors";
+import { type Lsn, parseLsn } from "@cascade/shared/lsn";
+import type pg from "pg";
+import { postgresError } from "./session.ts";
+
+/** The replication slot as `pg_replication_slots` shows it. */
+export interface SlotState {
+  readonly plugin: string;
+  readonly database: string;
+  /** Process id of the walsender that holds it, null when nobody does. */
+  readonly activePid: number | null;
+  readonly walStatus: "reserved" | "extended" | "unreserved" | "lost";
+  readonly confirmedLsn: Lsn;
+  readonly retainedBytes: number;
+  /** Bytes until max_slot_wal_keep_size is reached, null without that limit. */
+  readonly safeBytes: number | null;
+}
+
+interface SlotRow {
+  readonly plugin: string | null;
+  readonly database: string | null;
+  readonly active_pid: number | null;
+  readonly wal_status: SlotState["walStatus"] | null;
+  readonly confirmed: string | null;
+  readonly retained: string | null;
+  readonly safe: string | null;
+}
+
+const STATE = `
+  SELECT plugin, database, active_pid, wal_status, confirmed_flush_lsn::text AS confirmed,
+         pg_wal_lsn_diff(pg_current_wal_flush_lsn(), restart_lsn)::text AS retained, safe_wal_size::text AS safe
+    FROM pg_replication_slots WHERE slot_name = $1`;
+
+/** null when there is no such slot. */
+export async function slotState(client: pg.Client, slot: string): Promise<SlotState | null> {
+  const row = (await client.query<SlotRow>(STATE, [slot])).rows[0];
+  if (row === undefined) return null;
+  return {
+    plugin: row.plugin ?? "none (a physical slot)",
+    database: row.database ?? "none (a physical slot)",
+    activePid: row.active_pid,
+    walStatus: row.wal_status ?? "lost",
+    confirmedLsn: parseLsn(row.confirmed ?? "0/0"),
+    retainedBytes: Number(row.retained ?? 0),
+    safeBytes: row.safe === null ? null : Number(row.safe),
+  };
+}
+
+export interface SlotRequest {
+  readonly slot: string;
+  /** Something was already published from this pipeline: a slot that is gone then means lost changes, and is not made anew. */
+  readonly hasPublished: boolean;
+}
+
+/** Makes sure that the slot is there, ours and usable; creates it on a first start. Rejects with a CascadeError naming the cure. */
+export async function ensureSlot(client: pg.Client, { slot, hasPublished }: SlotRequest): Promise<"created" | "found"> {
+  try {
+    const state = await slotState(client, slot);
+    if (state === null && hasPublished) throw slotLost(slot, "is gone");
+    if (state === null) {
+      await client.query("SELECT pg_create_logical_replication_slot($1, 'wal2json')", [slot]);
+      return "created";
+    }
+    const database = (await client.query<{ name: string }>("SELECT current_database() AS name")).rows[0]?.name;
+    if (state.plugin !== "wal2json" || state.database !== database) throw foreignSlot(slot, state, database ?? "");
+    if (state.walStatus === "lost") throw slotLost(slot, "has lost WAL that was not read (max_slot_wal_keep_size)");
+    return "found";
+  } catch (error) {
+    throw postgresError(error, `cannot prepare replication slot "${slot}"`);
+  }
+}
+
+function foreignSlot(slot: string, state: SlotState, database: string): CascadeError {
+  return new CascadeError({
+    code: "FOREIGN_SLOT",
+    verdict: "refuse",
+    message: `replication slot "${slot}" is of plugin ${state.plugin} in database ${state.database}; cdc needs wal2json in ${database}`,
+    advice: "give cdc a slot of its own by CDC_SLOT, or drop that one: SELECT pg_drop_replication_slot(...)",
+  });
+}
+
+function slotLost(slot: string, what: string): CascadeError {
+  return new CascadeError({
+    code: "SLOT_LOST",
+    verdict: "refuse",
+    message: `replication slot "${slot}" ${what}: changes since its last confirmed LSN will not arrive`,
+    advice:
+      "copy the tables to the replicas anew, then start with another KAFKA_TOPIC_PREFIX (or delete its topics); raise max_slot_wal_keep_size so that it does not happen again",
+  });
+}

@@ -1,0 +1,187 @@
+import { CascadeError } from "@cascade/shared/errors";
+import type { Lsn } from "@cascade/shared/lsn";
+import type pg from "pg";
+import type { ChangeSource, SourceMessage } from "../change-source.ts";
+import type { ChangeDecoder } from "./change-decoder.ts";
+import { readReplicationMessage, startReplication, statusUpdate } from "./replication-protocol.ts";
+import { postgresError, sqlStateOf } from "./session.ts";
+import { NUMBERS_AS_STRINGS_OPTION, PLUGIN_OPTIONS } from "./wal2json.ts";
+
+/** At most this much text waits undecoded; past it the socket is paused, and the WAL stays on the server. */
+const MAX_BUFFERED_CHARS = 8 * 1024 * 1024;
+/** Messages handed over at once at most: what is decoded is held until it is published. */
+const MAX_MESSAGES_AT_ONCE = 4000;
+/** Well under wal_sender_timeout (60 s by default). */
+const STATUS_INTERVAL_MS = 1000;
+const STOP_TIMEOUT_MS = 1000;
+const OBJECT_IN_USE = "55006";
+const INVALID_PARAMETER = "22023";
+
+/** The part of pg's connection that carries CopyBoth (facts.md §4); @types/pg leaves it out. */
+interface CopyConnection {
+  readonly stream: { pause(): void; resume(): void };
+  on(event: "copyData", listener: (message: { readonly chunk: Buffer }) => void): void;
+  once(event: "replicationStart", listener: () => void): void;
+  sendCopyFromChunk(chunk: Buffer): void;
+  endCopyFrom(): void;
+}
+
+export interface WalSourceOptions {
+  /** A walsender session, owned from here on. */
+  readonly client: pg.Client;
+  readonly slot: string;
+  readonly decoder: ChangeDecoder;
+}
+
+/** Streams the slot over a replication connection. */
+export class WalSource implements ChangeSource {
+  readonly #client: pg.Client;
+  readonly #connection: CopyConnection;
+  readonly #decoder: ChangeDecoder;
+  readonly #timer: Timer;
+  /** In WAL order: the text of a message, or the end of the WAL that a keepalive told. */
+  #buffer: (string | Lsn)[] = [];
+  #bufferedChars = 0;
+  #paused = false;
+  #confirmed: Lsn = 0n;
+  #failure: CascadeError | null = null;
+  #wake: (() => void) | null = null;
+
+  private constructor({ client, decoder }: WalSourceOptions) {
+    this.#client = client;
+    this.#connection = (client as unknown as { readonly connection: CopyConnection }).connection;
+    this.#decoder = decoder;
+    this.#connection.on("copyData", ({ chunk }) => this.#receive(chunk));
+    this.#timer = setInterval(() => this.#sendStatus(), STATUS_INTERVAL_MS);
+  }
+
+  /** Rejects with SLOT_ACTIVE (retry) while another walsender holds the slot. */
+  static async open(options: WalSourceOptions): Promise<WalSource> {
+    const source = new WalSource(options);
+    try {
+      // Asked for by trying: the plugin tells its version nowhere (facts.md §1.1).
+      const withStrings = { ...PLUGIN_OPTIONS, [NUMBERS_AS_STRINGS_OPTION]: "1" };
+      await source.#start(startReplication(options.slot, withStrings)).catch(async (error: unknown) => {
+        if (sqlStateOf(error) !== INVALID_PARAMETER) throw error;
+        await source.#start(startReplication(options.slot, PLUGIN_OPTIONS));
+      });
+      return source;
+    } catch (error) {
+      await source[Symbol.asyncDispose]();
+      throw sqlStateOf(error) === OBJECT_IN_USE
+        ? slotActive(options.slot, error)
+        : postgresError(error, "cannot stream from main-db");
+    }
+  }
+
+  /** Resolves when the stream has begun; a failure after that ends `messages`. */
+  async #start(command: string): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#connection.once("replicationStart", resolve);
+      this.#client.query(command).then(
+        () => this.#fail(new Error("main-db ended the stream")),
+        (error: unknown) => {
+          reject(error); // no effect once it has begun
+          this.#fail(error);
+        },
+      );
+    });
+    this.#failure = null; // of an attempt before
+  }
+
+  async *messages(signal: AbortSignal): AsyncIterable<readonly SourceMessage[]> {
+    const wake = () => this.#wake?.();
+    signal.addEventListener("abort", wake);
+    try {
+      while (!signal.aborted) {
+        if (this.#buffer.length === 0) {
+          if (this.#failure !== null) throw this.#failure;
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve;
+          });
+          this.#wake = null;
+          continue;
+        }
+        const messages = await this.#decode(this.#take());
+        if (messages.length > 0) yield messages;
+      }
+    } finally {
+      signal.removeEventListener("abort", wake);
+    }
+  }
+
+  confirm(through: Lsn): void {
+    if (through <= this.#confirmed) return;
+    this.#confirmed = through;
+    this.#sendStatus();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#timer);
+    this.#sendStatus();
+    // The walsender may be blocked on a socket that nobody reads: then only closing the connection ends it.
+    const ended = this.#client.end().catch(() => undefined);
+    this.#connection.stream.resume();
+    await Promise.race([ended, Bun.sleep(STOP_TIMEOUT_MS)]);
+  }
+
+  #receive(chunk: Buffer): void {
+    const message = readReplicationMessage(chunk);
+    if (message.kind === "data") {
+      this.#buffer.push(message.text);
+      this.#bufferedChars += message.text.length;
+      if (this.#bufferedChars > MAX_BUFFERED_CHARS && !this.#paused) {
+        this.#paused = true;
+        this.#connection.stream.pause();
+      }
+    } else {
+      if (message.replyRequested) this.#sendStatus();
+      this.#buffer.push(message.walEnd);
+    }
+    this.#wake?.();
+  }
+
+  #take(): readonly (string | Lsn)[] {
+    const taken = this.#buffer.length <= MAX_MESSAGES_AT_ONCE ? this.#buffer : this.#buffer.slice(0, MAX_MESSAGES_AT_ONCE);
+    this.#buffer = taken === this.#buffer ? [] : this.#buffer.slice(MAX_MESSAGES_AT_ONCE);
+    for (const item of taken) if (typeof item === "string") this.#bufferedChars -= item.length;
+    if (this.#paused && this.#bufferedChars < MAX_BUFFERED_CHARS / 2) {
+      this.#paused = false;
+      this.#connection.stream.resume();
+    }
+    return taken;
+  }
+
+  async #decode(items: readonly (string | Lsn)[]): Promise<readonly SourceMessage[]> {
+    const messages: SourceMessage[] = [];
+    for (const item of items) {
+      if (typeof item === "string") {
+        const pending = this.#decoder.decodeOne(item, messages);
+        if (pending !== null) await pending;
+      } else if (!this.#decoder.inTransaction) {
+        messages.push({ kind: "keepalive", walEnd: item });
+      }
+    }
+    return messages;
+  }
+
+  #sendStatus(): void {
+    if (this.#failure !== null || this.#confirmed === 0n) return;
+    this.#connection.sendCopyFromChunk(statusUpdate(this.#confirmed, Date.now()));
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= postgresError(error, "the stream from main-db broke");
+    this.#wake?.();
+  }
+}
+
+function slotActive(slot: string, cause: unknown): CascadeError {
+  return new CascadeError({
+    code: "SLOT_ACTIVE",
+    verdict: "retry",
+    message: `replication slot "${slot}" is held by another cdc`,
+    advice: "nothing to do when it is meant as a standby: this cdc takes over when the other one goes",
+    cause,
+  });
+}
