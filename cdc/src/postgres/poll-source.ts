@@ -1,0 +1,105 @@
+import type { Lsn } from "@cascade/shared/lsn";
+import { formatLsn, parseLsn } from "@cascade/shared/lsn";
+import type pg from "pg";
+import type { ChangeSource, SourceMessage } from "../change-source.ts";
+import type { ChangeDecoder } from "./change-decoder.ts";
+import { postgresError } from "./session.ts";
+import { PLUGIN_OPTIONS } from "./wal2json.ts";
+
+/** The server stops at the first commit past this many messages, and holds the answer in memory: one transaction is never cut. */
+const MAX_MESSAGES_PER_PEEK = 10_000;
+/** An idle database releases its WAL this often: every advance is a write on the server. */
+const IDLE_ADVANCE_INTERVAL_MS = 5000;
+
+export interface PollSourceOptions {
+  /** An ordinary session, owned from here on. */
+  readonly client: pg.Client;
+  readonly slot: string;
+  readonly decoder: ChangeDecoder;
+  readonly intervalMs: number;
+}
+
+interface PeekRow {
+  readonly data: string;
+}
+
+/**
+ * Reads the slot by SQL, for servers that allow no replication connection: peek, hand over, and only when everything handed over is
+ * confirmed, advance (facts.md §1.7: `get_changes` loses rows when the client dies).
+ */
+export class PollSource implements ChangeSource {
+  readonly #options: PollSourceOptions;
+  readonly #pluginOptions: readonly string[] = Object.entries(PLUGIN_OPTIONS).flat();
+  #confirmed: Lsn = 0n;
+  #advanced: Lsn = 0n;
+  #advancedAtMs = 0;
+  /** The last peek found nothing: what is confirmed then is a keepalive's. */
+  #idle = false;
+
+  constructor(options: PollSourceOptions) {
+    this.#options = options;
+  }
+
+  async *messages(signal: AbortSignal): AsyncIterable<readonly SourceMessage[]> {
+    while (!signal.aborted) {
+      const messages = await this.#poll();
+      yield messages;
+      // Whoever pulls again without having confirmed gets the same transactions again: the slot has not moved.
+      if (this.#idle) await pause(this.#options.intervalMs, signal);
+    }
+  }
+
+  confirm(through: Lsn): void {
+    if (through > this.#confirmed) this.#confirmed = through;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#advance(true).catch(() => undefined); // the next start reads those transactions again
+    await this.#options.client.end().catch(() => undefined);
+  }
+
+  async #poll(): Promise<readonly SourceMessage[]> {
+    const { client, slot, decoder } = this.#options;
+    try {
+      const end = (await client.query<{ lsn: string }>("SELECT pg_current_wal_flush_lsn()::text AS lsn")).rows[0]?.lsn ?? "0/0";
+      await this.#advance(false);
+      const marks = this.#pluginOptions.map((_, at) => `$${at + 3}`).join(", ");
+      const peek = `SELECT data FROM pg_logical_slot_peek_changes($1, $2, ${MAX_MESSAGES_PER_PEEK}, ${marks})`;
+      const { rows } = await client.query<PeekRow>(peek, [slot, end, ...this.#pluginOptions]);
+      const messages: SourceMessage[] = [];
+      for (const { data } of rows) {
+        const pending = decoder.decodeOne(data, messages);
+        if (pending !== null) await pending;
+      }
+      this.#idle = rows.length === 0;
+      // Everything that ends up to there has been seen: the database was idle, or wrote nothing that is captured.
+      if (this.#idle) messages.push({ kind: "keepalive", walEnd: parseLsn(end) });
+      return messages;
+    } catch (error) {
+      throw postgresError(error, "cannot read the slot by SQL");
+    }
+  }
+
+  async #advance(now: boolean): Promise<void> {
+    if (this.#confirmed <= this.#advanced) return;
+    const idle = this.#idle && !now && Date.now() - this.#advancedAtMs < IDLE_ADVANCE_INTERVAL_MS;
+    if (idle) return;
+    const { client, slot } = this.#options;
+    await client.query("SELECT pg_replication_slot_advance($1, $2)", [slot, formatLsn(this.#confirmed)]);
+    this.#advanced = this.#confirmed;
+    this.#advancedAtMs = Date.now();
+  }
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done);
+  });
+}

@@ -1,0 +1,249 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { testPostgres } from "@cascade/local/servers.ts";
+import type { ChangeEvent } from "@cascade/shared/change-event";
+import { CascadeError } from "@cascade/shared/errors";
+import { parseTableFilter } from "@cascade/shared/table-pattern";
+import pg from "pg";
+import type { ChangeSource, SourceMessage } from "../src/change-source.ts";
+import { Catalog } from "../src/postgres/catalog.ts";
+import { ChangeDecoder } from "../src/postgres/change-decoder.ts";
+import { PollSource } from "../src/postgres/poll-source.ts";
+import { preflight } from "../src/postgres/preflight.ts";
+import { connect } from "../src/postgres/session.ts";
+import { ensureSlot, slotState } from "../src/postgres/slot.ts";
+import { WalSource } from "../src/postgres/wal-source.ts";
+
+/** One contract, both sources, on a real server. */
+
+const cleanups: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+interface Lab {
+  readonly url: string;
+  readonly slot: string;
+  sql(text: string): Promise<pg.QueryResult>;
+}
+
+let labs = 0;
+async function lab(setup: string): Promise<Lab> {
+  const server = await testPostgres();
+  const name = `source_${process.pid}_${++labs}`;
+  const url = await server.createDatabase(name);
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  cleanups.push(async () => {
+    await client.end();
+    await server.dropDatabase(name);
+  });
+  if (setup !== "") await client.query(setup);
+  const session = await connect(url);
+  await ensureSlot(session, { slot: name, hasPublished: false });
+  await session.end();
+  return { url, slot: name, sql: (text) => client.query(text) };
+}
+
+type Mode = "stream" | "poll";
+
+async function open(mode: Mode, { url, slot }: Lab, warnings: string[] = []): Promise<ChangeSource> {
+  const session = await connect(url);
+  cleanups.push(() => session.end());
+  const catalog = new Catalog(session, parseTableFilter("public.*"), "cascade");
+  const decoder = new ChangeDecoder(catalog, (message) => warnings.push(message));
+  const source =
+    mode === "stream"
+      ? await WalSource.open({ client: await connect(url, { replication: true }), slot, decoder })
+      : new PollSource({ client: await connect(url), slot, decoder, intervalMs: 10 });
+  let open = true;
+  const close = async () => {
+    if (open) await source[Symbol.asyncDispose]();
+    open = false;
+  };
+  cleanups.push(close);
+  return { messages: (signal) => source.messages(signal), confirm: (lsn) => source.confirm(lsn), [Symbol.asyncDispose]: close };
+}
+
+/** Pulls until `enough`, confirming nothing. */
+async function read(source: ChangeSource, enough: (seen: readonly SourceMessage[]) => boolean): Promise<SourceMessage[]> {
+  const seen: SourceMessage[] = [];
+  const stop = new AbortController();
+  for await (const messages of source.messages(stop.signal)) {
+    seen.push(...messages);
+    if (enough(seen)) break;
+  }
+  return seen;
+}
+
+const commits = (count: number) => (seen: readonly SourceMessage[]) =>
+  seen.filter(({ kind }) => kind === "commit").length >= count;
+const eventsOf = (seen: readonly SourceMessage[]): ChangeEvent[] => seen.flatMap((m) => (m.kind === "change" ? [m.event] : []));
+const shown = (event: ChangeEvent) => [event.op, event.table.table, event.before, event.after];
+
+async function codeOf(act: Promise<unknown>): Promise<string> {
+  try {
+    await act;
+  } catch (error) {
+    if (error instanceof CascadeError) return error.code;
+    throw error;
+  }
+  return "none";
+}
+
+describe.each<Mode>(["stream", "poll"])("%s source", (mode) => {
+  test("sends every change in WAL order, the schema before its first row", async () => {
+    const l = await lab('CREATE TABLE "we.ird ""T"" é" (id int PRIMARY KEY, n numeric(10,2), t text)');
+    const name = '"we.ird ""T"" é"';
+    await l.sql(`INSERT INTO ${name} VALUES (1, 1.50, 'a"b'), (2, null, null)`);
+    await l.sql(`UPDATE ${name} SET id = 3, n = 2 WHERE id = 1`);
+    await l.sql(`DELETE FROM ${name} WHERE id = 2`);
+    await l.sql(`TRUNCATE ${name}`);
+    const seen = await read(await open(mode, l), commits(4));
+    expect(seen.map(({ kind }) => kind).slice(0, 4)).toEqual(["schema", "change", "change", "commit"]);
+    const table = 'we.ird "T" é';
+    expect(eventsOf(seen).map(shown)).toEqual([
+      ["c", table, null, '{"id":1,"n":"1.50","t":"a\\"b"}'],
+      ["c", table, null, '{"id":2,"n":null,"t":null}'],
+      ["u", table, '{"id":1}', '{"id":3,"n":"2.00","t":"a\\"b"}'],
+      ["d", table, '{"id":2}', null],
+      ["t", table, null, null],
+    ]);
+    const schema = seen.find((m) => m.kind === "schema");
+    expect(schema).toMatchObject({
+      topic: "cascade.public.we_x2Eird_x20_x22T_x22_x20_xC3_xA9",
+      schema: {
+        key: ["id"],
+        identity: "default",
+        columns: [{ name: "id", type: "integer" }, { type: "numeric(10,2)" }, { type: "text" }],
+      },
+    });
+  });
+
+  test("delivers again what was not confirmed, at the same positions, and nothing that was", async () => {
+    const l = await lab("CREATE TABLE t (id int PRIMARY KEY)");
+    for (const id of [1, 2, 3]) await l.sql(`INSERT INTO t VALUES (${id}), (${id + 10})`);
+    const first = await open(mode, l);
+    const seen = await read(first, commits(3));
+    const ends = seen.flatMap((m) => (m.kind === "commit" ? [m.endLsn] : []));
+    first.confirm(ends[0] as bigint);
+    await first[Symbol.asyncDispose]();
+    const again = await read(await open(mode, l), commits(2));
+    const position = ({ transaction, ordinal }: ChangeEvent) => [transaction.commitLsn, ordinal];
+    expect(eventsOf(again).map(position)).toEqual(eventsOf(seen).slice(2).map(position));
+    expect(eventsOf(again).map(({ key }) => key)).toEqual(['{"id":2}', '{"id":12}', '{"id":3}', '{"id":13}']);
+  });
+
+  test("an idle slot moves on with the keepalives that are confirmed", async () => {
+    const l = await lab("CREATE TABLE t (id int PRIMARY KEY); CREATE SCHEMA other; CREATE TABLE other.x (id int)");
+    await l.sql("INSERT INTO other.x SELECT generate_series(1, 100)");
+    const source = await open(mode, l);
+    await l.sql("SELECT pg_switch_wal()");
+    const seen = await read(source, (all) => all.some(({ kind }) => kind === "keepalive"));
+    expect(eventsOf(seen)).toEqual([]);
+    const keepalive = seen.find((m) => m.kind === "keepalive");
+    source.confirm(keepalive?.walEnd ?? 0n);
+    await source[Symbol.asyncDispose]();
+    const session = await connect(l.url);
+    cleanups.push(() => session.end());
+    expect((await slotState(session, l.slot))?.confirmedLsn).toBeGreaterThanOrEqual(keepalive?.walEnd ?? 0n);
+  });
+
+  test("leaf partitions travel as their root, with their columns in any order; materialized views never leak", async () => {
+    const l = await lab(`
+      CREATE TABLE p (id int, at date, v text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+      CREATE TABLE p_odd (v text, gone int, at date NOT NULL, id int NOT NULL, PRIMARY KEY (id, at));
+      ALTER TABLE p_odd DROP COLUMN gone;
+      ALTER TABLE p ATTACH PARTITION p_odd FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+      CREATE TABLE p_new PARTITION OF p FOR VALUES FROM ('2027-01-01') TO ('2028-01-01');
+      CREATE MATERIALIZED VIEW m AS SELECT 1 AS one`);
+    await l.sql("INSERT INTO p VALUES (1, '2026-05-01', 'x')");
+    await l.sql("UPDATE p SET at = '2027-05-01'");
+    await l.sql("CREATE MATERIALIZED VIEW m2 AS SELECT * FROM p");
+    await l.sql("TRUNCATE p");
+    await l.sql("INSERT INTO p VALUES (2, '2026-05-01', 'y')");
+    await l.sql("TRUNCATE p_odd");
+    await l.sql("INSERT INTO p VALUES (3, '2026-05-01', 'z')");
+    const warnings: string[] = [];
+    const seen = await read(await open(mode, l, warnings), (all) =>
+      eventsOf(all).some(({ after }) => after?.includes('"z"') === true),
+    );
+    expect(eventsOf(seen).map(({ op, table, key }) => [op, table.topic, JSON.parse(key ?? "null")])).toEqual([
+      ["c", "cascade.public.p", { id: 1, at: "2026-05-01" }],
+      ["d", "cascade.public.p", { id: 1, at: "2026-05-01" }],
+      ["c", "cascade.public.p", { id: 1, at: "2027-05-01" }],
+      ["t", "cascade.public.p", null],
+      ["c", "cascade.public.p", { id: 2, at: "2026-05-01" }],
+      ["c", "cascade.public.p", { id: 3, at: "2026-05-01" }],
+    ]);
+    expect(warnings.filter((warning) => warning.includes("partition public.p_odd was truncated by itself"))).toHaveLength(1);
+  });
+
+  test("a table that changes while cdc runs is read anew; unchanged TOAST columns stay absent", async () => {
+    const l = await lab("CREATE TABLE t (id int PRIMARY KEY, big text, n int); ALTER TABLE t ALTER big SET STORAGE EXTERNAL");
+    const source = await open(mode, l);
+    await l.sql("INSERT INTO t VALUES (1, repeat('x', 10000), 1)");
+    await l.sql("UPDATE t SET n = 2");
+    const seen = await read(source, commits(2));
+    expect(eventsOf(seen)[1]?.after).toBe('{"id":1,"n":2}');
+    for (const message of seen) if (message.kind === "commit") source.confirm(message.endLsn);
+    await l.sql("ALTER TABLE t ADD added text DEFAULT 'd'");
+    await l.sql("INSERT INTO t VALUES (2, 'y', 3, 'z')");
+    const later = await read(source, (all) => eventsOf(all).length > 0);
+    expect(eventsOf(later)[0]?.after).toBe('{"id":2,"big":"y","n":3,"added":"z"}');
+    expect(later.filter(({ kind }) => kind === "schema")).toHaveLength(1);
+  });
+
+  test("a table that appears without replica identity stops cdc with its name", async () => {
+    const l = await lab("");
+    await l.sql("CREATE TABLE scratch (id int)");
+    await l.sql("INSERT INTO scratch VALUES (1)");
+    expect(await codeOf(read(await open(mode, l), commits(1)))).toBe("NO_REPLICA_IDENTITY");
+  });
+});
+
+test("a second stream waits for the slot and takes it over", async () => {
+  const l = await lab("CREATE TABLE t (id int PRIMARY KEY)");
+  const first = await open("stream", l);
+  expect(await codeOf(open("stream", l))).toBe("SLOT_ACTIVE");
+  await first[Symbol.asyncDispose]();
+  await l.sql("INSERT INTO t VALUES (1)");
+  expect(eventsOf(await read(await open("stream", l), commits(1)))).toHaveLength(1);
+});
+
+test("a stream that main-db cuts ends with an error that heals", async () => {
+  const l = await lab("CREATE TABLE t (id int PRIMARY KEY)");
+  const reading = read(await open("stream", l), () => false);
+  await l.sql("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = current_database()");
+  expect(await codeOf(reading)).toBe("MAIN_DB_AWAY");
+});
+
+test("preflight names every table whose changes would be lost, and its cure", async () => {
+  const l = await lab(`
+    CREATE TABLE fine (id int PRIMARY KEY);
+    CREATE TABLE whole (id int); ALTER TABLE whole REPLICA IDENTITY FULL;
+    CREATE TABLE keyless (id int);
+    CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE);
+    CREATE TABLE nothing (id int PRIMARY KEY); ALTER TABLE nothing REPLICA IDENTITY NOTHING;
+    CREATE TABLE indexed (id int PRIMARY KEY, code text NOT NULL UNIQUE);
+    ALTER TABLE indexed REPLICA IDENTITY USING INDEX indexed_code_key;
+    CREATE TEMPORARY TABLE mine (id int); CREATE UNLOGGED TABLE unlogged (id int);
+    CREATE SCHEMA other; CREATE TABLE other.keyless (id int)`);
+  const session = await connect(l.url);
+  cleanups.push(() => session.end());
+  const findings = await preflight(session, new Catalog(session, parseTableFilter("public.*"), "cascade"));
+  expect(findings.map(({ message }) => /of (\S+) would/.exec(message)?.[1])).toEqual([
+    "public.keyless",
+    "public.deferred",
+    "public.nothing",
+  ]);
+  expect(findings[0]?.advice).toContain("ALTER TABLE public.keyless REPLICA IDENTITY FULL");
+});
+
+test("a slot that is gone after something was published, or of another plugin, is refused", async () => {
+  const l = await lab("");
+  const session = await connect(l.url);
+  cleanups.push(() => session.end());
+  expect(await codeOf(ensureSlot(session, { slot: `${l.slot}_b`, hasPublished: true }))).toBe("SLOT_LOST");
+  await l.sql(`SELECT pg_create_logical_replication_slot('${l.slot}_c', 'test_decoding')`);
+  expect(await codeOf(ensureSlot(session, { slot: `${l.slot}_c`, hasPublished: false }))).toBe("FOREIGN_SLOT");
+});
