@@ -6,6 +6,8 @@ import { setUp } from "./setup.ts";
 import { lastLine, succeeded, sumOf, type Tally, tallyOf } from "./test-summary.ts";
 
 const deadlineMs = 45 * 60_000;
+/** Of one test: real servers start, die and come back in it. */
+const testTimeoutMs = 60_000;
 
 async function main(filters: readonly string[]): Promise<Tally> {
   await setUp({ mariadb: true });
@@ -33,7 +35,7 @@ async function check(script: string): Promise<Tally> {
 
 async function bunTest(filters: readonly string[]): Promise<Tally> {
   say(`bun test ${filters.join(" ")}`);
-  const { output, exitCode } = await stream(["bun", "test", ...filters]);
+  const { output, exitCode } = await stream(["bun", "test", `--timeout=${testTimeoutMs}`, ...filters]);
   return tallyOf(output, exitCode);
 }
 

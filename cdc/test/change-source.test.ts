@@ -99,7 +99,8 @@ describe.each<Mode>(["stream", "poll"])("%s source", (mode) => {
     await l.sql(`DELETE FROM ${name} WHERE id = 2`);
     await l.sql(`TRUNCATE ${name}`);
     const seen = await read(await open(mode, l), commits(4));
-    expect(seen.map(({ kind }) => kind).slice(0, 4)).toEqual(["schema", "change", "change", "commit"]);
+    const kinds = seen.map(({ kind }) => kind).filter((kind) => kind !== "keepalive");
+    expect(kinds.slice(0, 4)).toEqual(["schema", "change", "change", "commit"]);
     const table = 'we.ird "T" é';
     expect(eventsOf(seen).map(shown)).toEqual([
       ["c", table, null, '{"id":1,"n":"1.50","t":"a\\"b"}'],
@@ -138,9 +139,13 @@ describe.each<Mode>(["stream", "poll"])("%s source", (mode) => {
     await l.sql("INSERT INTO other.x SELECT generate_series(1, 100)");
     const source = await open(mode, l);
     await l.sql("SELECT pg_switch_wal()");
-    const seen = await read(source, (all) => all.some(({ kind }) => kind === "keepalive"));
+    // What ends a transaction is confirmed as it comes: a poll shows it again until then.
+    const seen = await read(source, (all) => {
+      for (const message of all) if (message.kind === "commit") source.confirm(message.endLsn);
+      return all.at(-1)?.kind === "keepalive" && all.some(({ kind }) => kind === "commit");
+    });
     expect(eventsOf(seen)).toEqual([]);
-    const keepalive = seen.find((m) => m.kind === "keepalive");
+    const keepalive = seen.findLast((m) => m.kind === "keepalive");
     source.confirm(keepalive?.walEnd ?? 0n);
     await source[Symbol.asyncDispose]();
     const session = await connect(l.url);
@@ -197,7 +202,8 @@ describe.each<Mode>(["stream", "poll"])("%s source", (mode) => {
     const l = await lab("");
     await l.sql("CREATE TABLE scratch (id int)");
     await l.sql("INSERT INTO scratch VALUES (1)");
-    expect(await codeOf(read(await open(mode, l), commits(1)))).toBe("NO_REPLICA_IDENTITY");
+    // The first commit is that of CREATE TABLE, which sends no row.
+    expect(await codeOf(read(await open(mode, l), commits(2)))).toBe("NO_REPLICA_IDENTITY");
   });
 });
 

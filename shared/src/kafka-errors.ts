@@ -5,7 +5,8 @@ type Reaction = Pick<CascadeErrorInit, "code" | "verdict" | "advice">;
 const UNAVAILABLE: Reaction = {
   code: "KAFKA_UNAVAILABLE",
   verdict: "retry",
-  advice: "check that the brokers run and that KAFKA_BROKERS (and KAFKA_SSL) match one of their listeners; it is tried again for ever",
+  advice:
+    "check that the brokers run and that KAFKA_BROKERS (and KAFKA_SSL) match one of their listeners; it is tried again for ever",
 };
 const AUTHENTICATION: Reaction = {
   code: "KAFKA_AUTHENTICATION",
@@ -36,7 +37,8 @@ const REFUSED_TOPIC: Reaction = {
 const MISSING_TOPIC: Reaction = {
   code: "KAFKA_UNKNOWN_TOPIC",
   verdict: "retry",
-  advice: "a topic was deleted while in use: cdc creates it again, but its earlier changes are gone for replicas that had not applied them",
+  advice:
+    "a topic was deleted while in use: cdc creates it again, but its earlier changes are gone for replicas that had not applied them",
 };
 const REPLICAS: Reaction = {
   code: "KAFKA_NOT_ENOUGH_REPLICAS",

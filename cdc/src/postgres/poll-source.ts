@@ -42,10 +42,11 @@ export class PollSource implements ChangeSource {
 
   async *messages(signal: AbortSignal): AsyncIterable<readonly SourceMessage[]> {
     while (!signal.aborted) {
+      const before = this.#confirmed;
       const messages = await this.#poll();
       yield messages;
       // Whoever pulls again without having confirmed gets the same transactions again: the slot has not moved.
-      if (this.#idle) await pause(this.#options.intervalMs, signal);
+      if (this.#idle || this.#confirmed === before) await pause(this.#options.intervalMs, signal);
     }
   }
 
