@@ -26,6 +26,8 @@ export interface Work {
 /** A database kept equal. Every rejection is a CascadeError whose verdict tells what to do. */
 export interface Replica extends AsyncDisposable {
   readonly dialect: Dialect;
+  /** What keeps this replica from being treated as it should be, with the cure: for the log and /status. Not a reason to stop. */
+  findings(): readonly string[];
   /** Committed progress of the partition, null when the replica has never heard of it. */
   progress(partition: Partition): Promise<Progress | null>;
   /**

@@ -1,0 +1,158 @@
+import { CascadeError } from "@cascade/shared/errors";
+import type { TableName } from "@cascade/shared/topic";
+import type { Partition } from "../event-consumer.ts";
+
+/** The part of kafkajs's consumer that says which partitions are fetched, and from where. Throws while the consumer isn't running. */
+export interface FetchControl {
+  pause(topics: { readonly topic: string; readonly partitions: number[] }[]): void;
+  resume(topics: { readonly topic: string; readonly partitions: number[] }[]): void;
+  seek(place: { readonly topic: string; readonly partition: number; readonly offset: string }): void;
+}
+
+export interface AssignmentOptions {
+  readonly control: FetchControl;
+  tableOf(topic: string): TableName;
+  /** Where a partition is to be read from, checked against what Kafka holds. Rejecting with verdict stop-table stops that partition only. */
+  startOffset(partition: Partition): Promise<bigint>;
+  /** A partition cannot be read; asked again after `recheckMs`. */
+  onPartitionError(partition: Partition, error: CascadeError): void;
+  readonly recheckMs: number;
+  onFailure(error: unknown): void;
+  /** What was buffered of the partition is void. */
+  onDropped(key: string): void;
+}
+
+/**
+ * `locating`: paused until its offset is known and sought. `reading`: fetched. `held`: paused until its timer ends.
+ */
+type ReadState = "locating" | "reading" | "held";
+
+export interface AssignedPartition {
+  readonly key: string;
+  readonly partition: Partition;
+  readonly table: TableName;
+  state: ReadState;
+  /** The next offset to be fetched, while reading. */
+  nextOffset: bigint;
+  /** Grows whenever the reading begins anew: what was fetched before is void. */
+  epoch: number;
+  timer: Timer | null;
+}
+
+export const partitionKey = (topic: string, partition: number): string => `${topic}/${partition}`;
+
+/** The partitions this member of the group holds, and for each from where it is read. */
+export class Assignment {
+  readonly #options: AssignmentOptions;
+  #partitions = new Map<string, AssignedPartition>();
+  #memberId: string | null = null;
+
+  constructor(options: AssignmentOptions) {
+    this.#options = options;
+  }
+
+  get(key: string): AssignedPartition | undefined {
+    return this.#partitions.get(key);
+  }
+
+  list(): readonly AssignedPartition[] {
+    return [...this.#partitions.values()];
+  }
+
+  /** Still held, and not begun anew since `epoch`. */
+  isCurrent(assigned: AssignedPartition, epoch: number): boolean {
+    return this.#partitions.get(assigned.key) === assigned && assigned.epoch === epoch;
+  }
+
+  /**
+   * The group gave out its partitions. Must be called within kafkajs's GROUP_JOIN event: the next thing kafkajs does is fetch, and from
+   * its own idea of an offset wherever we have neither paused nor sought.
+   */
+  joined(memberId: string, partitions: readonly Partition[]): void {
+    // A new member id: this member was thought dead, and another may have read and applied meanwhile.
+    if (memberId !== this.#memberId) this.clear();
+    this.#memberId = memberId;
+    const before = this.#partitions;
+    this.#partitions = new Map();
+    for (const partition of partitions) {
+      const key = partitionKey(partition.topic, partition.partition);
+      const assigned = before.get(key);
+      before.delete(key);
+      if (assigned) this.#keep(assigned);
+      else this.#begin(key, partition);
+    }
+    for (const lost of before.values()) this.#stop(lost);
+  }
+
+  /** Holds nothing any more: left the group. */
+  clear(): void {
+    const lost = this.#partitions;
+    this.#partitions = new Map();
+    this.#memberId = null;
+    for (const assigned of lost.values()) this.#stop(assigned);
+  }
+
+  /** Drops what was read ahead, and reads again from `startOffset` after `delayMs`. */
+  hold(assigned: AssignedPartition, delayMs: number): void {
+    this.#stop(assigned);
+    assigned.state = "held";
+    this.#pause(assigned);
+    assigned.timer = setTimeout(() => void this.#locate(assigned), delayMs);
+  }
+
+  /** The partition cannot be read: says so, and looks again later. */
+  reject(assigned: AssignedPartition, error: CascadeError): void {
+    this.#options.onPartitionError(assigned.partition, error);
+    this.hold(assigned, this.#options.recheckMs);
+  }
+
+  #keep(assigned: AssignedPartition): void {
+    this.#partitions.set(assigned.key, assigned);
+    // kafkajs forgets its offsets at every join, and what is queued here goes up to nextOffset.
+    if (assigned.state === "reading") this.#options.control.seek({ ...assigned.partition, offset: String(assigned.nextOffset) });
+    else this.#pause(assigned);
+  }
+
+  #begin(key: string, partition: Partition): void {
+    const table = this.#options.tableOf(partition.topic);
+    const assigned: AssignedPartition = { key, partition, table, state: "locating", nextOffset: 0n, epoch: 0, timer: null };
+    this.#partitions.set(key, assigned);
+    this.#pause(assigned);
+    void this.#locate(assigned);
+  }
+
+  async #locate(assigned: AssignedPartition): Promise<void> {
+    const epoch = ++assigned.epoch;
+    assigned.state = "locating";
+    assigned.timer = null;
+    const { partition } = assigned;
+    try {
+      const offset = await this.#options.startOffset(partition);
+      if (!this.isCurrent(assigned, epoch)) return;
+      assigned.nextOffset = offset;
+      assigned.state = "reading";
+      this.#options.control.seek({ ...partition, offset: String(offset) });
+      this.#options.control.resume([{ topic: partition.topic, partitions: [partition.partition] }]);
+    } catch (error) {
+      if (!this.isCurrent(assigned, epoch)) return;
+      if (error instanceof CascadeError && error.verdict === "stop-table") this.reject(assigned, error);
+      else this.#options.onFailure(error);
+    }
+  }
+
+  #pause({ partition }: AssignedPartition): void {
+    try {
+      this.#options.control.pause([{ topic: partition.topic, partitions: [partition.partition] }]);
+    } catch (error) {
+      // kafkajs has just stopped by itself.
+      this.#options.onFailure(error);
+    }
+  }
+
+  #stop(assigned: AssignedPartition): void {
+    assigned.epoch++;
+    if (assigned.timer) clearTimeout(assigned.timer);
+    assigned.timer = null;
+    this.#options.onDropped(assigned.key);
+  }
+}

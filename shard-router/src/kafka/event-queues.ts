@@ -1,0 +1,126 @@
+import type { RawEvent } from "../event-consumer.ts";
+
+/** Consecutive events of one partition as they were fetched. */
+export interface FetchedEvents {
+  /** Never empty. */
+  readonly events: readonly RawEvent[];
+  /** Of each event's value, in bytes. */
+  readonly sizes: readonly number[];
+  /** Where reading goes on after them. */
+  readonly nextOffset: bigint;
+  readonly highWatermark: bigint;
+  readonly traceParents: readonly string[];
+}
+
+export interface QueueLimits {
+  readonly maxBatchRows: number;
+  readonly maxBatchBytes: number;
+  /** Reading ahead stops at this much; one fetched batch more may be held. */
+  readonly maxBufferedBytes: number;
+}
+
+export interface TakenEvents {
+  /** The partition's key, as given to `add`. */
+  readonly key: string;
+  readonly events: readonly RawEvent[];
+  readonly bytes: number;
+  readonly nextOffset: bigint;
+  readonly lagEvents: bigint;
+  readonly traceParents: readonly string[];
+}
+
+/** What an event costs in memory beside its value: key, objects, strings' headers. */
+const EVENT_OVERHEAD_BYTES = 200;
+const MAX_TRACE_PARENTS = 8;
+
+interface Chunk {
+  readonly fetched: FetchedEvents;
+  /** Index of the first event not yet taken. */
+  start: number;
+}
+
+/** What is read ahead: a queue per partition, bounded together, taken from in turn. */
+export class EventQueues {
+  readonly #limits: QueueLimits;
+  /** Only queues that hold something, in the order of their turns. */
+  readonly #queues = new Map<string, Chunk[]>();
+  #bytes = 0;
+
+  constructor(limits: QueueLimits) {
+    this.#limits = limits;
+  }
+
+  get bufferedBytes(): number {
+    return this.#bytes;
+  }
+
+  get full(): boolean {
+    return this.#bytes >= this.#limits.maxBufferedBytes;
+  }
+
+  add(key: string, fetched: FetchedEvents): void {
+    for (const size of fetched.sizes) this.#bytes += size + EVENT_OVERHEAD_BYTES;
+    const queue = this.#queues.get(key);
+    if (queue) queue.push({ fetched, start: 0 });
+    else this.#queues.set(key, [{ fetched, start: 0 }]);
+  }
+
+  drop(key: string): void {
+    for (const { fetched, start } of this.#queues.get(key) ?? []) {
+      for (let i = start; i < fetched.sizes.length; i++) this.#bytes -= (fetched.sizes[i] as number) + EVENT_OVERHEAD_BYTES;
+    }
+    this.#queues.delete(key);
+  }
+
+  /** As much as the limits allow of the partition whose turn it is; null when nothing is queued. */
+  take(): TakenEvents | null {
+    for (const [key, queue] of this.#queues) {
+      this.#queues.delete(key);
+      const taken = this.#takeFrom(key, queue);
+      // The end of the line: every other partition gets its turn first.
+      if (queue.length > 0) this.#queues.set(key, queue);
+      return taken;
+    }
+    return null;
+  }
+
+  #takeFrom(key: string, queue: Chunk[]): TakenEvents {
+    const events: RawEvent[] = [];
+    const traceParents = new Set<string>();
+    let bytes = 0;
+    let nextOffset = 0n;
+    let highWatermark = 0n;
+    for (let chunk = queue[0]; chunk; chunk = queue[0]) {
+      const { fetched } = chunk;
+      const end = this.#endOfTake(chunk, events.length, bytes);
+      if (end === chunk.start) break;
+      for (let i = chunk.start; i < end; i++) {
+        events.push(fetched.events[i] as RawEvent);
+        bytes += fetched.sizes[i] as number;
+      }
+      for (const traceParent of fetched.traceParents) if (traceParents.size < MAX_TRACE_PARENTS) traceParents.add(traceParent);
+      highWatermark = fetched.highWatermark;
+      const done = end === fetched.events.length;
+      nextOffset = done ? fetched.nextOffset : (fetched.events[end] as RawEvent).offset;
+      chunk.start = end;
+      if (!done) break;
+      queue.shift();
+    }
+    this.#bytes -= bytes + events.length * EVENT_OVERHEAD_BYTES;
+    const lagEvents = highWatermark > nextOffset ? highWatermark - nextOffset : 0n;
+    return { key, events, bytes, nextOffset, lagEvents, traceParents: [...traceParents] };
+  }
+
+  /** The first event always goes, however large. */
+  #endOfTake({ fetched, start }: Chunk, taken: number, takenBytes: number): number {
+    const { maxBatchRows, maxBatchBytes } = this.#limits;
+    let end = start;
+    let bytes = takenBytes;
+    while (end < fetched.sizes.length && taken + end - start < maxBatchRows) {
+      bytes += fetched.sizes[end] as number;
+      if (bytes > maxBatchBytes && taken + end - start > 0) break;
+      end++;
+    }
+    return end;
+  }
+}

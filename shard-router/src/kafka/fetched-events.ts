@@ -1,0 +1,39 @@
+import type { Batch, KafkaMessage } from "kafkajs";
+import type { RawEvent } from "../event-consumer.ts";
+import type { FetchedEvents } from "./event-queues.ts";
+
+/**
+ * The events of a fetched batch from offset `from` on, as text; null when there are none. Turned into strings here, so that the
+ * fetch's buffer and kafkajs's objects are free at once and the work is done while the batch before is being applied.
+ */
+export function fetchedEvents(batch: Batch, from: bigint): FetchedEvents | null {
+  const events: RawEvent[] = [];
+  const sizes: number[] = [];
+  const traceParents = new Set<string>();
+  let lastTraceParent: Buffer | null = null;
+  for (const message of batch.messages) {
+    const offset = BigInt(message.offset);
+    if (offset < from) continue;
+    events.push({ offset, key: message.key?.toString("utf8") ?? null, value: message.value?.toString("utf8") ?? null });
+    sizes.push(message.value?.length ?? 0);
+    const traceParent = traceParentOf(message);
+    // All messages of one publish carry the same.
+    if (traceParent && !(lastTraceParent && traceParent.equals(lastTraceParent))) {
+      traceParents.add(traceParent.toString("latin1"));
+      lastTraceParent = traceParent;
+    }
+  }
+  if (events.length === 0) return null;
+  return {
+    events,
+    sizes,
+    nextOffset: BigInt(batch.lastOffset()) + 1n,
+    highWatermark: BigInt(batch.highWatermark),
+    traceParents: [...traceParents],
+  };
+}
+
+function traceParentOf({ headers }: KafkaMessage): Buffer | null {
+  const header = headers?.["traceparent"];
+  return Buffer.isBuffer(header) ? header : null;
+}

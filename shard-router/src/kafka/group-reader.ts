@@ -1,0 +1,175 @@
+import { CascadeError } from "@cascade/shared/errors";
+import { KAFKA_RETRY } from "@cascade/shared/kafka";
+import { kafkaError } from "@cascade/shared/kafka-errors";
+import type { TableName } from "@cascade/shared/topic";
+import type { Admin, Consumer, EachBatchPayload, Kafka } from "kafkajs";
+import type { Partition } from "../event-consumer.ts";
+import { type AssignedPartition, type Assignment, partitionKey } from "./assignment.ts";
+import type { EventQueues } from "./event-queues.ts";
+import { fetchedEvents } from "./fetched-events.ts";
+import { startOffset } from "./resume-offset.ts";
+import { Signal } from "./signal.ts";
+import { deletedTopic, listTableTopics } from "./table-topics.ts";
+
+export interface GroupReaderOptions {
+  readonly admin: Admin;
+  readonly consumer: Consumer;
+  readonly prefix: string;
+  readonly matches: (name: TableName) => boolean;
+  readonly topicPollMs: number;
+  readonly queues: EventQueues;
+  readonly assignment: Assignment;
+  /** Notified when something was taken from the queues or dropped. */
+  readonly roomMade: Signal;
+  readonly onArrived: () => void;
+  /** Reading has ended for good. */
+  readonly onFailure: (error: unknown) => void;
+}
+
+/** Short: it bounds how long the others of the group wait for this member at a rebalance. */
+const HEARTBEAT_INTERVAL_MS = 500;
+/** A router that was killed is missed for this long. Above any pause an embedded replica (SQLite, DuckDB) makes by applying in our thread. */
+const SESSION_TIMEOUT_MS = 15_000;
+const REBALANCE_TIMEOUT_MS = 10_000;
+/** Longest poll of an idle topic: data end it at once (minBytes 1), so it only bounds how long stopping takes. */
+const MAX_WAIT_MS = 100;
+/** kafkajs's objects cost a multiple of their bytes while a fetch is decoded: larger fetches are no faster, only larger. */
+const MAX_FETCH_BYTES = 4 * 1024 * 1024;
+const MAX_PARTITION_FETCH_BYTES = 1024 * 1024;
+/** kafkajs neither fetched nor beat for this long: a broker hangs. Longer than a rebalance may take. */
+const SILENCE_MS = 30_000;
+
+/** Keeps this member in its group, subscribed to the topics there are, and moves what it fetches into the queues. */
+export class GroupReader {
+  readonly #options: GroupReaderOptions;
+  readonly #stopped = new Signal();
+  #subscribed = new Set<string>();
+  #stopping = false;
+  #lastSignMs = Date.now();
+
+  static consumer(kafka: Kafka, groupId: string): Consumer {
+    return kafka.consumer({
+      groupId,
+      allowAutoTopicCreation: false,
+      heartbeatInterval: HEARTBEAT_INTERVAL_MS,
+      sessionTimeout: SESSION_TIMEOUT_MS,
+      rebalanceTimeout: REBALANCE_TIMEOUT_MS,
+      maxWaitTimeInMs: MAX_WAIT_MS,
+      minBytes: 1,
+      maxBytes: MAX_FETCH_BYTES,
+      maxBytesPerPartition: MAX_PARTITION_FETCH_BYTES,
+      // Restarting is the service's, with fresh ports: kafkajs would do it in silence.
+      retry: { ...KAFKA_RETRY, restartOnFailure: async () => false },
+    });
+  }
+
+  constructor(options: GroupReaderOptions) {
+    this.#options = options;
+    const { consumer, assignment, onFailure } = options;
+    const { GROUP_JOIN, CRASH, HEARTBEAT, FETCH } = consumer.events;
+    const alive = () => {
+      this.#lastSignMs = Date.now();
+    };
+    consumer.on(HEARTBEAT, alive);
+    consumer.on(FETCH, alive);
+    consumer.on(CRASH, ({ payload }) => onFailure(kafkaError(payload.error, "read from Kafka")));
+    consumer.on(GROUP_JOIN, ({ payload }) => {
+      alive();
+      assignment.joined(payload.memberId, partitionsOf(payload.memberAssignment));
+    });
+  }
+
+  /** Until stopped. Reports failures, never rejects. */
+  async run(): Promise<void> {
+    try {
+      while (!this.#stopping) {
+        await this.#followTopics();
+        this.#checkAlive();
+        await this.#stopped.wait(this.#options.topicPollMs);
+      }
+    } catch (error) {
+      this.#options.onFailure(error);
+    }
+  }
+
+  stop(): void {
+    this.#stopping = true;
+    this.#stopped.notify();
+    this.#options.roomMade.notify();
+  }
+
+  async #followTopics(): Promise<void> {
+    const { admin, prefix, matches } = this.#options;
+    const topics = new Set(await listTableTopics(admin, prefix, matches));
+    for (const topic of this.#subscribed) if (!topics.has(topic)) throw deletedTopic(topic);
+    if (topics.size > this.#subscribed.size && !this.#stopping) await this.#subscribe(topics);
+  }
+
+  /** kafkajs cannot change a running subscription: leave the group and join it again, 0.1 to 0.2 s without a fetch. */
+  async #subscribe(topics: Set<string>): Promise<void> {
+    const { consumer, assignment, roomMade } = this.#options;
+    if (this.#subscribed.size > 0) {
+      assignment.clear();
+      roomMade.notify();
+      await consumer.stop();
+    }
+    await consumer.subscribe({ topics: [...topics].filter((topic) => !this.#subscribed.has(topic)), fromBeginning: true });
+    this.#subscribed = topics;
+    if (this.#stopping) return;
+    this.#lastSignMs = Date.now();
+    await consumer.run({ autoCommit: false, eachBatchAutoResolve: false, eachBatch: (payload) => this.#receive(payload) });
+  }
+
+  #checkAlive(): void {
+    const silentMs = Date.now() - this.#lastSignMs;
+    if (this.#subscribed.size === 0 || silentMs < SILENCE_MS) return;
+    throw new CascadeError({
+      code: "KAFKA_UNAVAILABLE",
+      verdict: "retry",
+      message: `no answer from Kafka for ${Math.round(silentMs / 1_000)} s`,
+      advice: "check the brokers; it is tried again for ever with a fresh connection",
+    });
+  }
+
+  /** Queues a fetched batch, when there is room. Returning without `resolveOffset` makes kafkajs fetch it again. */
+  async #receive({ batch, resolveOffset, heartbeat, isRunning, isStale }: EachBatchPayload): Promise<void> {
+    const { assignment, queues, roomMade, onArrived } = this.#options;
+    const assigned = assignment.get(partitionKey(batch.topic, batch.partition));
+    if (assigned?.state !== "reading" || isStale()) return;
+    const epoch = assigned.epoch;
+    const first = batch.firstOffset();
+    if (first !== null && BigInt(first) !== assigned.nextOffset && !(await this.#gapIsHarmless(assigned))) return;
+    const fetched = fetchedEvents(batch, assigned.nextOffset);
+    while (queues.full && isRunning() && !this.#stopping) {
+      await roomMade.wait(HEARTBEAT_INTERVAL_MS);
+      await heartbeat();
+    }
+    if (!isRunning() || this.#stopping || isStale() || !assignment.isCurrent(assigned, epoch)) return;
+    resolveOffset(batch.lastOffset());
+    assigned.nextOffset = BigInt(batch.lastOffset()) + 1n;
+    if (!fetched) return;
+    queues.add(assigned.key, fetched);
+    onArrived();
+  }
+
+  /**
+   * The fetch did not begin where it should. Harmless when compaction or transaction markers left the gap; but when our offset is no
+   * longer in the log kafkajs begins at the earliest without a word, and changes would be missing.
+   */
+  async #gapIsHarmless(assigned: AssignedPartition): Promise<boolean> {
+    const { admin, assignment, onFailure } = this.#options;
+    const epoch = assigned.epoch;
+    try {
+      await startOffset(admin, assigned.partition, assigned.nextOffset);
+      return true;
+    } catch (error) {
+      if (!assignment.isCurrent(assigned, epoch)) return false;
+      if (error instanceof CascadeError && error.verdict === "stop-table") assignment.reject(assigned, error);
+      else onFailure(error);
+      return false;
+    }
+  }
+}
+
+const partitionsOf = (assignment: Readonly<Record<string, readonly number[]>>): Partition[] =>
+  Object.entries(assignment).flatMap(([topic, partitions]) => partitions.map((partition) => ({ topic, partition })));

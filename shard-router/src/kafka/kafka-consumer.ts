@@ -1,0 +1,180 @@
+import type { CascadeError } from "@cascade/shared/errors";
+import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
+import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
+import { type TableName, tableOfTopic } from "@cascade/shared/topic";
+import type { Admin, Consumer } from "kafkajs";
+import type { EventBatch, EventConsumer, Partition, ResumeOffset } from "../event-consumer.ts";
+import { Assignment, partitionKey } from "./assignment.ts";
+import { EventQueues, type QueueLimits } from "./event-queues.ts";
+import { GroupReader } from "./group-reader.ts";
+import { OffsetReports } from "./offset-reports.ts";
+import { startOffset } from "./resume-offset.ts";
+import { Signal } from "./signal.ts";
+
+export interface ConsumerOptions {
+  readonly kafka: KafkaOptions;
+  /** KAFKA_TOPIC_PREFIX. */
+  readonly prefix: string;
+  /** `<prefix>.<REPLICA_NAME>`. */
+  readonly groupId: string;
+  /** Which tables this replica takes. */
+  readonly matches: (name: TableName) => boolean;
+  readonly resume: ResumeOffset;
+  readonly limits: QueueLimits;
+  /** How often to look for new topics. */
+  readonly topicPollMs: number;
+  /** A partition cannot be read (OFFSET_BELOW_RETENTION, ...); the others go on. Told again at every look, while it lasts. */
+  readonly onPartitionError: (partition: Partition, error: CascadeError) => void;
+  /** How long until a partition that could not be read is looked at again. */
+  readonly recheckMs: number;
+}
+
+export const DEFAULT_MAX_BUFFERED_BYTES = 16 * 1024 * 1024;
+
+const CONNECT_DEADLINE_MS = 30_000;
+const CLOSE_DEADLINE_MS = 900;
+const LAST_REPORT_DEADLINE_MS = 300;
+
+/** Connects and starts reading ahead. Rejects with CascadeError when Kafka is away or refuses us. */
+export async function openKafkaConsumer(options: ConsumerOptions): Promise<EventConsumer> {
+  const kafka = kafkaClient(options.kafka);
+  const admin = kafka.admin({ retry: KAFKA_RETRY });
+  const consumer = GroupReader.consumer(kafka, options.groupId);
+  try {
+    await withDeadline(Promise.all([admin.connect(), consumer.connect()]), CONNECT_DEADLINE_MS, "connect to Kafka");
+  } catch (error) {
+    await disconnect(admin, consumer);
+    throw kafkaError(error, "connect to Kafka");
+  }
+  return new KafkaConsumer(options, admin, consumer);
+}
+
+class KafkaConsumer implements EventConsumer {
+  readonly #options: ConsumerOptions;
+  readonly #admin: Admin;
+  readonly #consumer: Consumer;
+  readonly #queues: EventQueues;
+  readonly #assignment: Assignment;
+  readonly #reader: GroupReader;
+  readonly #reports: OffsetReports;
+  readonly #arrived = new Signal();
+  readonly #pulled = new Signal();
+  /** The partition whose batch the caller has and is not done with. */
+  #inHand: string | null = null;
+  #failure: CascadeError | null = null;
+  #closed = false;
+
+  constructor(options: ConsumerOptions, admin: Admin, consumer: Consumer) {
+    this.#options = options;
+    this.#admin = admin;
+    this.#consumer = consumer;
+    this.#queues = new EventQueues(options.limits);
+    this.#reports = new OffsetReports(consumer, options.kafka.logger);
+    this.#assignment = new Assignment({
+      control: consumer,
+      tableOf: (topic) => tableOfTopic(options.prefix, topic) as TableName,
+      startOffset: (partition) => this.#startOffset(partition),
+      onPartitionError: options.onPartitionError,
+      recheckMs: options.recheckMs,
+      onFailure: (error) => this.#fail(error),
+      onDropped: (key) => this.#drop(key),
+    });
+    this.#reader = new GroupReader({
+      ...options,
+      admin,
+      consumer,
+      queues: this.#queues,
+      assignment: this.#assignment,
+      roomMade: this.#pulled,
+      onArrived: () => this.#arrived.notify(),
+      onFailure: (error) => this.#fail(error),
+    });
+    void this.#reader.run();
+  }
+
+  async *batches(signal: AbortSignal): AsyncGenerator<EventBatch, void, undefined> {
+    const wake = () => this.#arrived.notify();
+    signal.addEventListener("abort", wake);
+    try {
+      while (!signal.aborted && !this.#closed) {
+        if (this.#failure) throw this.#failure;
+        const batch = this.#take();
+        if (!batch) {
+          await this.#arrived.wait();
+          continue;
+        }
+        this.#inHand = partitionKey(batch.partition.topic, batch.partition.partition);
+        yield batch;
+        this.#handBack();
+      }
+    } finally {
+      signal.removeEventListener("abort", wake);
+      this.#handBack();
+    }
+  }
+
+  confirm(partition: Partition, nextOffset: bigint): void {
+    if (this.#assignment.get(partitionKey(partition.topic, partition.partition))) this.#reports.add(partition, nextOffset);
+  }
+
+  hold(partition: Partition, delayMs: number): void {
+    const assigned = this.#assignment.get(partitionKey(partition.topic, partition.partition));
+    if (assigned) this.#assignment.hold(assigned, delayMs);
+  }
+
+  assigned(): readonly Partition[] {
+    return this.#assignment.list().map(({ partition }) => partition);
+  }
+
+  #take(): EventBatch | null {
+    const taken = this.#queues.take();
+    if (!taken) return null;
+    const assigned = this.#assignment.get(taken.key);
+    if (!assigned) throw new Error(`events of ${taken.key} outlived its assignment`);
+    const { key: _key, ...events } = taken;
+    return { partition: assigned.partition, table: assigned.table, ...events };
+  }
+
+  /** The caller is done with its batch: its progress can be read, and there is room. */
+  #handBack(): void {
+    this.#inHand = null;
+    this.#pulled.notify();
+  }
+
+  async #startOffset(partition: Partition): Promise<bigint> {
+    // The replica's progress is about to move: what it says now would deliver the batch in hand again.
+    while (this.#inHand === partitionKey(partition.topic, partition.partition)) await this.#pulled.wait();
+    return startOffset(this.#admin, partition, await this.#options.resume(partition));
+  }
+
+  #drop(key: string): void {
+    this.#queues.drop(key);
+    this.#reports.drop(key);
+    this.#pulled.notify();
+  }
+
+  #fail(error: unknown): void {
+    if (this.#closed) return;
+    this.#failure ??= kafkaError(error, "read from Kafka");
+    this.#arrived.notify();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#reports.stop();
+    this.#arrived.notify();
+    await Promise.race([this.#reports.flush(), Bun.sleep(LAST_REPORT_DEADLINE_MS)]);
+    this.#reader.stop();
+    this.#assignment.clear();
+    await disconnect(this.#admin, this.#consumer);
+    // A join that was under way may have come in between.
+    this.#assignment.clear();
+  }
+}
+
+/** Leaves the group. Quick even when the broker hangs: kafkajs waits for its open requests, and nothing of them is wanted any more. */
+async function disconnect(admin: Admin, consumer: Consumer): Promise<void> {
+  const done = Promise.allSettled([consumer.disconnect(), admin.disconnect()]);
+  await Promise.race([done, Bun.sleep(CLOSE_DEADLINE_MS)]);
+}

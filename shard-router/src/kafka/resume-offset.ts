@@ -1,0 +1,60 @@
+import { CascadeError } from "@cascade/shared/errors";
+import { kafkaError } from "@cascade/shared/kafka-errors";
+import type { Admin } from "kafkajs";
+import type { Partition } from "../event-consumer.ts";
+
+/** The offsets a partition holds: from `low` up to, but not including, `high`. */
+export interface Watermarks {
+  readonly low: bigint;
+  readonly high: bigint;
+}
+
+/** A leader just elected may show an older end of the log for a moment, before it has caught up with what it has acknowledged. */
+const CATCH_UP_TRIES = 6;
+const CATCH_UP_PAUSE_MS = 400;
+
+/**
+ * Where to read a partition from, given what the replica remembers (null: nothing yet, so everything is needed). Kafka itself would not
+ * tell: kafkajs jumps to the earliest offset there is, and the changes before it would be missing without a word.
+ * Rejects with CascadeError OFFSET_BELOW_RETENTION or OFFSET_ABOVE_LOG (verdict stop-table).
+ */
+export async function startOffset(admin: Admin, partition: Partition, remembered: bigint | null): Promise<bigint> {
+  const needed = remembered ?? 0n;
+  for (let tries = 1; ; tries++) {
+    const { low, high } = await watermarks(admin, partition);
+    if (needed < low) throw belowRetention(partition, remembered, low);
+    if (needed <= high) return needed;
+    if (tries === CATCH_UP_TRIES) throw aboveLog(partition, needed, high);
+    await Bun.sleep(CATCH_UP_PAUSE_MS);
+  }
+}
+
+async function watermarks(admin: Admin, { topic, partition }: Partition): Promise<Watermarks> {
+  try {
+    const offsets = await admin.fetchTopicOffsets(topic);
+    const found = offsets.find((candidate) => candidate.partition === partition);
+    if (!found) throw new Error(`topic ${topic} has no partition ${partition}`);
+    return { low: BigInt(found.low), high: BigInt(found.high) };
+  } catch (error) {
+    throw kafkaError(error, `read the offsets of topic ${topic}`);
+  }
+}
+
+function belowRetention({ topic, partition }: Partition, remembered: bigint | null, low: bigint): CascadeError {
+  const needs = remembered === null ? "a new replica needs it from offset 0" : `the replica needs it from offset ${remembered}`;
+  return new CascadeError({
+    code: "OFFSET_BELOW_RETENTION",
+    verdict: "stop-table",
+    message: `changes are gone from Kafka: ${topic}[${partition}] begins at offset ${low}, and ${needs}`,
+    advice: `fill the table of this replica again (a snapshot), or, when it holds those changes already, set next_offset of ${topic}[${partition}] in its cascade_progress to ${low}; give the topic a longer retention.ms`,
+  });
+}
+
+function aboveLog({ topic, partition }: Partition, needed: bigint, high: bigint): CascadeError {
+  return new CascadeError({
+    code: "OFFSET_ABOVE_LOG",
+    verdict: "stop-table",
+    message: `${topic}[${partition}] ends at offset ${high}, and the replica has applied up to ${needed}: the topic was made anew, or Kafka has lost its end`,
+    advice: `compare the table with main-db; fill it again (a snapshot), or set next_offset of ${topic}[${partition}] in its cascade_progress to where this log goes on`,
+  });
+}

@@ -1,0 +1,56 @@
+import { basename, extname } from "node:path";
+import type { DialectName } from "../dialect.ts";
+import type { Replica } from "../replica.ts";
+import { openPostgresReplica } from "./postgres.ts";
+import { openSqliteReplica } from "./sqlite.ts";
+
+/** What a REPLICA_URL leads to; nothing is opened before `open`. */
+export interface ReplicaTarget {
+  readonly dialect: DialectName;
+  /** The replica's name unless REPLICA_NAME says otherwise: the database, or the file without its extension. */
+  readonly defaultName: string;
+  open(): Promise<Replica>;
+}
+
+const RESERVED_SCHEMES = ["mysql", "mariadb", "duckdb"];
+const FORMS = "postgres://user:password@host:port/database, sqlite:///path/file.db or sqlite:relative.db";
+
+/** Reads a REPLICA_URL. Throws SyntaxError, without the URL's text: it may hold a password. */
+export function parseReplicaUrl(url: string): ReplicaTarget {
+  const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase();
+  switch (scheme) {
+    case "postgres":
+    case "postgresql":
+      return postgresTarget(url);
+    case "sqlite":
+      return sqliteTarget(url);
+    case undefined:
+      throw new SyntaxError(`has no scheme; allowed: ${FORMS}`);
+    default: {
+      const why = RESERVED_SCHEMES.includes(scheme) ? `${scheme} replicas are not in this version` : `unknown scheme ${scheme}`;
+      throw new SyntaxError(`${why}; allowed: ${FORMS}`);
+    }
+  }
+}
+
+function postgresTarget(url: string): ReplicaTarget {
+  if (!URL.canParse(url)) throw new SyntaxError(`cannot be read; allowed: ${FORMS} (special characters of a password as %XX)`);
+  const { pathname, username, hostname, searchParams } = new URL(url);
+  if (hostname === "" && !searchParams.has("host")) throw new SyntaxError(`names no host; allowed: ${FORMS}`);
+  const database = decodeURIComponent(pathname.slice(1)) || decodeURIComponent(username);
+  if (database === "") throw new SyntaxError(`names no database; allowed: ${FORMS}`);
+  return { dialect: "postgres", defaultName: database, open: () => openPostgresReplica(url) };
+}
+
+function sqliteTarget(url: string): ReplicaTarget {
+  const rest = url.slice("sqlite:".length);
+  if (rest.startsWith("//") && !rest.startsWith("///")) {
+    throw new SyntaxError("sqlite:// names a host; write sqlite:///absolute/path.db or sqlite:relative.db");
+  }
+  const path = decodeURIComponent(rest.replace(/^\/\/\//, "/"));
+  if (path === "" || path.endsWith("/")) throw new SyntaxError(`names no file; allowed: ${FORMS}`);
+  if (path.startsWith(":") || path.includes("?"))
+    throw new SyntaxError("must name a file on disk, without options: progress must outlive the router");
+  const file = basename(path);
+  return { dialect: "sqlite", defaultName: basename(file, extname(file)), open: () => openSqliteReplica(path) };
+}

@@ -1,0 +1,129 @@
+import { CascadeError, type Verdict } from "@cascade/shared/errors";
+import { DatabaseError } from "pg";
+
+interface Rule {
+  readonly code: string;
+  readonly verdict: Verdict;
+  readonly advice: string;
+}
+
+const away: Rule = {
+  code: "REPLICA_UNAVAILABLE",
+  verdict: "retry",
+  advice: "nothing to do here: the router tries again until the replica answers; look at its server and the network",
+};
+const full: Rule = {
+  code: "REPLICA_FULL",
+  verdict: "retry",
+  advice: "give the replica's server room (disk, memory, connections): the router tries again",
+};
+const conflict: Rule = { code: "REPLICA_CONFLICT", verdict: "retry", advice: "nothing to do: the transaction is tried again" };
+const locked: Rule = {
+  code: "REPLICA_LOCKED",
+  verdict: "stop-table", // the other tables need not wait for it
+  advice: "another session of the replica holds a lock on the table: see pg_locks; the table is tried again",
+};
+const login: Rule = {
+  code: "REPLICA_LOGIN_REFUSED",
+  verdict: "refuse",
+  advice: "check user, password and database in REPLICA_URL, and the replica's pg_hba.conf",
+};
+const noRight: Rule = {
+  code: "REPLICA_RIGHT_MISSING",
+  verdict: "stop-table",
+  advice: "grant the role of REPLICA_URL what the message says is missing; the table goes on by itself",
+};
+const noTable: Rule = {
+  code: "REPLICA_TABLE_MISMATCH",
+  verdict: "stop-table",
+  advice: "table or column was changed on the replica: restore it, or drop the table so that it is made anew from a snapshot",
+};
+const badValue: Rule = {
+  code: "UNSUPPORTED_VALUE",
+  verdict: "stop-table",
+  advice: "the replica's column cannot hold a value of the source: give it the source's type, or a wider one",
+};
+const constraint: Rule = {
+  code: "CONSTRAINT_VIOLATED",
+  verdict: "stop-table",
+  advice:
+    "the replica has a constraint that the source's rows do not meet: drop it, or mend the rows of the replica that it names",
+};
+const readOnly: Rule = {
+  code: "REPLICA_READ_ONLY",
+  verdict: "retry",
+  advice: "REPLICA_URL leads to a server that takes no writes (a standby?): let it lead to the primary; the router tries again",
+};
+const damaged: Rule = {
+  code: "REPLICA_DAMAGED",
+  verdict: "fatal",
+  advice: "the replica's server reports damaged data: look at its log before anything else writes to it",
+};
+const unexpected: Rule = {
+  code: "REPLICA_ERROR",
+  verdict: "stop-table",
+  advice:
+    "look the SQLSTATE up in PostgreSQL's documentation (appendix A) and in the replica's server log; the table is tried again",
+};
+
+/** By SQLSTATE, exact codes before classes (the first two characters). */
+const RULES: Readonly<Record<string, Rule>> = {
+  "08": away,
+  "57": away, // operator intervention: shutdown, crash, cannot connect now, statement cancelled
+  "53": full,
+  "58": full, // outside PostgreSQL: I/O
+  "54": badValue, // program limits: a row too large for its index
+  "40": conflict,
+  "55": locked, // object in use, lock not available
+  "25": conflict, // e.g. idle-in-transaction timeout: the session is gone
+  "25006": readOnly,
+  "28": login,
+  "3D": login,
+  "3F": noTable,
+  "42": noTable,
+  "42501": noRight,
+  "22": badValue,
+  "21": constraint,
+  "23": constraint,
+  "44": constraint,
+  XX001: damaged,
+  XX002: damaged,
+};
+
+/** A unique value may still be on its way from another row of the same batch: in order, the changes may well pass. */
+export function isConstraintError(error: unknown): boolean {
+  return error instanceof DatabaseError && (error.code?.startsWith("23") === true || error.code === "21000");
+}
+
+/** What PostgreSQL or the connection to it says, as an error of ours. `doing` and `table` are for the reader. */
+export function postgresError(error: unknown, doing: string, table?: string): CascadeError {
+  if (error instanceof CascadeError) return error;
+  const place = table === undefined ? doing : `${doing} of table ${table}`;
+  if (!(error instanceof DatabaseError) || error.code === undefined) {
+    // Not from the server: the connection. Whether a COMMIT on its way was carried out, the progress will tell.
+    return new CascadeError({ ...away, message: `${place}: no answer from the replica`, cause: error });
+  }
+  const rule = RULES[error.code] ?? RULES[error.code.slice(0, 2)] ?? unexpected;
+  return new CascadeError({ ...rule, message: `${place}: ${explain(error)} (SQLSTATE ${error.code})` });
+}
+
+/**
+ * The server's words without a row's values: those stand in the detail, which is left out, and in double quotes in messages about
+ * values (class 22). What people's own triggers say (P0001) can be anything.
+ */
+function explain(error: DatabaseError): string {
+  const names = [
+    ["constraint", error.constraint],
+    ["column", error.column],
+    ["type", error.dataType],
+  ].flatMap(([kind, name]) => (name === undefined ? [] : [`${kind} ${name}`]));
+  const code = error.code ?? "";
+  const message = code.startsWith("P0")
+    ? "a function of the replica raised an error"
+    : code.startsWith("22")
+      ? unquoted(error.message)
+      : error.message;
+  return [message, ...names].join(", ");
+}
+
+const unquoted = (message: string): string => message.replace(/".*"/s, '"…"');

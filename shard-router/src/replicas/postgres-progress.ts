@@ -1,0 +1,79 @@
+import { FencedError } from "@cascade/shared/errors";
+import { formatLsn, parseLsn } from "@cascade/shared/lsn";
+import type { Partition } from "../event-consumer.ts";
+import type { Advance, Progress } from "../replica.ts";
+import type { Answer, PostgresSession, Query } from "./postgres-session.ts";
+
+/** `commit_lsn` is a pg_lsn: it reads like every other LSN an operator meets, and orders right. */
+const CREATE_PROGRESS = `CREATE TABLE IF NOT EXISTS cascade.progress (
+  topic text NOT NULL,
+  partition integer NOT NULL,
+  next_offset bigint NOT NULL,
+  commit_lsn pg_lsn NOT NULL,
+  ordinal bigint NOT NULL,
+  source_committed_at timestamptz NOT NULL,
+  applied_at timestamptz NOT NULL,
+  PRIMARY KEY (topic, partition)
+)`;
+
+/** Held while tables are made: IF NOT EXISTS alone fails when two routers start at once. */
+export const SCHEMA_CHANGE_LOCK: Query = { text: "SELECT pg_advisory_xact_lock(hashtextextended('cascade schema change', 0))" };
+
+/** Makes the schema unless it is there: asking for it would take a right that only making it needs. */
+export async function ensureSchema(session: PostgresSession, name: string, quoted: string): Promise<void> {
+  const [found] = await session.run([{ text: "SELECT 1 FROM pg_namespace WHERE nspname = $1", values: [name] }]);
+  if (found?.rows.length === 0) await session.run([{ text: `CREATE SCHEMA IF NOT EXISTS ${quoted}` }]);
+}
+
+export async function ensureProgressTable(session: PostgresSession): Promise<void> {
+  await session.transaction(async () => {
+    const [, found] = await session.run([
+      SCHEMA_CHANGE_LOCK,
+      { text: "SELECT to_regclass('cascade.progress') IS NOT NULL AS exists" },
+    ]);
+    if (found?.rows[0]?.["exists"] === true) return;
+    await ensureSchema(session, "cascade", "cascade");
+    await session.run([{ text: CREATE_PROGRESS }]);
+  });
+}
+
+export async function readProgress(session: PostgresSession, partition: Partition): Promise<Progress | null> {
+  const text = `SELECT next_offset::text, commit_lsn::text, ordinal::text,
+    round(extract(epoch FROM source_committed_at) * 1000)::bigint::text AS committed_at_ms
+    FROM cascade.progress WHERE topic = $1 AND partition = $2`;
+  const [answer] = await session.run([{ text, values: [partition.topic, partition.partition] }]);
+  const row = answer?.rows[0] as Record<"next_offset" | "commit_lsn" | "ordinal" | "committed_at_ms", string> | undefined;
+  if (row === undefined) return null;
+  return {
+    nextOffset: BigInt(row.next_offset),
+    commitLsn: parseLsn(row.commit_lsn),
+    ordinal: Number(row.ordinal),
+    sourceCommittedAtMs: Number(row.committed_at_ms),
+  };
+}
+
+const MILLISECONDS = "* interval '1 millisecond' + timestamptz 'epoch'";
+const INSERT = `INSERT INTO cascade.progress (topic, partition, next_offset, commit_lsn, ordinal, source_committed_at, applied_at)
+  VALUES ($1, $2, $3, $4, $5, $6::bigint ${MILLISECONDS}, clock_timestamp()) ON CONFLICT (topic, partition) DO NOTHING`;
+const UPDATE = `UPDATE cascade.progress SET next_offset = $3, commit_lsn = $4, ordinal = $5,
+    source_committed_at = $6::bigint ${MILLISECONDS}, applied_at = clock_timestamp()
+  WHERE topic = $1 AND partition = $2 AND next_offset = $7 AND commit_lsn = $8 AND ordinal = $9`;
+
+/** The compare-and-set. Its row lock also makes every other router wait that is about to move the same partition. */
+export function advanceQuery({ partition, from, to }: Advance): Query {
+  const values = [
+    partition.topic,
+    partition.partition,
+    to.nextOffset,
+    formatLsn(to.commitLsn),
+    to.ordinal,
+    to.sourceCommittedAtMs,
+  ];
+  if (from === null) return { text: INSERT, values };
+  return { text: UPDATE, values: [...values, from.nextOffset, formatLsn(from.commitLsn), from.ordinal] };
+}
+
+/** Throws FencedError when the compare-and-set found another value than `from`. */
+export function checkAdvanced(answer: Answer | undefined, { partition }: Advance): void {
+  if (answer?.rowCount !== 1) throw new FencedError(partition.topic, partition.partition);
+}

@@ -1,0 +1,143 @@
+import type { TableSchema } from "@cascade/shared/table-schema";
+import type { ReplicaTable } from "../dialect.ts";
+import { postgresDialect, postgresTableName } from "../dialects/postgres.ts";
+import { holds } from "../dialects/postgres-types.ts";
+import { quote } from "../dialects/sql.ts";
+import { ensureSchema, SCHEMA_CHANGE_LOCK } from "./postgres-progress.ts";
+import type { PostgresSession } from "./postgres-session.ts";
+import { type Misfit, tableMismatch } from "./table-mismatch.ts";
+
+/** A table as the replica's catalog has it. */
+export interface FoundTable {
+  readonly kind: string;
+  readonly referenced: boolean;
+  readonly columns: readonly FoundColumn[];
+  /** Column sets of the unique indexes that ON CONFLICT can use. */
+  readonly uniqueKeys: readonly (readonly string[])[];
+}
+
+export interface FoundColumn {
+  readonly name: string;
+  readonly type: string;
+  readonly notNull: boolean;
+  readonly hasDefault: boolean;
+  /** GENERATED ALWAYS AS (...) STORED, or AS IDENTITY: takes no value from us. */
+  readonly generated: boolean;
+  readonly identityAlways: boolean;
+  readonly collationIsExact: boolean;
+}
+
+// The empty search path makes format_type write the schema of every type that is not built in, as the source's catalog was read.
+const FIND_TABLE = `SELECT json_build_object(
+  'kind', c.relkind,
+  'referenced', EXISTS (SELECT 1 FROM pg_constraint f WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.conrelid <> c.oid),
+  'columns', (SELECT coalesce(json_agg(json_build_object(
+      'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'notNull', a.attnotnull,
+      'hasDefault', a.atthasdef OR a.attidentity <> '', 'generated', a.attgenerated <> '', 'identityAlways', a.attidentity = 'a',
+      'collationIsExact', coalesce(l.collisdeterministic, true)) ORDER BY a.attnum), '[]')
+    FROM pg_attribute a LEFT JOIN pg_collation l ON l.oid = a.attcollation
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+  'uniqueKeys', (SELECT coalesce(json_agg(k.columns), '[]') FROM (
+    SELECT (SELECT json_agg(a.attname) FROM unnest(i.indkey[0:i.indnkeyatts - 1]) AS part JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = part) AS columns
+    FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL) k)
+)::text AS found
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind NOT IN ('i', 'I', 'S', 't', 'c')`;
+
+/** The replica's table for the schema, made when missing. Throws REPLICA_TABLE_MISMATCH. To be called in a transaction. */
+export async function preparePostgresTable(session: PostgresSession, schema: TableSchema): Promise<ReplicaTable> {
+  const sqlName = postgresTableName(schema);
+  const wanted = postgresDialect.columnsOf(schema);
+  const found = await findTable(session, schema);
+  if (found === null) {
+    await session.run([SCHEMA_CHANGE_LOCK]);
+    await ensureSchema(session, schema.schema, quote(schema.schema));
+    // Another router may have made it meanwhile, from an older schema.
+    const made = await findTable(session, schema);
+    if (made === null) {
+      await session.run(postgresDialect.createTable(schema).map((text) => ({ text })));
+      return { source: schema, sqlName, columns: wanted, referenced: false };
+    }
+    return existingTable(schema, sqlName, made);
+  }
+  return existingTable(schema, sqlName, found);
+}
+
+async function findTable(session: PostgresSession, { schema, table }: TableSchema): Promise<FoundTable | null> {
+  const [, answer] = await session.run([{ text: "SET LOCAL search_path = ''" }, { text: FIND_TABLE, values: [schema, table] }]);
+  const found = answer?.rows[0]?.["found"];
+  return typeof found === "string" ? (JSON.parse(found) as FoundTable) : null;
+}
+
+function existingTable(schema: TableSchema, sqlName: string, found: FoundTable): ReplicaTable {
+  const misfits = misfitsOf(schema, sqlName, found);
+  if (misfits.length > 0) throw tableMismatch(schema, sqlName, misfits);
+  const types = new Map(found.columns.map(({ name, type }) => [name, type]));
+  const columns = schema.columns.map(({ name }) => ({ name, type: types.get(name) as string }));
+  return { source: schema, sqlName, columns, referenced: found.referenced };
+}
+
+/** Pure, so that every message can be tested without a server. */
+export function misfitsOf(schema: TableSchema, sqlName: string, found: FoundTable): readonly Misfit[] {
+  if (found.kind !== "r" && found.kind !== "p") {
+    return [{ problem: "it is not a table", cure: `drop or rename ${sqlName}` }];
+  }
+  const alter = `ALTER TABLE ${sqlName}`;
+  const byName = new Map(found.columns.map((column) => [column.name, column]));
+  const misfits = schema.columns.flatMap((source, index) => {
+    const name = quote(source.name);
+    const type = postgresDialect.columnsOf(schema)[index]?.type ?? "text";
+    const column = byName.get(source.name);
+    if (column === undefined) return [{ problem: `column ${name} is missing`, cure: `${alter} ADD COLUMN ${name} ${type}` }];
+    return columnMisfits(
+      column,
+      { alter, name, type, nullable: source.nullable },
+      holds(source, column.type),
+      schema.key.includes(source.name),
+    );
+  });
+  const wanted = new Set(schema.columns.map(({ name }) => name));
+  for (const extra of found.columns) {
+    if (wanted.has(extra.name) || !extra.notNull || extra.hasDefault) continue;
+    const name = quote(extra.name);
+    misfits.push({
+      problem: `its own column ${name} is NOT NULL without a default`,
+      cure: `${alter} ALTER COLUMN ${name} DROP NOT NULL`,
+    });
+  }
+  if (schema.key.length > 0 && !found.uniqueKeys.some((columns) => sameNames(columns, schema.key))) {
+    const key = schema.key.map(quote).join(", ");
+    misfits.push({ problem: `no unique index on exactly the key (${key})`, cure: `${alter} ADD UNIQUE (${key})` });
+  }
+  return misfits;
+}
+
+interface Wanted {
+  readonly alter: string;
+  readonly name: string;
+  readonly type: string;
+  readonly nullable: boolean;
+}
+
+function columnMisfits(column: FoundColumn, wanted: Wanted, fits: boolean, inKey: boolean): Misfit[] {
+  const { name } = wanted;
+  const alter = `${wanted.alter} ALTER COLUMN ${name}`;
+  const misfits: Misfit[] = [];
+  if (column.generated)
+    misfits.push({ problem: `column ${name} is generated, and takes no value`, cure: `${alter} DROP EXPRESSION` });
+  if (!fits) {
+    const problem = `column ${name} is ${column.type}, which does not hold every ${wanted.type} exactly`;
+    misfits.push({ problem, cure: `${alter} TYPE ${wanted.type} USING ${name}::${wanted.type}` });
+  }
+  if (column.identityAlways)
+    misfits.push({ problem: `column ${name} is an identity that takes no value`, cure: `${alter} SET GENERATED BY DEFAULT` });
+  if (wanted.nullable && column.notNull && !inKey)
+    misfits.push({ problem: `column ${name} is NOT NULL`, cure: `${alter} DROP NOT NULL` });
+  if (inKey && !column.collationIsExact) {
+    const problem = `key column ${name} has a collation that takes different values for one`;
+    misfits.push({ problem, cure: `${alter} TYPE ${wanted.type} COLLATE "C"` });
+  }
+  return misfits;
+}
+
+const sameNames = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((name) => b.includes(name));

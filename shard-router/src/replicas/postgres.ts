@@ -1,0 +1,71 @@
+import { formatTableName } from "@cascade/shared/topic";
+import type { Statement } from "../dialect.ts";
+import { postgresDialect } from "../dialects/postgres.ts";
+import type { Advance, Replica, Work } from "../replica.ts";
+import { isConstraintError, postgresError } from "./postgres-errors.ts";
+import { advanceQuery, checkAdvanced, ensureProgressTable, readProgress } from "./postgres-progress.ts";
+import { openPostgresSession, type PostgresSession } from "./postgres-session.ts";
+import { preparePostgresTable } from "./postgres-tables.ts";
+import { missingRow } from "./table-mismatch.ts";
+
+/**
+ * A PostgreSQL replica over one connection; calls wait for each other. A lost connection stays lost: every later call rejects with
+ * verdict retry, and the caller opens anew. Rejects with verdict refuse when the login is wrong.
+ */
+export async function openPostgresReplica(url: string): Promise<Replica> {
+  const session = await openPostgresSession(url);
+  try {
+    await ensureProgressTable(session);
+  } catch (error) {
+    await session[Symbol.asyncDispose]();
+    throw postgresError(error, "making the replica's table cascade.progress");
+  }
+  return {
+    dialect: postgresDialect,
+    findings: () => session.findings,
+    progress: (partition) =>
+      readProgress(session, partition).catch((error: unknown) => {
+        throw postgresError(error, `reading progress of ${partition.topic}`);
+      }),
+    prepare: (schema) =>
+      session
+        .transaction(() => preparePostgresTable(session, schema))
+        .catch((error: unknown) => {
+          throw postgresError(error, "preparing the replica", formatTableName(schema));
+        }),
+    apply: (work, advance) => apply(session, work, advance),
+    [Symbol.asyncDispose]: () => session[Symbol.asyncDispose](),
+  };
+}
+
+async function apply(session: PostgresSession, work: Work, advance: Advance): Promise<void> {
+  const place = `applying ${advance.partition.topic}[${advance.partition.partition}]`;
+  try {
+    await session.transaction(() => carryOut(session, work.statements, advance));
+  } catch (error) {
+    if (!isConstraintError(error)) throw postgresError(error, place);
+    await session
+      .transaction(() => carryOut(session, work.inOrder(), advance))
+      .catch((inOrderError: unknown) => {
+        throw postgresError(inOrderError, place);
+      });
+  }
+}
+
+/** Compare-and-set and statements in one round trip: when the first fails or finds a stale value, the transaction is rolled back. */
+async function carryOut(session: PostgresSession, statements: readonly Statement[], advance: Advance): Promise<void> {
+  const queries = statements.flatMap(({ text, parameterSets }) => parameterSets.map((values) => ({ text, values })));
+  const advanced = session.run([advanceQuery(advance)]);
+  const sent = session.run(queries);
+  sent.catch(() => {}); // a stale value matters more than what the statements met because of it
+  checkAdvanced((await advanced)[0], advance);
+  const answers = await sent;
+  let next = 0;
+  for (const { parameterSets, mustAffect } of statements) {
+    const mine = answers.slice(next, next + parameterSets.length);
+    next += parameterSets.length;
+    if (mustAffect === undefined) continue;
+    const affected = mine.reduce((sum, answer) => sum + (answer.rowCount ?? 0), 0);
+    if (affected < mustAffect) throw missingRow(advance.partition.topic, mustAffect, affected);
+  }
+}

@@ -1,0 +1,87 @@
+import { SQLiteError } from "bun:sqlite";
+import { CascadeError, type Verdict } from "@cascade/shared/errors";
+
+interface Rule {
+  readonly code: string;
+  readonly verdict: Verdict;
+  readonly advice: string;
+}
+
+const busy: Rule = {
+  code: "REPLICA_LOCKED",
+  verdict: "retry",
+  advice: "another process holds the file's write lock: the router tries again; end long transactions of other writers",
+};
+const full: Rule = {
+  code: "REPLICA_FULL",
+  verdict: "retry",
+  advice: "make room on the disk of the replica's file: the router tries again",
+};
+const unreadable: Rule = {
+  code: "REPLICA_UNAVAILABLE",
+  verdict: "retry",
+  advice: "the replica's file cannot be read or written: check its disk and mount; the router tries again",
+};
+const cannotOpen: Rule = {
+  code: "REPLICA_CANNOT_OPEN",
+  verdict: "refuse",
+  advice: "check that the folder in REPLICA_URL exists and that this user may write to it and to the file",
+};
+const damaged: Rule = {
+  code: "REPLICA_DAMAGED",
+  verdict: "fatal",
+  advice: "the file is damaged or no SQLite database: move it away, and let the replica be filled anew",
+};
+const constraint: Rule = {
+  code: "CONSTRAINT_VIOLATED",
+  verdict: "stop-table",
+  advice:
+    "the replica has a constraint that the source's rows do not meet: drop it, or mend the rows of the replica that it names",
+};
+const tooBig: Rule = {
+  code: "UNSUPPORTED_VALUE",
+  verdict: "stop-table",
+  advice: "a row is larger than SQLite allows (1 GB): exclude the table from this replica (ROUTER_TABLES)",
+};
+const changed: Rule = {
+  code: "REPLICA_TABLE_MISMATCH",
+  verdict: "stop-table",
+  advice: "table or column was changed on the replica: restore it, or drop the table so that it is made anew from a snapshot",
+};
+
+/** By SQLite's primary result code; extended codes (`SQLITE_IOERR_FSYNC`) begin with theirs. */
+const RULES: Readonly<Record<string, Rule>> = {
+  SQLITE_BUSY: busy,
+  SQLITE_LOCKED: busy,
+  SQLITE_PROTOCOL: busy,
+  SQLITE_FULL: full,
+  SQLITE_NOMEM: full,
+  SQLITE_IOERR: unreadable,
+  SQLITE_INTERRUPT: unreadable,
+  SQLITE_CANTOPEN: cannotOpen,
+  SQLITE_PERM: cannotOpen,
+  SQLITE_AUTH: cannotOpen,
+  SQLITE_READONLY: cannotOpen,
+  SQLITE_NOTADB: damaged,
+  SQLITE_CORRUPT: damaged,
+  SQLITE_CONSTRAINT: constraint,
+  SQLITE_MISMATCH: constraint,
+  SQLITE_TOOBIG: tooBig,
+  SQLITE_ERROR: changed,
+  SQLITE_SCHEMA: changed,
+};
+
+const primaryCode = (error: SQLiteError): string => /^SQLITE_[A-Z]+/.exec(error.code ?? "")?.[0] ?? "SQLITE_ERROR";
+
+export const isConstraintError = (error: unknown): boolean =>
+  error instanceof SQLiteError && primaryCode(error) === "SQLITE_CONSTRAINT";
+
+export const isBusy = (error: unknown): boolean => error instanceof SQLiteError && RULES[primaryCode(error)] === busy;
+
+/** What SQLite says, as an error of ours. Its messages name tables, columns and constraints, never values. */
+export function sqliteError(error: unknown, doing: string): CascadeError {
+  if (error instanceof CascadeError) return error;
+  if (!(error instanceof SQLiteError)) throw error; // a bug of ours
+  const rule = RULES[primaryCode(error)] ?? changed;
+  return new CascadeError({ ...rule, message: `${doing}: ${error.message} (${error.code ?? "no code"})` });
+}

@@ -1,0 +1,56 @@
+import type { Database } from "bun:sqlite";
+import { FencedError } from "@cascade/shared/errors";
+import { formatLsn, parseLsn } from "@cascade/shared/lsn";
+import type { Partition } from "../event-consumer.ts";
+import type { Advance, Progress } from "../replica.ts";
+
+/** `commit_lsn` in PostgreSQL's text form (unsigned 64 bits do not fit an INTEGER), times in ISO 8601 and UTC. */
+export const CREATE_PROGRESS = `CREATE TABLE IF NOT EXISTS cascade_progress (
+  topic TEXT NOT NULL,
+  partition INTEGER NOT NULL,
+  next_offset INTEGER NOT NULL,
+  commit_lsn TEXT NOT NULL,
+  ordinal INTEGER NOT NULL,
+  source_committed_at TEXT NOT NULL,
+  applied_at TEXT NOT NULL,
+  PRIMARY KEY (topic, partition)
+) STRICT`;
+
+interface ProgressRow {
+  readonly next_offset: string;
+  readonly commit_lsn: string;
+  readonly ordinal: number;
+  readonly source_committed_at: string;
+}
+
+export function readProgress(database: Database, { topic, partition }: Partition): Progress | null {
+  const row = database
+    .query<ProgressRow, [string, number]>(
+      "SELECT CAST(next_offset AS TEXT) AS next_offset, commit_lsn, ordinal, source_committed_at FROM cascade_progress WHERE topic = ? AND partition = ?",
+    )
+    .get(topic, partition);
+  if (row === null) return null;
+  return {
+    nextOffset: BigInt(row.next_offset),
+    commitLsn: parseLsn(row.commit_lsn),
+    ordinal: row.ordinal,
+    sourceCommittedAtMs: Date.parse(row.source_committed_at),
+  };
+}
+
+const INSERT = `INSERT INTO cascade_progress (next_offset, commit_lsn, ordinal, source_committed_at, applied_at, topic, partition)
+  VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (topic, partition) DO NOTHING`;
+const UPDATE = `UPDATE cascade_progress SET next_offset = ?, commit_lsn = ?, ordinal = ?, source_committed_at = ?, applied_at = ?
+  WHERE topic = ? AND partition = ? AND next_offset = ? AND commit_lsn = ? AND ordinal = ?`;
+
+/** The compare-and-set, in a transaction that has the write lock. Throws FencedError when it finds another value than `from`. */
+export function advanceProgress(database: Database, { partition, from, to }: Advance): void {
+  const committedAt = new Date(to.sourceCommittedAtMs).toISOString();
+  const now = new Date().toISOString();
+  const next = [to.nextOffset, formatLsn(to.commitLsn), to.ordinal, committedAt, now, partition.topic, partition.partition];
+  const { changes } =
+    from === null
+      ? database.query(INSERT).run(...next)
+      : database.query(UPDATE).run(...next, from.nextOffset, formatLsn(from.commitLsn), from.ordinal);
+  if (changes !== 1) throw new FencedError(partition.topic, partition.partition);
+}

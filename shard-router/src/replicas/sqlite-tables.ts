@@ -1,0 +1,169 @@
+import type { Database } from "bun:sqlite";
+import { CascadeError } from "@cascade/shared/errors";
+import type { TableSchema } from "@cascade/shared/table-schema";
+import { formatTableName } from "@cascade/shared/topic";
+import type { ReplicaTable } from "../dialect.ts";
+import { quote } from "../dialects/sql.ts";
+import { foldName, sqliteDialect, sqliteTableName } from "../dialects/sqlite.ts";
+import { storageIn } from "../dialects/sqlite-types.ts";
+import { type Misfit, tableMismatch } from "./table-mismatch.ts";
+
+/** Which source table each name of the file stands for: SQLite has no schemas and folds case, so two tables may want one name. */
+export const CREATE_TABLES = `CREATE TABLE IF NOT EXISTS cascade_tables (
+  name TEXT NOT NULL PRIMARY KEY,
+  source_schema TEXT NOT NULL,
+  source_table TEXT NOT NULL
+) STRICT`;
+
+/** The replica's table for the schema, made when missing. To be called in a transaction that has the write lock. */
+export function prepareSqliteTable(database: Database, schema: TableSchema): ReplicaTable {
+  const wanted = sqliteDialect.columnsOf(schema);
+  const name = sqliteTableName(schema);
+  const sqlName = quote(name);
+  claimName(database, schema, name);
+  const found = findTable(database, name);
+  if (found === null) {
+    for (const text of sqliteDialect.createTable(schema)) database.run(text);
+    return { source: schema, sqlName, columns: wanted, referenced: false };
+  }
+  const { columns, misfits } = compare(schema, sqlName, found);
+  if (misfits.length > 0) throw tableMismatch(schema, sqlName, misfits);
+  return { source: schema, sqlName, columns, referenced: false };
+}
+
+const RESERVED = /^(?:sqlite_|cascade_progress$|cascade_tables$)/;
+
+function claimName(database: Database, schema: TableSchema, name: string): void {
+  const source = formatTableName(schema);
+  const folded = foldName(name);
+  if (RESERVED.test(folded)) throw nameTaken(source, name, "a reserved name");
+  database
+    .query("INSERT INTO cascade_tables (name, source_schema, source_table) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING")
+    .run(folded, schema.schema, schema.table);
+  const owner = database
+    .query<{ source_schema: string; source_table: string }, [string]>(
+      "SELECT source_schema, source_table FROM cascade_tables WHERE name = ?",
+    )
+    .get(folded);
+  if (owner === null || (owner.source_schema === schema.schema && owner.source_table === schema.table)) return;
+  throw nameTaken(source, name, `the name of ${formatTableName({ schema: owner.source_schema, table: owner.source_table })}`);
+}
+
+function nameTaken(source: string, name: string, by: string): CascadeError {
+  return new CascadeError({
+    code: "REPLICA_NAME_TAKEN",
+    verdict: "stop-table",
+    message: `table ${source} would be ${quote(name)} in the SQLite file, which is ${by} there`,
+    advice: `exclude one of them (ROUTER_TABLES=...,!${source}), or send it to a file of its own; if the other one is gone from the source, drop its table and delete its row from cascade_tables`,
+  });
+}
+
+interface FoundTable {
+  readonly kind: string;
+  readonly strict: boolean;
+  readonly columns: readonly FoundColumn[];
+  readonly uniqueKeys: readonly (readonly KeyPart[])[];
+}
+
+interface FoundColumn {
+  readonly name: string;
+  readonly type: string;
+  readonly notnull: number;
+  readonly hasDefault: number;
+  readonly pk: number;
+  /** 0 for an ordinary column, else generated or of a virtual table. */
+  readonly hidden: number;
+}
+
+interface KeyPart {
+  readonly name: string | null;
+  readonly coll: string;
+}
+
+function findTable(database: Database, name: string): FoundTable | null {
+  const table = database
+    .query<{ type: string; strict: number; name: string }, [string]>(
+      "SELECT name, type, strict FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?)",
+    )
+    .get(name);
+  if (table === null) return null;
+  const columns = database
+    .query<FoundColumn, [string]>(
+      'SELECT name, type, "notnull", dflt_value IS NOT NULL AS hasDefault, pk, hidden FROM pragma_table_xinfo(?)',
+    )
+    .all(table.name);
+  return { kind: table.type, strict: table.strict === 1, columns, uniqueKeys: uniqueKeys(database, table.name, columns) };
+}
+
+function uniqueKeys(database: Database, table: string, columns: readonly FoundColumn[]): readonly (readonly KeyPart[])[] {
+  const indexes = database
+    .query<{ name: string }, [string]>('SELECT name FROM pragma_index_list(?) WHERE "unique" = 1 AND partial = 0')
+    .all(table);
+  const parts = indexes.map(({ name }) =>
+    database.query<KeyPart, [string]>("SELECT name, coll FROM pragma_index_xinfo(?) WHERE key = 1").all(name),
+  );
+  // A rowid alias has no index of its own.
+  const rowid = columns.filter(({ pk }) => pk > 0);
+  return rowid.length === 1 ? [...parts, rowid.map(({ name }) => ({ name, coll: "BINARY" }))] : parts;
+}
+
+function compare(
+  schema: TableSchema,
+  sqlName: string,
+  found: FoundTable,
+): Pick<ReplicaTable, "columns"> & { readonly misfits: readonly Misfit[] } {
+  if (found.kind !== "table")
+    return { columns: [], misfits: [{ problem: "it is not a table", cure: `drop or rename ${sqlName}` }] };
+  const misfits: Misfit[] = [];
+  const byName = new Map(found.columns.map((column) => [foldName(column.name), column]));
+  const columns = sqliteDialect.columnsOf(schema).map(({ name, type }, index) => {
+    const source = schema.columns[index];
+    const column = byName.get(foldName(name));
+    const kept = source && column ? storageIn(source, column.type, found.strict) : null;
+    const label = quote(name);
+    if (column === undefined) {
+      misfits.push({ problem: `column ${label} is missing`, cure: `ALTER TABLE ${sqlName} ADD COLUMN ${label} ${type}` });
+    } else if (column.hidden !== 0) {
+      misfits.push({ problem: `column ${label} is generated, and takes no value`, cure: recreate(sqlName, label, type) });
+    } else if (kept === null) {
+      const problem = `column ${label} is ${column.type || "without a type"}, which does not hold every ${source?.type} exactly`;
+      misfits.push({ problem, cure: recreate(sqlName, label, type) });
+    }
+    if (source?.nullable && column?.notnull === 1 && !schema.key.includes(name)) {
+      misfits.push({ problem: `column ${label} is NOT NULL`, cure: recreate(sqlName, label, type) });
+    }
+    return { name, type: kept ?? type };
+  });
+  return { columns, misfits: [...misfits, ...extraMisfits(schema, sqlName, found), ...keyMisfits(schema, sqlName, found)] };
+}
+
+/** SQLite cannot change a column in place. */
+const recreate = (sqlName: string, column: string, type: string): string =>
+  `make ${sqlName} anew with ${column} ${type}, or drop it and let the table be copied again`;
+
+function extraMisfits(schema: TableSchema, sqlName: string, found: FoundTable): readonly Misfit[] {
+  const wanted = new Set(schema.columns.map(({ name }) => foldName(name)));
+  return found.columns
+    .filter(
+      ({ name, notnull, hasDefault, hidden }) => !wanted.has(foldName(name)) && notnull === 1 && hasDefault === 0 && hidden === 0,
+    )
+    .map(({ name }) => ({
+      problem: `its own column ${quote(name)} is NOT NULL without a default`,
+      cure: `ALTER TABLE ${sqlName} DROP COLUMN ${quote(name)}, or make it anew with a default`,
+    }));
+}
+
+function keyMisfits(schema: TableSchema, sqlName: string, found: FoundTable): readonly Misfit[] {
+  if (schema.key.length === 0) return [];
+  const key = new Set(schema.key.map(foldName));
+  const exact = ({ name, coll }: KeyPart): boolean => name !== null && coll === "BINARY" && key.has(foldName(name));
+  if (found.uniqueKeys.some((parts) => parts.length === key.size && parts.every(exact))) return [];
+  const columns = schema.key.map(quote).join(", ");
+  const index = quote(`${schema.table}_key`);
+  return [
+    {
+      problem: `no unique index on exactly the key (${columns}), case counting`,
+      cure: `CREATE UNIQUE INDEX ${index} ON ${sqlName} (${columns})`,
+    },
+  ];
+}
