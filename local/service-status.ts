@@ -14,12 +14,15 @@ export interface CdcStatus {
   readonly state: string;
   readonly slot: {
     readonly name: string;
-    readonly status: string;
+    readonly status: string | null;
     readonly retainedBytes: number | null;
     readonly safeBytes: number | null;
-    readonly confirmedLsn: string;
+    readonly confirmedLsn: string | null;
   } | null;
   readonly lagSeconds: number;
+  /** Read from the slot; without it, what is published is what is known to be captured. */
+  readonly capturedTotal?: number;
+  /** Acknowledged by Kafka. */
   readonly eventsTotal: number;
   readonly publishedBytesTotal: number;
   readonly lastError: LastError | null;
