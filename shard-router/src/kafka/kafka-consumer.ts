@@ -1,6 +1,7 @@
 import type { CascadeError } from "@cascade/shared/errors";
 import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
+import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { type TableName, tableOfTopic } from "@cascade/shared/topic";
 import type { Admin, Consumer } from "kafkajs";
 import type { EventBatch, EventConsumer, Partition, ResumeOffset } from "../event-consumer.ts";
@@ -37,7 +38,8 @@ const LAST_REPORT_DEADLINE_MS = 300;
 
 /** Connects and starts reading ahead. Rejects with CascadeError when Kafka is away or refuses us. */
 export async function openKafkaConsumer(options: ConsumerOptions): Promise<EventConsumer> {
-  const kafka = kafkaClient(options.kafka);
+  const sockets = new KafkaSockets();
+  const kafka = kafkaClient(options.kafka, sockets);
   const admin = kafka.admin({ retry: KAFKA_RETRY });
   const consumer = GroupReader.consumer(kafka, options.groupId);
   try {

@@ -1,0 +1,33 @@
+import { connect, isIP, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
+import type { ISocketFactory } from "kafkajs";
+
+/** What an operation still under way fails with; quiet in the log (kafka-log.ts). */
+export const CLIENT_CLOSED = "this Kafka client is closed";
+
+const KEEP_ALIVE_DELAY_MS = 60_000;
+
+/**
+ * The connections of one kafkajs client. kafkajs has no way to give up: a send or a join that is under way reconnects after
+ * `disconnect` and goes on for minutes, so that a service starting over would meet its own past in the log or in its group.
+ */
+export class KafkaSockets {
+  readonly #open = new Set<Socket>();
+  #closed = false;
+
+  readonly factory: ISocketFactory = ({ host, port, ssl, onConnect }) => {
+    if (this.#closed) throw new Error(CLIENT_CLOSED);
+    const servername = isIP(host) === 0 ? { servername: host } : {};
+    const socket = ssl ? connectTls({ host, port, ...servername, ...ssl }, onConnect) : connect({ host, port }, onConnect);
+    socket.setKeepAlive(true, KEEP_ALIVE_DELAY_MS);
+    this.#open.add(socket);
+    socket.once("close", () => this.#open.delete(socket));
+    return socket;
+  };
+
+  /** Ends every connection at once and refuses new ones: whatever is under way fails. */
+  close(): void {
+    this.#closed = true;
+    for (const socket of this.#open) socket.destroy(new Error(CLIENT_CLOSED));
+  }
+}
