@@ -89,10 +89,13 @@ export function insertText(table: ReplicaTable, columns: readonly ShapeColumn[],
   return `INSERT INTO ${table.sqlName} (${columns.map((column) => quote(column.name)).join(", ")}) ${rows}`;
 }
 
-/** Makes an INSERT a put, for engines that know ON CONFLICT. */
-export function onConflictText(shape: RowShape): string {
+/**
+ * Makes an INSERT a put, for engines that know ON CONFLICT. `looseKey`: key columns whose equal values may look different, as the
+ * numerics 1.0 and 1.00 do, and are then written too.
+ */
+export function onConflictText(shape: RowShape, looseKey: readonly ShapeColumn[] = []): string {
   const target = `ON CONFLICT (${shape.key.map(quote).join(", ")})`;
-  const values = shape.columns.filter((column) => !column.inKey);
+  const values = shape.columns.filter((column) => !column.inKey || looseKey.includes(column));
   if (values.length === 0) return `${target} DO NOTHING`;
   return `${target} DO UPDATE SET ${values.map(({ name }) => `${quote(name)} = excluded.${quote(name)}`).join(", ")}`;
 }
