@@ -33,8 +33,18 @@ export const TABLE_KINDS = {
 
 export type TableKindName = keyof typeof TABLE_KINDS;
 
+const WEIGHTS: Readonly<Record<Step["act"], number>> = {
+  insert: 20,
+  update: 14,
+  rekey: 10,
+  swap: 6,
+  delete: 5,
+  read: 2,
+  truncate: 1,
+};
+
 interface Step {
-  readonly act: "insert" | "update" | "rekey" | "delete" | "truncate" | "read";
+  readonly act: "insert" | "update" | "rekey" | "swap" | "delete" | "truncate" | "read";
   /** Which of the rows there are. */
   readonly pick: number;
   /** New values; those for which `keep` is set stay what they are. */
@@ -47,12 +57,7 @@ export function tableHistory(name: TableKindName, options: { readonly maxSteps?:
   const values = Object.fromEntries(kind.schema.columns.map((column) => [column.name, valuesOf(kind.schema, column.name)]));
   const keep = Object.fromEntries(kind.schema.columns.map((column) => [column.name, fc.boolean()]));
   const act = fc.oneof(
-    { weight: 8, arbitrary: fc.constant<Step["act"]>("insert") },
-    { weight: 8, arbitrary: fc.constant<Step["act"]>("update") },
-    { weight: 4, arbitrary: fc.constant<Step["act"]>("rekey") },
-    { weight: 4, arbitrary: fc.constant<Step["act"]>("delete") },
-    { weight: 1, arbitrary: fc.constant<Step["act"]>("read") },
-    { weight: 1, arbitrary: fc.constant<Step["act"]>("truncate") },
+    ...(Object.entries(WEIGHTS) as [Step["act"], number][]).map(([value, weight]) => ({ weight, arbitrary: fc.constant(value) })),
   );
   const step = fc.record({ act, pick: fc.nat(100), values: fc.record(values), keep: fc.record(keep) });
   return fc.array(step, { maxLength: options.maxSteps ?? 40, size: "max" }).map((steps) => live(kind, steps));
@@ -63,7 +68,7 @@ function valuesOf(schema: TableSchema, column: string): fc.Arbitrary<WireValue> 
   const type = schema.columns.find(({ name }) => name === column)?.type;
   const inKey = schema.key.includes(column);
   if (type === "numeric") return fc.constantFrom("0", "1.0", "1.00", "2", "2.0");
-  const values: readonly WireValue[] = type === "integer" ? [0, 1, 2, 3] : ["", "a", "A", "é😀'\"\\"];
+  const values: readonly WireValue[] = type === "integer" ? [0, 1, 2, 3, 4, 5] : ["", "a", "A", "é😀'\"\\"];
   return fc.constantFrom(...values, ...(inKey ? [] : [null]));
 }
 
@@ -73,38 +78,49 @@ function live({ schema, uniqueColumn }: TableKind, steps: readonly Step[]): Tabl
   const events: ReceivedEvent[] = [];
   const say = (op: Op, before: WireRow | null, after: WireRow | null) =>
     events.push({ op, before, after, schemaId: schema.id, committedAtMs: 0, commitLsn: BigInt(events.length + 1), ordinal: 0 });
-  const allowed = (row: WireRow, others: readonly WireRow[]): boolean =>
-    !others.some(
-      (other) =>
-        (schema.key.length > 0 && sameKey(schema, other, row)) ||
-        (uniqueColumn !== undefined && row[uniqueColumn] !== null && other[uniqueColumn] === row[uniqueColumn]),
-    );
+  /** The row as the table would take it beside the others: without a unique value that another has; null when its key is taken. */
+  const taken = (row: WireRow, others: readonly WireRow[]): WireRow | null => {
+    if (schema.key.length > 0 && others.some((other) => sameKey(schema, other, row))) return null;
+    const clashes = uniqueColumn !== undefined && others.some((other) => other[uniqueColumn] === row[uniqueColumn]);
+    return clashes ? { ...row, [uniqueColumn]: null } : { ...row };
+  };
+  const update = (old: WireRow, wanted: WireRow): WireRow => {
+    const at = rows.indexOf(old);
+    const row = taken(wanted, rows.toSpliced(at, 1));
+    if (row === null) return old;
+    rows[at] = row;
+    const { big, ...sent } = row;
+    say("u", identityOf(schema, old), big === old["big"] ? sent : row);
+    return row;
+  };
   for (const { act, pick, values, keep } of steps) {
     const old = rows[pick % rows.length];
-    if (act === "truncate") {
-      rows = [];
-      say("t", null, null);
-    } else if (act === "insert") {
-      if (!allowed(values, rows)) continue;
-      const row = { ...values };
+    if (act === "insert") {
+      const row = taken(values, rows);
+      if (row === null) continue;
       rows.push(row);
       say("c", null, row);
+    } else if (act === "truncate") {
+      rows = [];
+      say("t", null, null);
     } else if (old === undefined) {
     } else if (act === "read") {
       if (schema.key.length > 0) say("r", null, old); // a snapshot of a table without a key is another matter
     } else if (act === "delete") {
       rows.splice(rows.indexOf(old), 1);
       say("d", identityOf(schema, old), null);
+    } else if (act === "swap" && uniqueColumn !== undefined) {
+      const other = rows[(pick + 1) % rows.length];
+      if (other === undefined || other === old) continue;
+      const without = update(old, { ...old, [uniqueColumn]: null });
+      update(other, { ...other, [uniqueColumn]: old[uniqueColumn] ?? null });
+      update(without, { ...without, [uniqueColumn]: other[uniqueColumn] ?? null });
     } else {
       const stays = (name: string): boolean => (schema.key.includes(name) ? act !== "rekey" : keep[name] === true);
-      const row = Object.fromEntries(
-        Object.entries(values).map(([name, value]) => [name, stays(name) ? (old[name] ?? null) : value]),
+      update(
+        old,
+        Object.fromEntries(Object.entries(values).map(([name, value]) => [name, stays(name) ? (old[name] ?? null) : value])),
       );
-      const others = rows.filter((other) => other !== old);
-      if (!allowed(row, others)) continue;
-      rows[rows.indexOf(old)] = row;
-      const { big, ...sent } = row;
-      say("u", identityOf(schema, old), big === old["big"] ? sent : row);
     }
   }
   return { schema, uniqueColumn: uniqueColumn ?? null, events, rows };
