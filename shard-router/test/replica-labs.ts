@@ -146,7 +146,7 @@ export async function applier(replica: Replica, schema: TableSchema): Promise<Ap
     table,
     partition,
     progress: await replica.progress(partition),
-    apply: (events) => self.applyWork(workFor(replica, table, toMutations(schema, events))),
+    apply: async (events) => self.applyWork(workFor(replica, table, toMutations(schema, events))),
     applyWork: async (work) => {
       const to = after(self.progress);
       await replica.apply(work, { partition, from: self.progress, to });
