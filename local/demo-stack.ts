@@ -1,3 +1,4 @@
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { Client } from "pg";
 import { schemeOf } from "./canonical-state.ts";
@@ -5,8 +6,9 @@ import type { DemoOptions } from "./demo-options.ts";
 import { createDemoSchema } from "./demo-schema.ts";
 import { type LocalKafka, startKafka } from "./kafka.ts";
 import { type LocalPostgres, startPostgres } from "./postgres.ts";
+import { processTree, signalProcess } from "./process-table.ts";
 import type { CdcStatus, RouterStatus } from "./service-status.ts";
-import { type Service, startCdc, startRouter } from "./stack.ts";
+import { type Service, type ServiceOptions, startCdc, startRouter } from "./stack.ts";
 
 export interface DemoReplica {
   readonly name: string;
@@ -45,33 +47,52 @@ export class Started {
   stop(): Promise<void> {
     this.#stopping ??= (async () => {
       for (const stop of this.#stops.reverse()) await stop();
-      await Promise.allSettled(this.#pending);
+      await this.#giveUpPending();
     })();
     return this.#stopping;
+  }
+
+  /** A server that is still starting is not waited for, but killed: its start then fails. */
+  async #giveUpPending(): Promise<void> {
+    let settled = false;
+    const pending = Promise.allSettled(this.#pending).then(() => {
+      settled = true;
+    });
+    while (!settled) {
+      for (const { pid } of processTree(process.pid)) if (pid !== process.pid) signalProcess(pid, "SIGKILL");
+      await Promise.race([pending, Bun.sleep(100)]);
+    }
   }
 }
 
 /** Starts all of it, whatever doesn't need each other at the same time. Resolves when every service is ready. */
 export async function startDemoStack(folder: string, options: DemoOptions, started: Started): Promise<DemoStack> {
   const ownData = { removeWhenOrphaned: true };
+  mkdirSync(servicesFolder(folder));
   const kafka = started.keep(startKafka({ dir: join(folder, "kafka"), ...ownData }));
   const mainUrl = started.keep(startPostgres({ dir: join(folder, "main-db"), ...ownData })).then(prepareMain);
   const replicaUrls = replicasOf(folder, options, started);
   const cdc = Promise.all([kafka, mainUrl]).then(async ([{ brokers }, databaseUrl]) => {
-    const service = await started.keep(startCdc({ brokers, databaseUrl, logFile: join(folder, "cdc.log") }));
+    const service = await started.keep(startCdc({ brokers, databaseUrl, ...ownFiles(folder, "cdc") }));
     await service.ready();
     return service;
   });
   const replicas = replicaUrls.map(async ({ name, url }): Promise<DemoReplica> => {
     const [{ brokers }, replicaUrl] = await Promise.all([kafka, url]);
-    const logFile = join(folder, `router-${name.replaceAll(/[^\w-]/g, "_")}.log`);
-    const router = await started.keep(startRouter({ brokers, replicaUrl, replicaName: name, logFile }));
+    const router = await started.keep(startRouter({ brokers, replicaUrl, replicaName: name, ...ownFiles(folder, name) }));
     await router.ready();
     return { name, url: replicaUrl, router };
   });
   // All at once, so that the first failure is told and no other one goes unheard.
   const [url, broker, capture, ...routed] = await Promise.all([mainUrl, kafka, cdc, ...replicas]);
   return { mainUrl: url, kafka: broker, cdc: capture, replicas: routed };
+}
+
+/** The services' logs and files, which the last of them takes away when we are killed. */
+const servicesFolder = (folder: string): string => join(folder, "services");
+
+function ownFiles(folder: string, name: string): Pick<ServiceOptions, "logFile" | "removeWhenOrphaned"> {
+  return { logFile: join(servicesFolder(folder), `${name}.log`), removeWhenOrphaned: servicesFolder(folder) };
 }
 
 async function prepareMain(main: LocalPostgres): Promise<string> {
@@ -91,7 +112,7 @@ interface ReplicaPlan {
 function replicasOf(folder: string, { replicas }: DemoOptions, started: Started): readonly ReplicaPlan[] {
   if (replicas.length === 0) {
     const server = started.keep(startPostgres({ dir: join(folder, "replica"), removeWhenOrphaned: true }));
-    const file = join(folder, "replica.db");
+    const file = join(servicesFolder(folder), "replica.db");
     return [
       { name: "postgres", url: server.then((replica) => replica.createDatabase("replica")) },
       { name: "sqlite", url: Promise.resolve(`sqlite://${encodeURI(file)}`) },

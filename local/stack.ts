@@ -32,6 +32,8 @@ export interface ServiceOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Keeps its log in this file. */
   readonly logFile?: string;
+  /** Removed once it has ended because we were killed: see `ChildOptions`. */
+  readonly removeWhenOrphaned?: string;
 }
 
 export interface CdcOptions extends ServiceOptions {
@@ -85,8 +87,13 @@ async function startService<Status>(
     ...own,
     ...options.env,
   };
-  const logFile = options.logFile === undefined ? {} : { logFile: options.logFile };
-  const child = spawnChild([process.execPath, join(repository, main)], { cwd: repository, env, ...logFile });
+  const { logFile, removeWhenOrphaned } = options;
+  const child = spawnChild([process.execPath, join(repository, main)], {
+    cwd: repository,
+    env,
+    ...(logFile === undefined ? {} : { logFile }),
+    ...(removeWhenOrphaned === undefined ? {} : { removeWhenOrphaned }),
+  });
   return serviceOf<Status>(name, child, `http://127.0.0.1:${port}`);
 }
 

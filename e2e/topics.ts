@@ -1,0 +1,92 @@
+import { kafkaClient } from "@cascade/shared/kafka";
+import { tableOfTopic } from "@cascade/shared/topic";
+import type { Admin, Kafka, KafkaMessage, Message } from "kafkajs";
+
+const silent = { error: () => {}, warn: () => {}, info: () => {}, debug: () => {} };
+
+export function testClient(brokers: string): Kafka {
+  return kafkaClient({ brokers: brokers.split(","), clientId: "e2e", ssl: null, sasl: null, logger: silent });
+}
+
+export async function withAdmin<T>(brokers: string, work: (admin: Admin) => Promise<T>): Promise<T> {
+  const admin = testClient(brokers).admin();
+  await admin.connect();
+  try {
+    return await work(admin);
+  } finally {
+    await admin.disconnect();
+  }
+}
+
+export async function tableTopics(brokers: string, prefix: string): Promise<readonly string[]> {
+  const topics = await withAdmin(brokers, (admin) => admin.listTopics());
+  return topics.filter((topic) => tableOfTopic(prefix, topic) !== null).sort();
+}
+
+/** Where the only partition of a topic ends. */
+export async function topicEnd(brokers: string, topic: string): Promise<number> {
+  const [partition] = await withAdmin(brokers, (admin) => admin.fetchTopicOffsets(topic));
+  return Number(partition?.high ?? 0);
+}
+
+/** Every message that a topic of one partition holds now, in order. */
+export async function readTopic(brokers: string, topic: string): Promise<readonly KafkaMessage[]> {
+  const end = await topicEnd(brokers, topic);
+  const messages: KafkaMessage[] = [];
+  if (end === 0) return messages;
+  const consumer = testClient(brokers).consumer({ groupId: `e2e-${crypto.randomUUID()}`, maxWaitTimeInMs: 100 });
+  await consumer.connect();
+  await consumer.subscribe({ topic, fromBeginning: true });
+  const all = Promise.withResolvers<void>();
+  await consumer.run({
+    autoCommit: false,
+    eachMessage: async ({ message }) => {
+      if (Number(message.offset) < end) messages.push(message);
+      if (Number(message.offset) >= end - 1) all.resolve();
+    },
+  });
+  await all.promise;
+  await consumer.disconnect();
+  return messages;
+}
+
+/** Publishes the topic's messages again, all of them in their order, behind those that are there. */
+export async function duplicateTopic(brokers: string, topic: string): Promise<number> {
+  const messages = await readTopic(brokers, topic);
+  const producer = testClient(brokers).producer();
+  await producer.connect();
+  for (let at = 0; at < messages.length; at += 200) {
+    const copies = messages
+      .slice(at, at + 200)
+      .map(({ key, value, headers }): Message => ({ key, value, ...(headers ? { headers } : {}) }));
+    await producer.send({ topic, messages: copies, acks: -1 });
+  }
+  await producer.disconnect();
+  return messages.length;
+}
+
+/** Commits offsets in the name of a group that has no members now. kafkajs's own admin takes seconds for each topic. */
+export async function setGroupOffsets(brokers: string, groupId: string, offsets: ReadonlyMap<string, number>): Promise<void> {
+  const consumer = testClient(brokers).consumer({ groupId, maxWaitTimeInMs: 100 });
+  const joined = Promise.withResolvers<void>();
+  consumer.on(consumer.events.GROUP_JOIN, () => joined.resolve());
+  await consumer.connect();
+  await consumer.subscribe({ topics: [...offsets.keys()] });
+  await consumer.run({ autoCommit: false, eachMessage: async () => {} });
+  await joined.promise;
+  await consumer.commitOffsets([...offsets].map(([topic, offset]) => ({ topic, partition: 0, offset: String(offset) })));
+  await consumer.disconnect();
+}
+
+/** How many messages repeat an earlier one's position. */
+export function repeatedPositions(messages: readonly KafkaMessage[]): number {
+  const positions = messages.map(({ value }) => {
+    const { source } = JSON.parse(value?.toString() ?? "") as Positioned;
+    return `${source.commit_lsn}/${source.ordinal}`;
+  });
+  return positions.length - new Set(positions).size;
+}
+
+interface Positioned {
+  readonly source: { readonly commit_lsn: number; readonly ordinal: number };
+}
