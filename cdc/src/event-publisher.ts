@@ -9,6 +9,8 @@ export interface PublishedSchema {
 
 /** Where changes go. One call at a time: the caller awaits each before the next. */
 export interface EventPublisher extends AsyncDisposable {
+  /** Whether anything was ever published under this prefix: a slot that is missing then has lost changes. */
+  hasPublished(): Promise<boolean>;
   /**
    * Makes sure each schema's table topic exists and resolves when the schemas are durable. Called before the first event naming them.
    */

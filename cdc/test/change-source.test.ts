@@ -50,11 +50,12 @@ async function open(mode: Mode, { url, slot }: Lab, warnings: string[] = []): Pr
   const session = await connect(url);
   cleanups.push(() => session.end());
   const catalog = new Catalog(session, parseTableFilter("public.*"), "cascade");
-  const decoder = new ChangeDecoder(catalog, (message) => warnings.push(message));
+  const warn = (message: string) => void warnings.push(message);
+  const decoder = new ChangeDecoder(catalog, warn);
   const source =
     mode === "stream"
-      ? await WalSource.open({ client: await connect(url, { replication: true }), slot, decoder })
-      : new PollSource({ client: await connect(url), slot, decoder, intervalMs: 10 });
+      ? await WalSource.open({ client: await connect(url, { replication: true }), slot, decoder, warn, lingerMs: 0 })
+      : new PollSource({ client: await connect(url), slot, decoder, warn, intervalMs: 10 });
   let open = true;
   const close = async () => {
     if (open) await source[Symbol.asyncDispose]();

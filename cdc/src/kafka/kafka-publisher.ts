@@ -70,6 +70,11 @@ class KafkaPublisher implements EventPublisher {
     this.#encode = eventEncoder(options.prefix, options.db);
   }
 
+  /** The first thing that is ever published is a schema, and compaction keeps the end of its topic. */
+  async hasPublished(): Promise<boolean> {
+    return (await this.#kafka.topics.end(schemasTopic(this.#options.prefix))) > 0n;
+  }
+
   async announce(schemas: readonly PublishedSchema[]): Promise<void> {
     const news = schemas.filter(({ schema }) => !this.#announced.has(schema.id));
     if (news.length === 0) return;

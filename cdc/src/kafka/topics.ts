@@ -59,6 +59,17 @@ export class Topics {
     }
   }
 
+  /** Where partition 0 of a topic ends; 0 when there is no such topic. */
+  async end(topic: string): Promise<bigint> {
+    try {
+      if (!(await this.#admin.listTopics()).includes(topic)) return 0n;
+      const offsets = await this.#admin.fetchTopicOffsets(topic);
+      return BigInt(offsets.find(({ partition }) => partition === 0)?.high ?? 0);
+    } catch (error) {
+      throw kafkaError(error, `read the offsets of topic ${topic}`);
+    }
+  }
+
   async #create(missing: readonly string[]): Promise<void> {
     try {
       await this.#admin.createTopics({ topics: missing.map((topic) => this.#newTopic(topic)), waitForLeaders: true });

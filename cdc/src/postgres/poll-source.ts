@@ -1,10 +1,11 @@
 import type { Lsn } from "@cascade/shared/lsn";
 import { formatLsn, parseLsn } from "@cascade/shared/lsn";
+import { pause } from "@cascade/shared/retry";
 import type pg from "pg";
 import type { ChangeSource, SourceMessage } from "../change-source.ts";
 import type { ChangeDecoder } from "./change-decoder.ts";
-import { postgresError } from "./session.ts";
-import { PLUGIN_OPTIONS } from "./wal2json.ts";
+import { disconnect, INVALID_PARAMETER, postgresError, sqlStateOf } from "./session.ts";
+import { NUMBERS_AS_STRINGS_WARNING, PLUGIN_OPTIONS, PLUGIN_OPTIONS_2_6 } from "./wal2json.ts";
 
 /** The server stops at the first commit past this many messages, and holds the answer in memory: one transaction is never cut. */
 const MAX_MESSAGES_PER_PEEK = 10_000;
@@ -17,6 +18,7 @@ export interface PollSourceOptions {
   readonly slot: string;
   readonly decoder: ChangeDecoder;
   readonly intervalMs: number;
+  readonly warn: (message: string) => void;
 }
 
 interface PeekRow {
@@ -29,7 +31,8 @@ interface PeekRow {
  */
 export class PollSource implements ChangeSource {
   readonly #options: PollSourceOptions;
-  readonly #pluginOptions: readonly string[] = Object.entries(PLUGIN_OPTIONS).flat();
+  /** Asked for by trying: the plugin tells its version nowhere (facts.md §1.1). */
+  #pluginOptions: readonly string[] = Object.entries(PLUGIN_OPTIONS_2_6).flat();
   #confirmed: Lsn = 0n;
   #advanced: Lsn = 0n;
   #advancedAtMs = 0;
@@ -56,17 +59,15 @@ export class PollSource implements ChangeSource {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#advance(true).catch(() => undefined); // the next start reads those transactions again
-    await this.#options.client.end().catch(() => undefined);
+    await disconnect(this.#options.client);
   }
 
   async #poll(): Promise<readonly SourceMessage[]> {
-    const { client, slot, decoder } = this.#options;
+    const { client, decoder } = this.#options;
     try {
       const end = (await client.query<{ lsn: string }>("SELECT pg_current_wal_flush_lsn()::text AS lsn")).rows[0]?.lsn ?? "0/0";
       await this.#advance(false);
-      const marks = this.#pluginOptions.map((_, at) => `$${at + 3}`).join(", ");
-      const peek = `SELECT data FROM pg_logical_slot_peek_changes($1, $2, ${MAX_MESSAGES_PER_PEEK}, ${marks})`;
-      const { rows } = await client.query<PeekRow>(peek, [slot, end, ...this.#pluginOptions]);
+      const rows = await this.#peek(end);
       const messages: SourceMessage[] = [];
       for (const { data } of rows) {
         const pending = decoder.decodeOne(data, messages);
@@ -81,6 +82,24 @@ export class PollSource implements ChangeSource {
     }
   }
 
+  async #peek(end: string): Promise<readonly PeekRow[]> {
+    const { client, slot, warn } = this.#options;
+    const peek = (options: readonly string[]) => {
+      const marks = options.map((_, at) => `$${at + 3}`).join(", ");
+      const text = `SELECT data FROM pg_logical_slot_peek_changes($1, $2, ${MAX_MESSAGES_PER_PEEK}, ${marks})`;
+      return client.query<PeekRow>(text, [slot, end, ...options]);
+    };
+    try {
+      return (await peek(this.#pluginOptions)).rows;
+    } catch (error) {
+      const older = Object.entries(PLUGIN_OPTIONS).flat();
+      if (sqlStateOf(error) !== INVALID_PARAMETER || this.#pluginOptions.length === older.length) throw error;
+      this.#pluginOptions = older;
+      warn(NUMBERS_AS_STRINGS_WARNING);
+      return (await peek(older)).rows;
+    }
+  }
+
   async #advance(now: boolean): Promise<void> {
     if (this.#confirmed <= this.#advanced) return;
     const idle = this.#idle && !now && Date.now() - this.#advancedAtMs < IDLE_ADVANCE_INTERVAL_MS;
@@ -90,17 +109,4 @@ export class PollSource implements ChangeSource {
     this.#advanced = this.#confirmed;
     this.#advancedAtMs = Date.now();
   }
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done);
-  });
 }

@@ -62,15 +62,3 @@ function serverFindings(server: ServerRow): CascadeError[] {
   }
   return findings;
 }
-
-/** One error of all findings, so that the operator mends them in one go. */
-export function refusal(findings: readonly CascadeError[]): CascadeError {
-  const [only] = findings;
-  if (findings.length === 1 && only !== undefined) return only;
-  return new CascadeError({
-    code: "PREFLIGHT",
-    verdict: "refuse",
-    message: findings.map((finding, at) => `(${at + 1}) ${finding.message}`).join("; "),
-    advice: findings.map((finding, at) => `(${at + 1}) ${finding.advice}`).join("; "),
-  });
-}

@@ -47,11 +47,39 @@ export async function connect(databaseUrl: string, options: { readonly replicati
   }
 }
 
+/** A session that ends with its scope. */
+export interface Session extends AsyncDisposable {
+  readonly client: pg.Client;
+}
+
+const GOODBYE_TIMEOUT_MS = 1_000;
+
+export async function openSession(databaseUrl: string): Promise<Session> {
+  const client = await connect(databaseUrl);
+  return { client, [Symbol.asyncDispose]: () => disconnect(client) };
+}
+
+/** A server that is gone or frozen does not say goodbye. */
+export async function disconnect(client: pg.Client): Promise<void> {
+  await Promise.race([client.end().catch(() => undefined), Bun.sleep(GOODBYE_TIMEOUT_MS)]);
+}
+
+export async function databaseName(client: pg.Client): Promise<string> {
+  try {
+    return (await client.query<{ name: string }>("SELECT current_database() AS name")).rows[0]?.name ?? "";
+  } catch (error) {
+    throw postgresError(error, "cannot ask main-db for its name");
+  }
+}
+
 /** SQLSTATE of an error of the server, null for anything else. */
 export function sqlStateOf(error: unknown): string | null {
   const code = error instanceof Error && "code" in error ? error.code : null;
   return typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) ? code : null;
 }
+
+/** SQLSTATE of an option that the plugin does not know, among others. */
+export const INVALID_PARAMETER = "22023";
 
 interface Judgement {
   readonly code: string;

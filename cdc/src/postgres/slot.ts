@@ -1,7 +1,7 @@
 import { CascadeError } from "@cascade/shared/errors";
 import { type Lsn, parseLsn } from "@cascade/shared/lsn";
 import type pg from "pg";
-import { postgresError } from "./session.ts";
+import { databaseName, postgresError } from "./session.ts";
 
 /** The replication slot as `pg_replication_slots` shows it. */
 export interface SlotState {
@@ -61,8 +61,8 @@ export async function ensureSlot(client: pg.Client, { slot, hasPublished }: Slot
       await client.query("SELECT pg_create_logical_replication_slot($1, 'wal2json')", [slot]);
       return "created";
     }
-    const database = (await client.query<{ name: string }>("SELECT current_database() AS name")).rows[0]?.name;
-    if (state.plugin !== "wal2json" || state.database !== database) throw foreignSlot(slot, state, database ?? "");
+    const database = await databaseName(client);
+    if (state.plugin !== "wal2json" || state.database !== database) throw foreignSlot(slot, state, database);
     if (state.walStatus === "lost") throw slotLost(slot, "has lost WAL that was not read (max_slot_wal_keep_size)");
     return "found";
   } catch (error) {

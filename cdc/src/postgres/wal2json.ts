@@ -16,8 +16,11 @@ export const PLUGIN_OPTIONS: Readonly<Record<string, string>> = {
   "include-type-oids": "1",
 };
 
-/** Known to wal2json 2.6 and later only; an unknown option is fatal at the start of the stream. */
-export const NUMBERS_AS_STRINGS_OPTION = "numeric-data-types-as-string";
+/** With the option that only wal2json 2.6 and later know; an unknown option is fatal at the start of the stream. */
+export const PLUGIN_OPTIONS_2_6: Readonly<Record<string, string>> = { ...PLUGIN_OPTIONS, "numeric-data-types-as-string": "1" };
+
+export const NUMBERS_AS_STRINGS_WARNING =
+  "main-db's wal2json is older than 2.6: NaN and infinities in nullable real, double precision and numeric columns arrive as NULL and cannot be told from it; install wal2json 2.6 if such values occur (cdc uses it at once)";
 
 export type WalMessage =
   | { readonly action: "B"; readonly txId: number; readonly commitLsn: Lsn; readonly committedAtMs: number }

@@ -1,0 +1,80 @@
+import { kafkaOptions } from "@cascade/shared/config";
+import type { Service, ServiceContext } from "@cascade/shared/service";
+import { RefusalError } from "@cascade/shared/settings";
+import type { ChangeBatch } from "./batching.ts";
+import { CaptureStatus } from "./capture-status.ts";
+import type { ChangeSource } from "./change-source.ts";
+import type { CdcConfig } from "./config.ts";
+import type { EventPublisher } from "./event-publisher.ts";
+import { instrumentedPublisher } from "./instrumented.ts";
+import { openKafkaPublisher } from "./kafka/kafka-publisher.ts";
+import { pump } from "./pipeline.ts";
+import { Catalog } from "./postgres/catalog.ts";
+import { ChangeDecoder } from "./postgres/change-decoder.ts";
+import { PollSource } from "./postgres/poll-source.ts";
+import { preflight } from "./postgres/preflight.ts";
+import { connect, databaseName, openSession } from "./postgres/session.ts";
+import { ensureSlot } from "./postgres/slot.ts";
+import { watchSlot } from "./postgres/slot-watch.ts";
+import { WalSource } from "./postgres/wal-source.ts";
+
+const SERVICE = "cdc";
+
+/** cdc as a service: in each life it checks main-db, makes sure of the slot, and pumps from the slot to Kafka. */
+export function captureService(config: CdcConfig, context: ServiceContext): Service {
+  const { logger, telemetry, health } = context;
+  const status = new CaptureStatus(config.CDC_SLOT, telemetry);
+  const limits = { maxRows: config.CDC_BATCH_ROWS, maxBytes: config.CDC_BATCH_BYTES };
+  const onPublished = (batch: ChangeBatch) => {
+    status.confirmed(batch);
+    if (batch.transactions > 0) telemetry.add("cascade_cdc_transactions_total", batch.transactions);
+  };
+  return {
+    status: () => status.toJSON(),
+    reasons: () => [],
+    live: async (signal) => {
+      await using session = await openSession(config.CDC_DATABASE_URL);
+      const catalog = new Catalog(session.client, config.CDC_TABLES, config.KAFKA_TOPIC_PREFIX);
+      const findings = await preflight(session.client, catalog);
+      if (findings.length > 0) throw new RefusalError(findings);
+      await using publisher = await openPublisher(config, context, await databaseName(session.client));
+      const slot = await ensureSlot(session.client, { slot: config.CDC_SLOT, hasPublished: await publisher.hasPublished() });
+      if (slot === "created")
+        logger.info({ slot: config.CDC_SLOT }, "replication slot created: changes are captured from here on");
+      const decoder = new ChangeDecoder(catalog, (message) => logger.warn(message));
+      await using source = await openSource(config, decoder, (message) => logger.warn(message));
+      await using _watch = watchSlot(config.CDC_DATABASE_URL, config.CDC_SLOT, (state) => status.slot(state));
+      health.running();
+      logger.info({ slot: config.CDC_SLOT, mode: config.CDC_MODE, tables: config.CDC_TABLES.text }, "capturing");
+      await pump(source, instrumentedPublisher(publisher, telemetry, status), limits, onPublished, signal);
+    },
+  };
+}
+
+function openPublisher(config: CdcConfig, { logger, telemetry }: ServiceContext, db: string): Promise<EventPublisher> {
+  return openKafkaPublisher({
+    kafka: kafkaOptions(config, SERVICE, logger),
+    prefix: config.KAFKA_TOPIC_PREFIX,
+    db,
+    partitions: 1,
+    replicationFactor: config.KAFKA_REPLICATION_FACTOR,
+    compression: config.KAFKA_COMPRESSION,
+    traceparent: () => telemetry.traceparent(),
+  });
+}
+
+async function openSource(config: CdcConfig, decoder: ChangeDecoder, warn: (message: string) => void): Promise<ChangeSource> {
+  const { CDC_DATABASE_URL: url, CDC_SLOT: slot } = config;
+  switch (config.CDC_MODE) {
+    case "stream":
+      return WalSource.open({
+        client: await connect(url, { replication: true }),
+        slot,
+        decoder,
+        warn,
+        lingerMs: config.CDC_BATCH_LINGER_MS,
+      });
+    case "poll":
+      return new PollSource({ client: await connect(url), slot, decoder, warn, intervalMs: config.CDC_POLL_INTERVAL_MS });
+  }
+}

@@ -1,0 +1,88 @@
+import { COMMON_SETTINGS, checkCommon } from "@cascade/shared/config";
+import {
+  type Environment,
+  integer,
+  oneOf,
+  parsed,
+  readSettings,
+  type Settings,
+  text,
+  unknownVariables,
+  type Values,
+} from "@cascade/shared/settings";
+import { parseTableFilter, type TableFilter } from "@cascade/shared/table-pattern";
+
+const DEFAULT_TABLES = "public.*";
+
+/** Every variable of cdc (contract.md §2); the README's table is generated from here. */
+export const CDC_SETTINGS = {
+  CDC_DATABASE_URL: {
+    kind: parsed("postgres://user:password@host:port/database?sslmode=...", checkDatabaseUrl),
+    secret: true,
+    file: true,
+    meaning: "main-db; the role needs LOGIN and REPLICATION, and SELECT on nothing but the catalog",
+  },
+  CDC_SLOT: {
+    kind: text("lower-case letters, digits, `_`; at most 63", /^[a-z0-9_]{1,63}$/),
+    default: "cascade",
+    meaning: "logical replication slot; created if missing and nothing was ever published from it",
+  },
+  CDC_MODE: {
+    kind: oneOf("stream", "poll"),
+    default: "stream",
+    meaning:
+      "`stream`: replication connection; `poll`: the slot is read by SQL, for servers that allow no replication connection",
+  },
+  CDC_POLL_INTERVAL_MS: { kind: integer(1, 60_000), default: "100", meaning: "pause of `poll` when nothing came" },
+  CDC_TABLES: {
+    kind: parsed<TableFilter>("comma-separated `schema.table` patterns, `*` within a part, a leading `!` excludes", (value) =>
+      parseTableFilter(value, DEFAULT_TABLES),
+    ),
+    default: DEFAULT_TABLES,
+    meaning: "tables to capture",
+  },
+  CDC_SNAPSHOT: {
+    kind: oneOf("never"),
+    default: "never",
+    meaning: "rows from before the slot are not copied in this version: start with empty tables or fill the replicas yourself",
+  },
+  CDC_BATCH_ROWS: { kind: integer(1, 1_000_000), default: "5000", meaning: "most changes in one request to Kafka" },
+  CDC_BATCH_BYTES: { kind: integer(1024, 100_000_000), default: "4194304", meaning: "most bytes in one request to Kafka" },
+  CDC_BATCH_LINGER_MS: {
+    kind: integer(0, 10_000),
+    default: "5",
+    meaning: "shortest time from one batch to the next under light load; the first change after a pause goes at once",
+  },
+  CDC_ON_SLOT_LOST: {
+    kind: oneOf("stop"),
+    default: "stop",
+    meaning: "a slot that lost WAL, or is gone, stops cdc with the cure",
+  },
+  KAFKA_PARTITIONS: { kind: integer(1, 1), default: "1", meaning: "partitions of a table topic that cdc creates" },
+  KAFKA_REPLICATION_FACTOR: {
+    kind: integer(-1, 100),
+    default: "-1",
+    meaning: "of the topics that cdc creates; -1 is the brokers' default",
+  },
+  KAFKA_COMPRESSION: { kind: oneOf("none", "gzip", "zstd"), default: "none", meaning: "of the messages" },
+  ...COMMON_SETTINGS,
+} as const satisfies Settings;
+
+export type CdcConfig = Values<typeof CDC_SETTINGS>;
+
+/** Throws CascadeError CONFIGURATION naming every variable that is wrong. */
+export function readCdcConfig(environment: Environment): CdcConfig {
+  return readSettings(CDC_SETTINGS, environment, checkCommon);
+}
+
+export const unknownCdcVariables = (environment: Environment): readonly string[] =>
+  unknownVariables(CDC_SETTINGS, environment, ["CDC_", "KAFKA_"]);
+
+function checkDatabaseUrl(value: string): string {
+  if (!/^postgres(ql)?:\/\//.test(value)) throw new SyntaxError("it does not begin with postgres://");
+  if (!URL.canParse(value)) throw new SyntaxError("it cannot be read: special characters of a password are written %XX");
+  const { hostname, searchParams, pathname } = new URL(value);
+  if (hostname === "" && !searchParams.has("host")) throw new SyntaxError("it names no host");
+  if (pathname.length < 2) throw new SyntaxError("it names no database");
+  return value;
+}

@@ -1,0 +1,126 @@
+import { CascadeError } from "./errors.ts";
+import { serveHttp } from "./http.ts";
+import { createLogger, errorFields, errorText, type Logger } from "./logging.ts";
+import { backoffMs, pause } from "./retry.ts";
+import { ServiceHealth } from "./service-health.ts";
+import { RefusalError } from "./settings.ts";
+import { startTelemetry, type Telemetry } from "./telemetry.ts";
+
+export const EXIT = { stopped: 0, failed: 1, refused: 78 } as const;
+
+/** What a service is run with. */
+export interface ServiceContext {
+  readonly logger: Logger;
+  readonly telemetry: Telemetry;
+  readonly health: ServiceHealth;
+}
+
+export interface Service {
+  /**
+   * One life: opens fresh ports and works until `signal` aborts, then finishes what it has in hand and resolves. Rejects with a
+   * CascadeError whose verdict says whether a new life may heal it. Calls `health.running()` once all ports are open.
+   */
+  live(signal: AbortSignal): Promise<void>;
+  /** For /status, beside what every service tells. */
+  status(): object;
+  /** Why it is not ready although it runs, e.g. a table that is held. */
+  reasons(): readonly string[];
+}
+
+export interface ServiceOptions {
+  readonly name: string;
+  readonly version: string;
+  readonly logLevel: string;
+  readonly httpHost: string;
+  readonly httpPort: number;
+  readonly shutdownTimeoutMs: number;
+}
+
+/** Runs a service until it is asked to stop or cannot go on, and resolves to its exit status (contract.md §2). */
+export async function runService(options: ServiceOptions, create: (context: ServiceContext) => Service): Promise<number> {
+  const logger = createLogger(options.name, options.logLevel);
+  const telemetry = startTelemetry(options.name, options.version);
+  const health = new ServiceHealth();
+  const service = create({ logger, telemetry, health });
+  try {
+    await using http = serveHttp({
+      host: options.httpHost,
+      port: options.httpPort,
+      readiness: () => [...health.reasons(), ...service.reasons()],
+      status: () => statusOf(options, health, service),
+      metrics: () => telemetry.metricsText(),
+    });
+    logger.info({ version: options.version, http: `${options.httpHost}:${http.port}` }, `${options.name} started`);
+    return await liveOn(service, health, logger, stopSignal(options, logger));
+  } catch (error) {
+    return giveUp(error, logger);
+  } finally {
+    await telemetry[Symbol.asyncDispose]();
+  }
+}
+
+function statusOf({ name, version }: ServiceOptions, health: ServiceHealth, service: Service): object {
+  const reasons = [...health.reasons(), ...service.reasons()];
+  return {
+    service: name,
+    version,
+    ready: reasons.length === 0,
+    reasons,
+    state: health.state,
+    lastError: health.lastError,
+    ...service.status(),
+  };
+}
+
+/** One life after the other. Resolves to the exit status; rejects when no further life would help. */
+async function liveOn(service: Service, health: ServiceHealth, logger: Logger, signal: AbortSignal): Promise<number> {
+  for (let failures = 1; ; failures++) {
+    try {
+      await service.live(signal);
+      if (!signal.aborted) throw new Error("the pipeline ended by itself");
+    } catch (error) {
+      if (!(error instanceof CascadeError) || error.verdict === "refuse" || error.verdict === "fatal") throw error;
+      // What ran well for a while is not the failure of before.
+      if (health.ranForMs() > HEALTHY_MS) failures = 1;
+      const delayMs = backoffMs(failures, Math.random);
+      const news = health.failed(error);
+      if (!signal.aborted) logger[news ? "warn" : "debug"]({ ...errorFields(error), retryInMs: delayMs }, errorText(error));
+      await pause(delayMs, signal);
+    }
+    if (signal.aborted) {
+      logger.info("stopped");
+      return EXIT.stopped;
+    }
+  }
+}
+
+const HEALTHY_MS = 10_000;
+
+/** Aborts at the first SIGTERM or SIGINT; past the deadline, or at the second, the process ends at once. */
+function stopSignal({ shutdownTimeoutMs }: ServiceOptions, logger: Logger): AbortSignal {
+  const stop = new AbortController();
+  const onSignal = (name: NodeJS.Signals): void => {
+    if (stop.signal.aborted) {
+      logger.error(`second ${name}: ending at once`);
+      process.exit(EXIT.failed);
+    }
+    logger.info({ shutdownTimeoutMs }, `${name}: finishing the batch in hand`);
+    stop.abort();
+    setTimeout(() => {
+      logger.error(
+        { shutdownTimeoutMs },
+        "the batch in hand was not finished within SHUTDOWN_TIMEOUT_MS; nothing is lost, the next start repeats it",
+      );
+      process.exit(EXIT.failed);
+    }, shutdownTimeoutMs);
+  };
+  for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => onSignal(name));
+  return stop.signal;
+}
+
+/** Says why the process ends, each finding with its cure, and with what status. */
+export function giveUp(error: unknown, logger: Logger): number {
+  const findings = error instanceof RefusalError ? error.findings : [error];
+  for (const finding of findings) logger.fatal(errorFields(finding), errorText(finding));
+  return error instanceof CascadeError && error.verdict === "refuse" ? EXIT.refused : EXIT.failed;
+}
