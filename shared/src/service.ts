@@ -3,7 +3,7 @@ import { serveHttp } from "./http.ts";
 import { createLogger, errorFields, errorText, type Logger } from "./logging.ts";
 import { backoffMs, pause } from "./retry.ts";
 import { ServiceHealth } from "./service-health.ts";
-import { RefusalError } from "./settings.ts";
+import { type Environment, RefusalError } from "./settings.ts";
 import { startTelemetry, type Telemetry } from "./telemetry.ts";
 
 export const EXIT = { stopped: 0, failed: 1, refused: 78 } as const;
@@ -34,6 +34,44 @@ export interface ServiceOptions {
   readonly httpHost: string;
   readonly httpPort: number;
   readonly shutdownTimeoutMs: number;
+}
+
+interface CommonConfig {
+  readonly LOG_LEVEL: string;
+  readonly HTTP_HOST: string;
+  readonly HTTP_PORT: number;
+  readonly SHUTDOWN_TIMEOUT_MS: number;
+}
+
+/** What a service's main does: reads the environment, runs the service and ends the process with its exit status. */
+export async function serviceMain<Config extends CommonConfig>(
+  name: string,
+  version: string,
+  readConfig: (environment: Environment) => Config,
+  unknownVariables: (environment: Environment) => readonly string[],
+  create: (config: Config, context: ServiceContext) => Service,
+): Promise<never> {
+  let config: Config;
+  try {
+    config = readConfig(process.env);
+  } catch (error) {
+    process.exit(giveUp(error, createLogger(name, "info")));
+  }
+  const options = {
+    name,
+    version,
+    logLevel: config.LOG_LEVEL,
+    httpHost: config.HTTP_HOST,
+    httpPort: config.HTTP_PORT,
+    shutdownTimeoutMs: config.SHUTDOWN_TIMEOUT_MS,
+  };
+  const status = await runService(options, (context) => {
+    for (const variable of unknownVariables(process.env)) {
+      context.logger.warn({ variable }, `${variable} is no variable of this version of ${name}: ignored`);
+    }
+    return create(config, context);
+  });
+  process.exit(status);
 }
 
 /** Runs a service until it is asked to stop or cannot go on, and resolves to its exit status (contract.md §2). */
@@ -119,7 +157,7 @@ function stopSignal({ shutdownTimeoutMs }: ServiceOptions, logger: Logger): Abor
 }
 
 /** Says why the process ends, each finding with its cure, and with what status. */
-export function giveUp(error: unknown, logger: Logger): number {
+function giveUp(error: unknown, logger: Logger): number {
   const findings = error instanceof RefusalError ? error.findings : [error];
   for (const finding of findings) logger.fatal(errorFields(finding), errorText(finding));
   return error instanceof CascadeError && error.verdict === "refuse" ? EXIT.refused : EXIT.failed;

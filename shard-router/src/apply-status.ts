@@ -1,0 +1,144 @@
+import type { CascadeError } from "@cascade/shared/errors";
+import { type ErrorReport, reportOf } from "@cascade/shared/service-health";
+import type { Reading, Telemetry } from "@cascade/shared/telemetry";
+import { formatTableName, type TableName, tableOfTopic } from "@cascade/shared/topic";
+import type { EventBatch, Partition } from "./event-consumer.ts";
+import { LagWindow } from "./lag-window.ts";
+import type { Step } from "./turn.ts";
+
+/** `live`: applied as it comes. `held`: stopped by an error, tried again until its cause is mended. */
+const TABLE_STATES = ["live", "held"] as const;
+/** After this long without an event the replica counts as caught up, and its lag as none. */
+const IDLE_MS = 5_000;
+
+interface PartitionStatus {
+  readonly partition: Partition;
+  nextOffset: bigint | null;
+  lagEvents: bigint;
+  sourceCommittedAtMs: number | null;
+  held: { readonly report: ErrorReport; readonly failures: number } | null;
+}
+
+/** How far the replica is and which tables are held: for /status, readiness and /metrics. */
+export class ApplyStatus {
+  readonly #prefix: string;
+  readonly #lag = new LagWindow();
+  readonly #partitions = new Map<string, PartitionStatus>();
+  #assigned: () => readonly Partition[] = () => [];
+  #eventsTotal = 0;
+  #lastLagMs = 0;
+  #lastEventAtMs = 0;
+
+  constructor(prefix: string, replica: string, telemetry: Telemetry) {
+    this.#prefix = prefix;
+    telemetry.observe("cascade_router_lag_seconds", () => [{ value: this.#lagSeconds(), labels: { replica } }]);
+    telemetry.observe("cascade_router_lag_events", () =>
+      this.#mine().map(({ partition, lagEvents }) => ({
+        value: Number(lagEvents),
+        labels: { replica, ...partition },
+      })),
+    );
+    telemetry.observe("cascade_router_table_state", () => this.#tableStates(replica));
+  }
+
+  /** Which partitions this router holds, asked whenever the status is: what is another router's now is forgotten. */
+  follow(assigned: () => readonly Partition[]): void {
+    this.#assigned = assigned;
+  }
+
+  /** Resolves a hold; true when the table was held until now. */
+  applied(batch: EventBatch, { advance, events }: Step): boolean {
+    const status = this.#of(batch.partition);
+    const wasHeld = status.held !== null;
+    status.held = null;
+    status.nextOffset = advance.to.nextOffset;
+    status.lagEvents = batch.lagEvents;
+    status.sourceCommittedAtMs = advance.to.sourceCommittedAtMs || null;
+    const [oldest] = events;
+    if (oldest !== undefined) {
+      const now = Date.now();
+      this.#lastLagMs = Math.max(0, now - oldest.committedAtMs);
+      this.#lastEventAtMs = now;
+      this.#lag.add(this.#lastLagMs, events.length);
+      this.#eventsTotal += events.length;
+    }
+    return wasHeld;
+  }
+
+  /** How often in a row the partition has failed now, and whether that is news worth a line in the log. */
+  held(partition: Partition, error: CascadeError): { readonly failures: number; readonly news: boolean } {
+    const status = this.#of(partition);
+    const failures = (status.held?.failures ?? 0) + 1;
+    const news = status.held?.report.message !== error.message;
+    status.held = { report: reportOf(error), failures };
+    return { failures, news };
+  }
+
+  reasons(): readonly string[] {
+    return this.#held().map(
+      ({ partition, held }) => `${this.#table(partition)} is held: ${held?.report.code}: ${held?.report.message}`,
+    );
+  }
+
+  toJSON(): object {
+    const partitions = this.#mine();
+    const byTable = Map.groupBy(partitions, ({ partition }) => this.#table(partition));
+    return {
+      eventsTotal: this.#eventsTotal,
+      lagMs: this.#lag.summary(),
+      lagEvents: Number(partitions.reduce((sum, { lagEvents }) => sum + lagEvents, 0n)),
+      tables: [...byTable].map(([table, of]) => {
+        const error = of.find(({ held }) => held !== null)?.held?.report ?? null;
+        return { table, state: error === null ? "live" : "held", error };
+      }),
+      partitions: partitions.map(({ partition, nextOffset, lagEvents, sourceCommittedAtMs }) => ({
+        ...partition,
+        nextOffset: nextOffset === null ? null : String(nextOffset),
+        lagEvents: Number(lagEvents),
+        sourceCommittedAt: sourceCommittedAtMs === null ? null : new Date(sourceCommittedAtMs).toISOString(),
+      })),
+    };
+  }
+
+  #held(): readonly PartitionStatus[] {
+    return this.#mine().filter(({ held }) => held !== null);
+  }
+
+  #mine(): readonly PartitionStatus[] {
+    const assigned = this.#assigned();
+    const keys = new Set(assigned.map(keyOf));
+    for (const key of this.#partitions.keys()) if (!keys.has(key)) this.#partitions.delete(key);
+    return assigned.map((partition) => this.#of(partition));
+  }
+
+  #lagSeconds(): number {
+    return Date.now() - this.#lastEventAtMs < IDLE_MS ? this.#lastLagMs / 1000 : 0;
+  }
+
+  #tableStates(replica: string): readonly Reading[] {
+    const held = new Set(this.#held().map(({ partition }) => this.#table(partition)));
+    const tables = new Set(this.#mine().map(({ partition }) => this.#table(partition)));
+    return [...tables].flatMap((table) =>
+      TABLE_STATES.map((state) => ({
+        value: Number((state === "held") === held.has(table)),
+        labels: { replica, table, state },
+      })),
+    );
+  }
+
+  #table({ topic }: Partition): string {
+    return formatTableName(tableOfTopic(this.#prefix, topic) as TableName);
+  }
+
+  #of(partition: Partition): PartitionStatus {
+    const key = keyOf(partition);
+    let status = this.#partitions.get(key);
+    if (status === undefined) {
+      status = { partition, nextOffset: null, lagEvents: 0n, sourceCommittedAtMs: null, held: null };
+      this.#partitions.set(key, status);
+    }
+    return status;
+  }
+}
+
+const keyOf = ({ topic, partition }: Partition): string => `${topic}/${partition}`;

@@ -1,0 +1,86 @@
+import { COMMON_SETTINGS, checkCommon } from "@cascade/shared/config";
+import {
+  type Environment,
+  integer,
+  oneOf,
+  parsed,
+  readSettings,
+  type Settings,
+  text,
+  unknownVariables,
+  type Values,
+} from "@cascade/shared/settings";
+import { parseTableFilter, type TableFilter } from "@cascade/shared/table-pattern";
+import { parseReplicaUrl, type ReplicaTarget } from "./replicas/open-replica.ts";
+
+const NAME = /^[A-Za-z0-9._-]{1,100}$/;
+
+/** Every variable of shard-router (contract.md §2); the README's table is generated from here. */
+export const ROUTER_SETTINGS = {
+  REPLICA_URL: {
+    kind: parsed<ReplicaTarget>(
+      "postgres://user:password@host:port/database, sqlite:///path/file.db or sqlite:relative.db",
+      parseReplicaUrl,
+    ),
+    secret: true,
+    file: true,
+    meaning: "the replica; its scheme picks the dialect",
+  },
+  REPLICA_NAME: {
+    kind: text("letters, digits, `.`, `_`, `-`; at most 100", NAME),
+    default: null,
+    shownDefault: "from the URL (database or file name)",
+    meaning:
+      "names the replica in metrics, logs and the consumer group `<prefix>.<REPLICA_NAME>`: same name = routers share one replica",
+  },
+  ROUTER_TABLES: {
+    kind: parsed<TableFilter>("comma-separated `schema.table` patterns, `*` within a part, a leading `!` excludes", (value) =>
+      parseTableFilter(value),
+    ),
+    default: "*.*",
+    meaning: "which tables this replica takes",
+  },
+  ROUTER_DDL: {
+    kind: oneOf("off"),
+    default: "off",
+    meaning: "missing tables are created; another change of a table's schema stops the table with the SQL that mends it",
+  },
+  ROUTER_ON_ERROR: {
+    kind: oneOf("stop"),
+    default: "stop",
+    meaning: "a row the replica refuses holds that table's partition and says why, while the others go on",
+  },
+  ROUTER_BATCH_ROWS: { kind: integer(1, 1_000_000), default: "5000", meaning: "most events in one replica transaction" },
+  ROUTER_BATCH_BYTES: {
+    kind: integer(1024, 100_000_000),
+    default: "4194304",
+    meaning: "most bytes of events in one replica transaction",
+  },
+  ROUTER_BATCH_LINGER_MS: {
+    kind: integer(0, 10_000),
+    default: "5",
+    meaning:
+      "shortest time from one batch of a partition to its next under light load; the first change after a pause goes at once",
+  },
+  ...COMMON_SETTINGS,
+} as const satisfies Settings;
+
+type RouterValues = Values<typeof ROUTER_SETTINGS>;
+export type RouterConfig = RouterValues & { readonly replicaName: string };
+
+/** Throws CascadeError CONFIGURATION naming every variable that is wrong. */
+export function readRouterConfig(environment: Environment): RouterConfig {
+  const values = readSettings(ROUTER_SETTINGS, environment, (read) => [...checkCommon(read), ...checkName(read)]);
+  return { ...values, replicaName: values.REPLICA_NAME ?? values.REPLICA_URL.defaultName };
+}
+
+/** The name is part of a consumer group's and of a topic's name. */
+function checkName({ REPLICA_NAME, REPLICA_URL }: RouterValues): readonly string[] {
+  if (REPLICA_NAME !== null || NAME.test(REPLICA_URL.defaultName)) return [];
+  return [
+    `REPLICA_NAME is not set, and the database's or file's own name cannot serve; set it: ${ROUTER_SETTINGS.REPLICA_NAME.kind.allowed}`,
+  ];
+}
+
+export const unknownRouterVariables = (environment: Environment): readonly string[] =>
+  unknownVariables(ROUTER_SETTINGS, environment, ["ROUTER_", "REPLICA_", "KAFKA_"]);

@@ -1,0 +1,92 @@
+import { kafkaOptions } from "@cascade/shared/config";
+import type { Service, ServiceContext } from "@cascade/shared/service";
+import { formatTableName } from "@cascade/shared/topic";
+import { ApplyStatus } from "./apply-status.ts";
+import type { RouterConfig } from "./config.ts";
+import type { EventConsumer } from "./event-consumer.ts";
+import { applySpan, countApplied, instrumentedReplica } from "./instrumented.ts";
+import { type ConsumerOptions, DEFAULT_MAX_BUFFERED_BYTES, openKafkaConsumer } from "./kafka/kafka-consumer.ts";
+import { openSchemaTopic } from "./kafka/schema-topic.ts";
+import { pump } from "./pipeline.ts";
+import { ProgressBook } from "./progress-book.ts";
+import { ReplicaTables } from "./replica-tables.ts";
+import type { SchemaBook } from "./schema-book.ts";
+import { TableHolds } from "./table-holds.ts";
+import { turn } from "./turn.ts";
+
+const SERVICE = "shard-router";
+const TOPIC_POLL_MS = 1_000;
+const RECHECK_MS = 10_000;
+
+/** shard-router as a service: in each life it opens its replica and joins its group, and pumps from the topics to the replica. */
+export function routingService(config: RouterConfig, context: ServiceContext): Service {
+  const { logger, health } = context;
+  const { replicaName: name, REPLICA_URL: target } = config;
+  const status = new ApplyStatus(config.KAFKA_TOPIC_PREFIX, name, context.telemetry);
+  const holds = new TableHolds(config, context, status);
+  let findings: readonly string[] = [];
+  return {
+    status: () => ({ replica: name, dialect: target.dialect, findings, ...status.toJSON() }),
+    reasons: () => status.reasons(),
+    live: async (signal) => {
+      await using replica = await target.open();
+      findings = replica.findings();
+      for (const finding of findings) logger.warn(finding);
+      const progress = new ProgressBook(replica);
+      const tables = new ReplicaTables(replica);
+      await using schemas = await openSchemas(config, context);
+      await using consumer = await openConsumer(config, context, {
+        resume: (partition) => progress.resume(partition),
+        onPartitionError: (partition, error) => void holds.held(partition, error),
+      });
+      status.follow(() => consumer.assigned());
+      health.running();
+      logger.info({ replica: name, dialect: target.dialect, tables: config.ROUTER_TABLES.text }, "applying");
+      const { telemetry } = context;
+      await pump(
+        {
+          consumer,
+          replica: instrumentedReplica(replica, name, telemetry),
+          traced: (batch, work) => applySpan(telemetry, name, batch, work),
+          turn: (batch) => turn(batch, { dialect: replica.dialect, schemas, tables, progress }),
+          applied: (batch, step) => {
+            progress.moved(step.advance);
+            countApplied(telemetry, name, batch, step);
+            if (status.applied(batch, step)) logger.info({ table: formatTableName(batch.table) }, "the table goes on");
+          },
+          hold: (batch, error) => {
+            const delayMs = holds.afterFailure(batch.partition, error);
+            tables.forget(batch.table);
+            consumer.hold(batch.partition, delayMs);
+          },
+        },
+        signal,
+      );
+    },
+  };
+}
+
+function openSchemas(config: RouterConfig, { logger }: ServiceContext): Promise<SchemaBook> {
+  const { KAFKA_TOPIC_PREFIX: prefix, replicaName } = config;
+  return openSchemaTopic({ kafka: kafkaOptions(config, SERVICE, logger), prefix, groupId: `${prefix}.${replicaName}` });
+}
+
+type ConsumerHooks = Pick<ConsumerOptions, "resume" | "onPartitionError">;
+
+function openConsumer(config: RouterConfig, { logger }: ServiceContext, hooks: ConsumerHooks): Promise<EventConsumer> {
+  const { KAFKA_TOPIC_PREFIX: prefix, replicaName, ROUTER_TABLES: tables } = config;
+  return openKafkaConsumer({
+    kafka: kafkaOptions(config, SERVICE, logger),
+    prefix,
+    groupId: `${prefix}.${replicaName}`,
+    matches: (name) => tables.matches(name),
+    limits: {
+      maxBatchRows: config.ROUTER_BATCH_ROWS,
+      maxBatchBytes: config.ROUTER_BATCH_BYTES,
+      maxBufferedBytes: DEFAULT_MAX_BUFFERED_BYTES,
+    },
+    topicPollMs: TOPIC_POLL_MS,
+    recheckMs: RECHECK_MS,
+    ...hooks,
+  });
+}

@@ -1,0 +1,51 @@
+import { CascadeError, FencedError } from "@cascade/shared/errors";
+import { errorFields, errorText } from "@cascade/shared/logging";
+import { backoffMs } from "@cascade/shared/retry";
+import type { ServiceContext } from "@cascade/shared/service";
+import { formatTableName, type TableName, tableOfTopic } from "@cascade/shared/topic";
+import type { ApplyStatus } from "./apply-status.ts";
+import type { RouterConfig } from "./config.ts";
+import type { Partition } from "./event-consumer.ts";
+
+/** Another router has the partition, or has just given it up: its progress is read again soon. */
+const FENCED_PAUSE_MS = 250;
+
+/** Decides what a failure stops: one table's partition, which is tried again and again, or the whole life. */
+export class TableHolds {
+  readonly #config: Pick<RouterConfig, "replicaName" | "KAFKA_TOPIC_PREFIX">;
+  readonly #context: ServiceContext;
+  readonly #status: ApplyStatus;
+
+  constructor(config: RouterConfig, context: ServiceContext, status: ApplyStatus) {
+    this.#config = config;
+    this.#context = context;
+    this.#status = status;
+  }
+
+  /** Milliseconds until the partition is tried again. Throws `error` when it concerns more than this table. */
+  afterFailure(partition: Partition, error: unknown): number {
+    if (error instanceof FencedError) {
+      this.#count(error);
+      this.#context.logger.info({ ...partition, code: error.code }, error.message);
+      return FENCED_PAUSE_MS;
+    }
+    if (!(error instanceof CascadeError) || error.verdict !== "stop-table") throw error;
+    return backoffMs(this.held(partition, error));
+  }
+
+  /** Says once that the partition stands still, and why. Resolves to how often in a row it has failed now. */
+  held(partition: Partition, error: CascadeError): number {
+    const { failures, news } = this.#status.held(partition, error);
+    const table = formatTableName(tableOfTopic(this.#config.KAFKA_TOPIC_PREFIX, partition.topic) as TableName);
+    this.#count(error);
+    this.#context.logger[news ? "error" : "debug"](
+      { ...errorFields(error), ...partition },
+      `${table} is held: ${errorText(error)}`,
+    );
+    return failures;
+  }
+
+  #count({ code }: CascadeError): void {
+    this.#context.telemetry.add("cascade_router_retries_total", 1, { replica: this.#config.replicaName, code });
+  }
+}
