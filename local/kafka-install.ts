@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { run } from "./command.ts";
@@ -10,6 +10,7 @@ import { stateFolder } from "./paths.ts";
 export const kafkaFolder = join(stateFolder, "kafka/4.3.0");
 const libraries = join(kafkaFolder, "libs");
 const classArchive = join(kafkaFolder, "classes.jsa");
+const formattedData = join(kafkaFolder, "formatted");
 
 export function hasKafka(): boolean {
   return existsSync(libraries);
@@ -47,11 +48,25 @@ export function javaCommand(options: readonly string[]): readonly string[] {
   ];
 }
 
-/** Prepares an empty data folder for a node. */
-export async function formatStorage(propertiesFile: string): Promise<void> {
+/** Makes the data folder of a node unless it is there. A JVM takes its second for it, so what the first one wrote is kept to copy. */
+export async function formatStorage(dir: string, propertiesFile: string, wished: Properties): Promise<void> {
+  const data = join(dir, "data");
+  if (existsSync(join(data, "meta.properties"))) return;
+  // Only the node's number and the logs' folders are written into it.
+  const isUsual = wished["node.id"] === undefined && wished["log.dirs"] === undefined;
+  if (isUsual && existsSync(formattedData)) {
+    cpSync(formattedData, data, { recursive: true });
+    return;
+  }
   const fixedClusterId = "Q2FzY2FkZUxvY2FsQnJva2";
   const tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", fixedClusterId, "-c", propertiesFile];
   await run([...javaCommand([]), ...tool]);
+  if (!isUsual) return;
+  const unfinished = `${formattedData}.${process.pid}`;
+  cpSync(data, unfinished, { recursive: true });
+  // Another process may have been quicker: its copy is as good.
+  if (!existsSync(formattedData)) renameSync(unfinished, formattedData);
+  rmSync(unfinished, { recursive: true, force: true });
 }
 
 export function writeProperties(

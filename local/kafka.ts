@@ -30,7 +30,7 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
   mkdirSync(dir, { recursive: true });
   return onFreePort(options.port, async (port) => {
     const propertiesFile = writeProperties(dir, { broker: port, controller: await freePort() }, options.properties ?? {});
-    await formatStorage(propertiesFile);
+    await formatStorage(dir, propertiesFile, options.properties ?? {});
     const server = serverOf({
       name: "Kafka",
       command: [...javaCommand(options.javaOptions ?? []), "kafka.Kafka", propertiesFile],

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findProcess, processTable, processTree, signalProcess } from "./process-table.ts";
-import { removeLeftovers } from "./servers.ts";
+import { removeLeftovers } from "./run-folder.ts";
 import { until } from "./wait.ts";
 
 let scratch = "";

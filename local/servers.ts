@@ -1,12 +1,9 @@
-import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type LocalKafka, startKafka } from "./kafka.ts";
 import { type LocalMariadb, startMariadb } from "./mariadb.ts";
 import { findMariadb } from "./mariadb-install.ts";
-import { stateFolder } from "./paths.ts";
 import { type LocalPostgres, startPostgres } from "./postgres.ts";
-import { findProcess } from "./process-table.ts";
-import { serverFolder, serverUser } from "./server-user.ts";
+import { makeRunFolder } from "./run-folder.ts";
 
 /**
  * Servers that the tests of one process share, each started by the first test that asks for it. They end with the
@@ -47,25 +44,6 @@ function once<T>(start: () => Promise<T>): () => Promise<T> {
 let folder: string | null = null;
 
 function runFolder(): string {
-  if (folder !== null) return folder;
-  const runs = serverFolder(join(stateFolder, "runs"), serverUser());
-  removeLeftovers(runs);
-  folder = join(runs, runName(process.pid) ?? String(process.pid));
-  serverFolder(folder, serverUser());
+  folder ??= makeRunFolder("runs");
   return folder;
-}
-
-/** Names the owner for good: a pid alone comes back. */
-function runName(pid: number): string | null {
-  const owner = findProcess(pid);
-  return owner === null ? null : `${pid}-${owner.started}`;
-}
-
-/** Removes what earlier runs left, when their owner is gone. */
-export function removeLeftovers(runs: string): void {
-  if (!existsSync(runs)) return;
-  for (const name of readdirSync(runs)) {
-    const pid = Number(name.split("-")[0]);
-    if (Number.isInteger(pid) && runName(pid) !== name) rmSync(join(runs, name), { recursive: true, force: true, maxRetries: 3 });
-  }
 }

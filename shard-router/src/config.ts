@@ -2,6 +2,7 @@ import { COMMON_SETTINGS, checkCommon } from "@cascade/shared/config";
 import {
   type Environment,
   integer,
+  notYet,
   oneOf,
   parsed,
   readSettings,
@@ -40,6 +41,8 @@ export const ROUTER_SETTINGS = {
     default: "*.*",
     meaning: "which tables this replica takes",
   },
+  ROUTER_SHARD: notYet("a replica that owns a part of the rows"),
+  ROUTER_SHARD_KEYS: notYet("a replica that owns a part of the rows"),
   ROUTER_DDL: {
     kind: oneOf("off"),
     default: "off",

@@ -114,7 +114,7 @@ function statusOf({ name, version }: ServiceOptions, health: ServiceHealth, serv
 async function liveOn(service: Service, health: ServiceHealth, logger: Logger, signal: AbortSignal): Promise<number> {
   for (let failures = 1; ; failures++) {
     try {
-      await service.live(signal);
+      await Promise.race([service.live(signal), stoppedBeforeRunning(health, signal)]);
       if (!signal.aborted) throw new Error("the pipeline ended by itself");
     } catch (error) {
       if (!(error instanceof CascadeError) || error.verdict === "refuse" || error.verdict === "fatal") throw error;
@@ -133,6 +133,17 @@ async function liveOn(service: Service, health: ServiceHealth, logger: Logger, s
 }
 
 const HEALTHY_MS = 10_000;
+
+/** While ports are being opened nothing is in hand: whoever asks for the end then need not wait for servers that are away. */
+async function stoppedBeforeRunning(health: ServiceHealth, signal: AbortSignal): Promise<void> {
+  await aborted(signal);
+  if (health.state === "running") await new Promise<never>(() => {});
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+}
 
 /** Aborts at the first SIGTERM or SIGINT; past the deadline, or at the second, the process ends at once. */
 function stopSignal({ shutdownTimeoutMs }: ServiceOptions, logger: Logger): AbortSignal {

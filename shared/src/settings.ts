@@ -65,6 +65,15 @@ export const parsed = <T>(allowed: string, parse: (value: string) => T): Kind<T>
   allowed,
 });
 
+/** A name that the contract reserves: to ignore what its user meant would be worse than to refuse it. */
+export const notYet = (what: string): Setting<null> & { readonly default: null } => ({
+  kind: parsed<null>("nothing", () => {
+    throw new SyntaxError(`${what} is not in this version`);
+  }),
+  default: null,
+  meaning: `${what}; not in this version`,
+});
+
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**

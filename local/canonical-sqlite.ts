@@ -1,0 +1,68 @@
+import { Database } from "bun:sqlite";
+import type { RowReader } from "./canonical-state.ts";
+import {
+  type CanonicalColumn,
+  type CanonicalRow,
+  type CanonicalTable,
+  canonicalFloat,
+  orderColumns,
+  unreadable,
+} from "./canonical-value.ts";
+
+export async function openSqliteReader(url: string): Promise<RowReader> {
+  const path = decodeURIComponent(url.slice("sqlite:".length).replace(/^\/\/\//, "/"));
+  const database = new Database(path, { readonly: true });
+  database.run("PRAGMA busy_timeout = 10000");
+  return {
+    rows: async (table) => unreadable(table, columnsOf(database, table)) ?? readRows(database, table),
+    [Symbol.asyncDispose]: async () => database.close(),
+  };
+}
+
+/** contract.md §4: SQLite has no schemas. */
+const nameOf = ({ schema, name }: CanonicalTable): string => (schema === "public" ? name : `${schema}_${name}`);
+
+function columnsOf(database: Database, table: CanonicalTable): readonly string[] {
+  const columns = database.query<{ name: string }, [string]>("SELECT name FROM pragma_table_xinfo(?)").all(nameOf(table));
+  return columns.map((column) => column.name);
+}
+
+async function* readRows(database: Database, table: CanonicalTable): AsyncGenerator<CanonicalRow> {
+  const statement = database.prepare<Record<string, string | number | null>, []>(selectText(table));
+  const names = table.columns.map((_, at) => `c${at}`);
+  try {
+    for (const row of statement.iterate()) {
+      yield names.map((name, at) => {
+        const value = row[name] ?? null;
+        return value === null ? null : table.columns[at]?.kind === "float" ? canonicalFloat(value) : String(value);
+      });
+    }
+  } finally {
+    statement.finalize();
+  }
+}
+
+/** With the table's name everywhere: SQLite takes a lone "name" that is no column for a string. */
+function selectText(table: CanonicalTable): string {
+  const from = quoted(nameOf(table));
+  const values = table.columns.map((column, at) => `${textOf(from, column)} AS c${at}`).join(", ");
+  const order = orderColumns(table).map((column) => `${textOf(from, column)} COLLATE BINARY NULLS FIRST`);
+  return `SELECT ${values} FROM ${from} ORDER BY ${order.join(", ")}`;
+}
+
+function textOf(table: string, { name, kind }: CanonicalColumn): string {
+  const column = `${table}.${quoted(name)}`;
+  switch (kind) {
+    case "float":
+      return `CAST(${column} AS REAL)`;
+    case "bytea":
+      // hex(NULL) is an empty text.
+      return `CASE WHEN ${column} IS NOT NULL THEN lower(hex(${column})) END`;
+    case "boolean":
+      return `CASE ${column} WHEN 0 THEN 'false' WHEN 1 THEN 'true' ELSE CAST(${column} AS TEXT) END`;
+    case "text":
+      return `CAST(${column} AS TEXT)`;
+  }
+}
+
+const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;

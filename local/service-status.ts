@@ -1,0 +1,60 @@
+/** What the services say at `/status` (contract.md §5), as far as programs here read it. */
+export interface LastError {
+  readonly code: string;
+  readonly message: string;
+  readonly advice: string;
+  readonly at: string;
+}
+
+export interface CdcStatus {
+  readonly service: "cdc";
+  readonly version: string;
+  readonly ready: boolean;
+  readonly reasons: readonly string[];
+  readonly state: string;
+  readonly slot: {
+    readonly name: string;
+    readonly status: string | null;
+    readonly retainedBytes: number | null;
+    readonly safeBytes: number | null;
+    readonly confirmedLsn: string | null;
+  } | null;
+  readonly lagSeconds: number;
+  /** Read from the slot; without it, what is published is what is known to be captured. */
+  readonly capturedTotal?: number;
+  /** Acknowledged by Kafka. */
+  readonly eventsTotal: number;
+  readonly publishedBytesTotal: number;
+  readonly lastError: LastError | null;
+}
+
+export interface RouterStatus {
+  readonly service: "shard-router";
+  readonly version: string;
+  readonly replica: string;
+  readonly dialect: string;
+  readonly ready: boolean;
+  readonly reasons: readonly string[];
+  readonly findings: readonly unknown[];
+  readonly eventsTotal: number;
+  /** From commit on main-db to committed on the replica, of recent events; null before the first. */
+  readonly lagMs: { readonly p50: number | null; readonly p99: number | null; readonly max: number | null };
+  readonly lagEvents: number;
+  readonly tables: readonly TableStatus[];
+  readonly partitions: readonly PartitionStatus[];
+  readonly lastError: LastError | null;
+}
+
+export interface TableStatus {
+  readonly table: string;
+  readonly state: "live" | "held";
+  readonly error: Omit<LastError, "at"> | null;
+}
+
+export interface PartitionStatus {
+  readonly topic: string;
+  readonly partition: number;
+  readonly nextOffset: string;
+  readonly lagEvents: number;
+  readonly sourceCommittedAt: string | null;
+}
