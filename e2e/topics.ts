@@ -1,11 +1,12 @@
 import { kafkaClient } from "@cascade/shared/kafka";
+import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { tableOfTopic } from "@cascade/shared/topic";
 import type { Admin, Kafka, KafkaMessage, Message } from "kafkajs";
 
 const silent = { error: () => {}, warn: () => {}, info: () => {}, debug: () => {} };
 
 export function testClient(brokers: string): Kafka {
-  return kafkaClient({ brokers: brokers.split(","), clientId: "e2e", ssl: null, sasl: null, logger: silent });
+  return kafkaClient({ brokers: brokers.split(","), clientId: "e2e", ssl: null, sasl: null, logger: silent }, new KafkaSockets());
 }
 
 export async function withAdmin<T>(brokers: string, work: (admin: Admin) => Promise<T>): Promise<T> {

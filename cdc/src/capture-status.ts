@@ -10,6 +10,7 @@ const WAL_STATES = ["reserved", "extended", "unreserved", "lost"] as const;
 
 /** What cdc has done and how far it is: for /status and /metrics. */
 export class CaptureStatus {
+  #capturedTotal = 0;
   #eventsTotal = 0;
   #publishedBytesTotal = 0;
   #confirmedLsn: Lsn | null = null;
@@ -41,6 +42,7 @@ export class CaptureStatus {
 
   /** A batch is on its way to Kafka. */
   publishing(events: readonly ChangeEvent[]): void {
+    this.#capturedTotal += events.length;
     this.#pendingSinceMs ??= events[0]?.transaction.committedAtMs ?? null;
   }
 
@@ -77,6 +79,7 @@ export class CaptureStatus {
         confirmedLsn: this.#confirmedLsn === null ? null : formatLsn(this.#confirmedLsn),
       },
       lagSeconds: this.lagSeconds(),
+      capturedTotal: this.#capturedTotal,
       eventsTotal: this.#eventsTotal,
       publishedBytesTotal: this.#publishedBytesTotal,
     };

@@ -58,7 +58,7 @@ export const CDC_SETTINGS = {
     default: "stop",
     meaning: "a slot that lost WAL, or is gone, stops cdc with the cure",
   },
-  KAFKA_PARTITIONS: { kind: integer(1, 1), default: "1", meaning: "partitions of a table topic that cdc creates" },
+  KAFKA_PARTITIONS: { kind: oneOf("1"), default: "1", meaning: "partitions of a table topic that cdc creates" },
   KAFKA_REPLICATION_FACTOR: {
     kind: integer(-1, 100),
     default: "-1",

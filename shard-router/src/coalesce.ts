@@ -18,7 +18,8 @@ interface Segment {
 /**
  * Fewer mutations with the same effect as `mutations` one by one (toMutations' output for one table, in order): the last change per key
  * wins, patches merge into what is known of their row, a truncate drops what came before it. Between barriers the order is moves,
- * deletes, patches by column set, puts. Consecutive mutations of one kind never share a key, so they can be one statement.
+ * deletes, patches by column set, puts. Consecutive mutations of one kind never share a key, so they can be one statement, unless they
+ * are moves: a row that moves on takes several.
  * Mutations of tables without a key keep their order.
  */
 export function coalesce(schema: TableSchema, mutations: readonly Mutation[]): Mutation[] {

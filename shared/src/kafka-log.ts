@@ -1,4 +1,5 @@
 import { type LogEntry, type logCreator, logLevel } from "kafkajs";
+import { CLIENT_CLOSED } from "./kafka-sockets.ts";
 
 /** What pino offers, and a test can fake. */
 export interface KafkaLogger {
@@ -28,6 +29,7 @@ const NORMAL = [
   "received unsubscribed topics",
   "Consumer is not aware of all assigned partitions",
   "Topic has been updated",
+  CLIENT_CLOSED,
 ] as const;
 
 /** Sends kafkajs's log where ours goes. Its ERROR becomes a warning: whether it is an error is decided where it comes back to us. */

@@ -1,5 +1,6 @@
 import { CompressionCodecs, CompressionTypes, Kafka, type KafkaConfig, type RetryOptions, type SASLOptions } from "kafkajs";
 import { type KafkaLogger, kafkaLogCreator } from "./kafka-log.ts";
+import type { KafkaSockets } from "./kafka-sockets.ts";
 
 /** How a service reaches Kafka; the same for publisher, consumer and tests. */
 export interface KafkaOptions {
@@ -44,8 +45,11 @@ const CONNECTION_TIMEOUT_MS = 10_000;
 /** No answer for this long is a broker that hangs. A produce request waits for its replicas, a fetch at most its own wait time. */
 const REQUEST_TIMEOUT_MS = 20_000;
 
-/** A client without any connection yet. Connections belong to the producers, consumers and admins made from it. */
-export function kafkaClient(options: KafkaOptions): Kafka {
+/**
+ * A client without any connection yet. Connections belong to the producers, consumers and admins made from it, and to `sockets`, which
+ * ends them all.
+ */
+export function kafkaClient(options: KafkaOptions, sockets: KafkaSockets): Kafka {
   const config: KafkaConfig = {
     brokers: [...options.brokers],
     clientId: options.clientId,
@@ -53,6 +57,7 @@ export function kafkaClient(options: KafkaOptions): Kafka {
     authenticationTimeout: CONNECTION_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,
     retry: KAFKA_RETRY,
+    socketFactory: sockets.factory,
     logCreator: kafkaLogCreator(options.logger),
   };
   if (options.ssl) config.ssl = tlsOptions(options.ssl);

@@ -2,9 +2,10 @@ import { type ChangeEvent, type EncodeEvent, eventEncoder } from "@cascade/share
 import { CascadeError } from "@cascade/shared/errors";
 import { compressionType, KAFKA_RETRY, type KafkaCompression, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { isKafkaError, kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
+import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { encodeSchemaMessage } from "@cascade/shared/table-schema";
 import { formatTableName, schemasTopic, tableOfTopic } from "@cascade/shared/topic";
-import type { Admin, Message, Producer } from "kafkajs";
+import type { Message, Producer } from "kafkajs";
 import type { EventPublisher, PublishedSchema } from "../event-publisher.ts";
 import { MESSAGE_OVERHEAD_BYTES, planRequests, type RecordBatch, type SizedMessage } from "./requests.ts";
 import { Topics } from "./topics.ts";
@@ -22,17 +23,19 @@ export interface PublisherOptions {
   readonly compression: KafkaCompression;
   /** The active span's W3C traceparent, if any: becomes a header of every message published under it. */
   readonly traceparent?: () => string | null;
+  /** No answer from Kafka for this long: the caller starts over with a fresh publisher. */
+  readonly deadlineMs?: number;
 }
 
-/** No acknowledgement for this long: the caller starts over with a fresh publisher. */
-const PUBLISH_DEADLINE_MS = 45_000;
+/** Above what kafkajs needs to ride over a leader election or one hanging connection. */
+const DEFAULT_DEADLINE_MS = 45_000;
 /** A raised max.message.bytes reaches the partition's leader within this. */
 const LIMIT_TAKES_EFFECT_MS = 5_000;
-const CLOSE_DEADLINE_MS = 1_000;
 
 /** Connects and gets a producer id. Rejects with CascadeError when Kafka is away or refuses us. */
 export async function openKafkaPublisher(options: PublisherOptions): Promise<EventPublisher> {
-  const kafka = kafkaClient(options.kafka);
+  const sockets = new KafkaSockets();
+  const kafka = kafkaClient(options.kafka, sockets);
   const admin = kafka.admin({ retry: KAFKA_RETRY });
   const producer = kafka.producer({
     // Retries inside kafkajs neither double nor reorder; a restart does, and the position in each event takes care of that.
@@ -41,33 +44,42 @@ export async function openKafkaPublisher(options: PublisherOptions): Promise<Eve
     createPartitioner: () => () => 0,
     retry: KAFKA_RETRY,
   });
+  const topics = new Topics(admin, { ...options, schemasTopic: schemasTopic(options.prefix), logger: options.kafka.logger });
+  const connect = async (): Promise<number> => {
+    await Promise.all([admin.connect(), producer.connect()]);
+    return topics.maxRequestBytes();
+  };
+  // A send given up on must not reach the log behind the back of the next publisher.
+  const close = () => sockets.disconnect(producer, admin);
   try {
-    await withDeadline(Promise.all([admin.connect(), producer.connect()]), PUBLISH_DEADLINE_MS, "connect to Kafka");
-    const topics = new Topics(admin, { ...options, schemasTopic: schemasTopic(options.prefix), logger: options.kafka.logger });
-    return new KafkaPublisher(options, { admin, producer, topics, maxRequestBytes: await topics.maxRequestBytes() });
+    const maxRequestBytes = await withDeadline(connect(), options.deadlineMs ?? DEFAULT_DEADLINE_MS, "connect to Kafka");
+    return new KafkaPublisher(options, { producer, topics, maxRequestBytes, close });
   } catch (error) {
-    await close(admin, producer);
+    await close();
     throw kafkaError(error, "connect to Kafka");
   }
 }
 
 interface Connected {
-  readonly admin: Admin;
   readonly producer: Producer;
   readonly topics: Topics;
   readonly maxRequestBytes: number;
+  close(): Promise<void>;
 }
 
 class KafkaPublisher implements EventPublisher {
   readonly #options: PublisherOptions;
   readonly #kafka: Connected;
   readonly #encode: EncodeEvent;
+  readonly #deadlineMs: number;
   readonly #announced = new Set<string>();
+  #failure: unknown = null;
 
   constructor(options: PublisherOptions, kafka: Connected) {
     this.#options = options;
     this.#kafka = kafka;
     this.#encode = eventEncoder(options.prefix, options.db);
+    this.#deadlineMs = options.deadlineMs ?? DEFAULT_DEADLINE_MS;
   }
 
   /** The first thing that is ever published is a schema, and compaction keeps the end of its topic. */
@@ -79,15 +91,14 @@ class KafkaPublisher implements EventPublisher {
     const news = schemas.filter(({ schema }) => !this.#announced.has(schema.id));
     if (news.length === 0) return;
     const topic = schemasTopic(this.#options.prefix);
-    await this.#kafka.topics.ensure([topic, ...news.map((item) => item.topic)]);
-    await this.#publish(new Map([[topic, news.map(({ schema }) => sized(encodeSchemaMessage(schema)))]]));
+    const messages = new Map([[topic, news.map(({ schema }) => sized(encodeSchemaMessage(schema)))]]);
+    await this.#publish(messages, [topic, ...news.map((item) => item.topic)]);
     for (const { schema } of news) this.#announced.add(schema.id);
   }
 
-  async publish(events: readonly ChangeEvent[]): Promise<number> {
+  publish(events: readonly ChangeEvent[]): Promise<number> {
     const messages = this.#encodeAll(events);
-    await this.#kafka.topics.ensure(messages.keys());
-    return this.#publish(messages);
+    return this.#publish(messages, messages.keys());
   }
 
   #encodeAll(events: readonly ChangeEvent[]): Map<string, SizedMessage[]> {
@@ -107,14 +118,27 @@ class KafkaPublisher implements EventPublisher {
   }
 
   /** Resolves to the bytes sent, before compression. */
-  async #publish(messages: ReadonlyMap<string, readonly SizedMessage[]>): Promise<number> {
+  async #publish(messages: ReadonlyMap<string, readonly SizedMessage[]>, topics: Iterable<string>): Promise<number> {
+    // kafkajs's sequence numbers are off after a failed send, and the broker could take what is new for a repetition and drop it.
+    if (this.#failure !== null) throw this.#failure;
+    try {
+      await withDeadline(this.#kafka.topics.ensure(topics), this.#deadlineMs, "prepare the topics");
+      return await this.#sendAll(messages);
+    } catch (error) {
+      this.#failure = error;
+      throw error;
+    }
+  }
+
+  async #sendAll(messages: ReadonlyMap<string, readonly SizedMessage[]>): Promise<number> {
     const { topics, maxRequestBytes } = this.#kafka;
-    const maxMessageBytes = (topic: string) => topics.limits(topic).maxMessageBytes;
+    // A topic may allow more than its broker: cut to the smaller, or the broker drops the connection without a word.
+    const maxBatchBytes = (topic: string) => Math.min(topics.limits(topic).maxMessageBytes, maxRequestBytes);
     let bytes = 0;
     // One request at a time: kafkajs would let a second one overtake the first when that is retried.
-    for (const request of planRequests(messages, { maxMessageBytes, maxRequestBytes })) {
+    for (const request of planRequests(messages, { maxBatchBytes, maxRequestBytes })) {
       const [first] = request;
-      if (first && first.bytes > maxMessageBytes(first.topic)) await this.#sendOversized(first);
+      if (first && first.bytes > maxBatchBytes(first.topic)) await this.#sendOversized(first);
       else await this.#send(request);
       for (const batch of request) bytes += batch.bytes;
     }
@@ -129,7 +153,7 @@ class KafkaPublisher implements EventPublisher {
       topicMessages: request.map(({ topic, messages }) => ({ topic, messages: messages as Message[] })),
     });
     try {
-      await withDeadline(sent, PUBLISH_DEADLINE_MS, doing);
+      await withDeadline(sent, this.#deadlineMs, doing);
     } catch (error) {
       throw isKafkaError(error, "MESSAGE_TOO_LARGE") ? limitLowered(doing, error) : kafkaError(error, doing);
     }
@@ -141,7 +165,11 @@ class KafkaPublisher implements EventPublisher {
     if (batch.bytes > maxRequestBytes)
       throw this.#rowTooLarge(batch, `the brokers' socket.request.max.bytes of ${maxRequestBytes}`);
     try {
-      await topics.raiseLimit(batch.topic, batch.bytes);
+      await withDeadline(
+        topics.raiseLimit(batch.topic, batch.bytes),
+        this.#deadlineMs,
+        `raise the limit of topic ${batch.topic}`,
+      );
     } catch (error) {
       if (!(error instanceof CascadeError) || error.verdict !== "refuse") throw error;
       const limit = topics.limits(batch.topic).maxMessageBytes;
@@ -174,7 +202,7 @@ class KafkaPublisher implements EventPublisher {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await close(this.#kafka.admin, this.#kafka.producer);
+    await this.#kafka.close();
   }
 }
 
@@ -194,10 +222,4 @@ function limitLowered(doing: string, cause: unknown): CascadeError {
     advice: "nothing to do: it is read again",
     cause,
   });
-}
-
-/** Quick even when the broker hangs: kafkajs waits for its open requests, and nothing of them is wanted any more. */
-async function close(admin: Admin, producer: Producer): Promise<void> {
-  const closed = Promise.allSettled([producer.disconnect(), admin.disconnect()]);
-  await Promise.race([closed, Bun.sleep(CLOSE_DEADLINE_MS)]);
 }

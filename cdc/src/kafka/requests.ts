@@ -15,14 +15,16 @@ export interface RecordBatch {
 }
 
 export interface SizeLimits {
-  maxMessageBytes(topic: string): number;
+  /** Of a record batch: what the topic takes, and never more than a request. */
+  maxBatchBytes(topic: string): number;
   /** Of one request to a broker. */
   readonly maxRequestBytes: number;
 }
 
 /** Length, attributes, timestamp and offset deltas, key, value and header lengths: at most. */
 export const MESSAGE_OVERHEAD_BYTES = 40;
-const BATCH_OVERHEAD_BYTES = 128;
+/** A record batch's header, and what names it in the request: a topic of up to 249 characters; and the request's own header. */
+const BATCH_OVERHEAD_BYTES = 512;
 /** Compression of noise makes it a little longer. */
 const COMPRESSION_GROWTH = 1.01;
 
@@ -32,7 +34,7 @@ const COMPRESSION_GROWTH = 1.01;
  * comes in a request of its own: when it is refused nothing else is.
  */
 export function planRequests(messages: ReadonlyMap<string, readonly SizedMessage[]>, limits: SizeLimits): RecordBatch[][] {
-  const queues = [...messages].map(([topic, sized]) => cut(topic, sized, limits.maxMessageBytes(topic)));
+  const queues = [...messages].map(([topic, sized]) => cut(topic, sized, limits.maxBatchBytes(topic)));
   const requests: RecordBatch[][] = [];
   let request: RecordBatch[] = [];
   let requestBytes = 0;
@@ -45,7 +47,7 @@ export function planRequests(messages: ReadonlyMap<string, readonly SizedMessage
     for (const queue of queues) {
       const batch = queue[round];
       if (!batch) continue;
-      const alone = batch.bytes > limits.maxMessageBytes(batch.topic);
+      const alone = batch.bytes > limits.maxBatchBytes(batch.topic);
       if (alone || requestBytes + batch.bytes > limits.maxRequestBytes) flush();
       request.push(batch);
       requestBytes += batch.bytes;

@@ -182,7 +182,7 @@ const maxMessageBytes = (config: TopicConfig): number =>
 
 /**
  * Unlimited retention: the topic is what a new replica is filled from, so a finite one would leave later replicas incomplete (decision
- * 0021). An operator who wants another sets it on the topic, which is then left alone.
+ * 0006). An operator who wants another sets it on the topic, which is then left alone.
  */
 const TABLE_TOPIC = {
   "cleanup.policy": "delete",

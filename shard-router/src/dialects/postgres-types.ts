@@ -1,8 +1,12 @@
 import { type ColumnSchema, FIRST_USER_OID } from "@cascade/shared/table-schema";
 import { PG_TYPE } from "../row-shape.ts";
 
+/** Built-in types whose values name objects or roles of the source's own, which the replica need not have: regclass, regtype, ... */
+const NAMES_OBJECTS = /^(?:reg[a-z]+|aclitem)\b/;
+
 /** The replica's type for a source column: built-in types as they are; types of the source's own (enums, composites, ...) as text. */
-export const replicaType = (column: ColumnSchema): string => (column.typeOid < FIRST_USER_OID ? column.type : "text");
+export const replicaType = ({ type, typeOid }: ColumnSchema): string =>
+  typeOid < FIRST_USER_OID && !NAMES_OBJECTS.test(type) ? type : "text";
 
 /**
  * Types a json_to_recordset column can be declared with: their input function then reads the JSON value itself. Everything else goes
@@ -36,11 +40,18 @@ export interface RecordColumn {
   readonly comparable: boolean;
 }
 
+const TEXTS = new Set(["text", "character varying"]);
+const isFloat = ({ typeOid }: ColumnSchema): boolean => typeOid === PG_TYPE.float4 || typeOid === PG_TYPE.float8;
+
 /** How a wire value becomes a value of the replica's column. */
 export function recordColumn(source: ColumnSchema, type: string): RecordColumn {
   const base = untypmodded(type);
   if (source.typeOid === PG_TYPE.bytea && base === "bytea") {
     return { declared: "text", value: (record) => `decode(${record}, 'base64')`, comparable: true };
+  }
+  if (isFloat(source) && TEXTS.has(base)) {
+    // JSON.stringify writes an exponent in other places than PostgreSQL does.
+    return { declared: source.type, value: (record) => `${record}::text`, comparable: true };
   }
   if (RECORD_TYPES.has(base)) return { declared: base, value: (record) => record, comparable: IDENTICAL_WHEN_EQUAL.has(base) };
   return { declared: "text", value: (record) => `${record}::${base}`, comparable: false };
@@ -81,7 +92,7 @@ const HAS_LENGTH = /^(?:character varying|bit varying|timestamp|time)\b/;
 export function holds(source: ColumnSchema, type: string): boolean {
   if (type === source.type) return true;
   if (source.typeOid === PG_TYPE.bytea) return false;
-  if (type === "text" || type === "character varying") return true;
+  if (TEXTS.has(type)) return true;
   if (source.typeOid >= FIRST_USER_OID) return false;
   if (type === untypmodded(source.type) || WIDER.get(source.type)?.includes(type)) return true;
   return untypmodded(type) === untypmodded(source.type) && HAS_LENGTH.test(type) && modifier(type) >= modifier(source.type);

@@ -64,7 +64,8 @@ function writerFor(table: ReplicaTable, run: Run): RunWriter {
       const fields = fieldsOf(table, shape.columns);
       const rows = `OVERRIDING SYSTEM VALUE SELECT ${values(fields)} FROM ${recordset(fields)}`;
       const insert = insertText(table, shape.columns, rows);
-      return rowsWriter(run.kind === "put" ? `${insert} ${onConflictText(shape)}` : insert, shape);
+      const looseKey = key.filter((field) => !field.comparable).map((field) => field.column);
+      return rowsWriter(run.kind === "put" ? `${insert} ${onConflictText(shape, looseKey)}` : insert, shape);
     }
     case "patch": {
       const fields = fieldsOf(table, columnsOfSet(shape, run.columnSet));

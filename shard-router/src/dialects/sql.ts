@@ -1,7 +1,7 @@
 import type { WireRow } from "@cascade/shared/change-event";
 import type { ReplicaTable, Statement } from "../dialect.ts";
 import type { Mutation } from "../mutation.ts";
-import { columnSet, type RowShape, type ShapeColumn, shapeOf } from "../row-shape.ts";
+import { columnSet, type KeyText, keyText, type RowShape, type ShapeColumn, shapeOf } from "../row-shape.ts";
 
 /** DML text that the dialects share, and the grouping of mutations into statements. */
 
@@ -14,16 +14,23 @@ export type Run =
   | { readonly kind: "delete" | "remove"; readonly rows: WireRow[] }
   | { readonly kind: "truncate" };
 
-/** Cuts mutations where the kind or the set of columns changes, in order. Complete rows have the set "". */
+/**
+ * Cuts mutations where the kind or the set of columns changes, in order, and where a row moves on: a statement sees each row once.
+ * Complete rows have the set "".
+ */
 export function runsOf(shape: RowShape, mutations: readonly Mutation[]): readonly Run[] {
   const runs: Run[] = [];
+  const moved = new Set<KeyText>();
   let last: Run | undefined;
   for (const mutation of mutations) {
     const columns = mutation.kind === "patch" || mutation.kind === "move" ? columnSet(shape, mutation.row) : "";
-    if (last === undefined || last.kind !== mutation.kind || ("columnSet" in last && last.columnSet !== columns)) {
+    const movesOn = mutation.kind === "move" && movedKeys(shape, mutation).some((key) => moved.has(key));
+    if (last === undefined || movesOn || last.kind !== mutation.kind || ("columnSet" in last && last.columnSet !== columns)) {
       last = emptyRun(mutation.kind, columns);
       runs.push(last);
+      moved.clear();
     }
+    if (mutation.kind === "move") for (const key of movedKeys(shape, mutation)) moved.add(key);
     if (last.kind === "truncate") continue;
     if (last.kind === "move" && mutation.kind === "move") last.from.push(mutation.from);
     if ("row" in mutation) last.rows.push(mutation.row);
@@ -31,6 +38,11 @@ export function runsOf(shape: RowShape, mutations: readonly Mutation[]): readonl
   }
   return runs;
 }
+
+const movedKeys = (shape: RowShape, { from, row }: Extract<Mutation, { kind: "move" }>): readonly KeyText[] => [
+  keyText(shape, from),
+  keyText(shape, row),
+];
 
 function emptyRun(kind: Mutation["kind"], columns: string): Run {
   switch (kind) {
@@ -89,10 +101,13 @@ export function insertText(table: ReplicaTable, columns: readonly ShapeColumn[],
   return `INSERT INTO ${table.sqlName} (${columns.map((column) => quote(column.name)).join(", ")}) ${rows}`;
 }
 
-/** Makes an INSERT a put, for engines that know ON CONFLICT. */
-export function onConflictText(shape: RowShape): string {
+/**
+ * Makes an INSERT a put, for engines that know ON CONFLICT. `looseKey`: key columns whose equal values may look different, as the
+ * numerics 1.0 and 1.00 do, and are then written too.
+ */
+export function onConflictText(shape: RowShape, looseKey: readonly ShapeColumn[] = []): string {
   const target = `ON CONFLICT (${shape.key.map(quote).join(", ")})`;
-  const values = shape.columns.filter((column) => !column.inKey);
+  const values = shape.columns.filter((column) => !column.inKey || looseKey.includes(column));
   if (values.length === 0) return `${target} DO NOTHING`;
   return `${target} DO UPDATE SET ${values.map(({ name }) => `${quote(name)} = excluded.${quote(name)}`).join(", ")}`;
 }

@@ -3,7 +3,7 @@ import { UnsupportedValueError } from "@cascade/shared/errors";
 import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
 import type { SqlValue } from "../dialect.ts";
-import { PG_TYPE } from "../row-shape.ts";
+import { malformedEvent, PG_TYPE, shapeOf } from "../row-shape.ts";
 
 export type StorageClass = "INTEGER" | "REAL" | "TEXT" | "BLOB";
 
@@ -74,31 +74,59 @@ export type Encoder = ((value: WireValue) => SqlValue) | null;
 export function encoderFor(schema: TableSchema, source: ColumnSchema, storage: string): Encoder {
   switch (storage) {
     case "INTEGER":
-      return integerEncoder(source.typeOid);
+      return integerEncoder(schema, source);
     case "REAL":
       return realEncoder(schema, source);
     case "BLOB":
-      return (value) => (value === null ? null : Buffer.from(value as string, "base64"));
+      return bytesEncoder(schema, source);
     default:
-      // A wider column of the user's own: PostgreSQL's text for every type.
-      return storageClass(source.typeOid) === "TEXT" ? null : textOf;
+      return storageClass(source.typeOid) === "TEXT" ? null : textEncoder(source.typeOid);
   }
 }
 
-function integerEncoder(typeOid: number): Encoder {
-  switch (typeOid) {
+function integerEncoder(schema: TableSchema, source: ColumnSchema): Encoder {
+  switch (source.typeOid) {
     case PG_TYPE.bool:
       return (value) => (value === null ? null : value ? 1 : 0);
     case PG_TYPE.int8:
     case PG_TYPE.oid:
-      return (value) => (value === null ? null : integer(value as string));
+      return (value) => {
+        if (value === null) return null;
+        const integer = INTEGER.test(value as string) ? integerOf(value as string) : null;
+        if (integer === null) throw unreadable(schema, source);
+        return integer;
+      };
     default:
       return null;
   }
 }
 
-/** Nine digits always fit 32 bits, which bind as an integer without a bigint being made. */
-const integer = (text: string): number | bigint => (text.length <= 9 ? Number(text) : BigInt(text));
+const INTEGER = /^-?\d+$/;
+
+/**
+ * Nine digits always fit 32 bits, which bind as an integer without a bigint being made. Null past 64 bits: the driver would bind the
+ * lower ones.
+ */
+function integerOf(text: string): number | bigint | null {
+  if (text.length <= 9) return Number(text);
+  const integer = BigInt(text);
+  return BigInt.asIntN(64, integer) === integer ? integer : null;
+}
+
+/** Strict, for a lenient decoder makes something of any text. */
+function bytesEncoder(schema: TableSchema, source: ColumnSchema): Encoder {
+  return (value) => {
+    if (value === null) return null;
+    try {
+      return Uint8Array.fromBase64(value as string, { lastChunkHandling: "strict" });
+    } catch {
+      throw unreadable(schema, source);
+    }
+  };
+}
+
+const unreadable = (schema: TableSchema, { name, type }: ColumnSchema) =>
+  malformedEvent(shapeOf(schema), `column ${name} holds a text that is no ${type} value`);
 
 function realEncoder(schema: TableSchema, source: ColumnSchema): Encoder {
   return (value) => {
@@ -109,8 +137,22 @@ function realEncoder(schema: TableSchema, source: ColumnSchema): Encoder {
   };
 }
 
-function textOf(value: WireValue): SqlValue {
-  return value === null ? null : Object.is(value, -0) ? "-0" : String(value);
+/** A wider column of the user's own holds PostgreSQL's text, whatever the type. */
+function textEncoder(typeOid: number): Encoder {
+  const isFloat = typeOid === PG_TYPE.float4 || typeOid === PG_TYPE.float8;
+  return (value) => {
+    if (value === null) return null;
+    return isFloat && typeof value === "number" ? floatText(value, typeOid) : String(value);
+  };
+}
+
+/** Shortest digits as JavaScript finds them too, but with an exponent where and how PostgreSQL writes one. */
+export function floatText(value: number, typeOid: number): string {
+  if (Object.is(value, -0)) return "-0";
+  const [digits, power] = value.toExponential().split("e");
+  const exponent = Number(power);
+  if (exponent >= -4 && exponent < (typeOid === PG_TYPE.float4 ? 6 : 15)) return String(value);
+  return `${digits}e${exponent < 0 ? "-" : "+"}${String(Math.abs(exponent)).padStart(2, "0")}`;
 }
 
 function unsupportedFloat(schema: TableSchema, source: ColumnSchema, what: string): UnsupportedValueError {

@@ -31,6 +31,9 @@ export const sqliteTableName = ({ schema, table }: TableName): string => (schema
 /** SQLite compares names without regard to the case of ASCII letters. */
 export const foldName = (name: string): string => name.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
 
+/** What SQLite calls the number of a row, unless a column has the name. */
+export const ROWID_NAMES = ["rowid", "_rowid_", "oid"];
+
 function columnsOf(schema: TableSchema): readonly ReplicaColumn[] {
   if (schema.columns.length === 0) throw unsupportedTable(schema, "has no columns");
   const seen = new Map<string, string>();
@@ -38,6 +41,9 @@ function columnsOf(schema: TableSchema): readonly ReplicaColumn[] {
     const other = seen.get(foldName(name));
     if (other !== undefined) throw unsupportedTable(schema, `has columns ${other} and ${name}, which SQLite takes for one`);
     seen.set(foldName(name), name);
+  }
+  if (schema.key.length === 0 && ROWID_NAMES.every((name) => seen.has(name))) {
+    throw unsupportedTable(schema, `has no key, and columns ${ROWID_NAMES.join(", ")} that hide SQLite's row number`);
   }
   return schema.columns.map(({ name, typeOid }) => ({ name, type: storageClass(typeOid) }));
 }
@@ -97,10 +103,10 @@ function updateText(table: ReplicaTable, assigned: readonly ShapeColumn[], key: 
   return `UPDATE ${table.sqlName} SET ${set} WHERE ${where(table, key, "=")}`;
 }
 
-/** The name of the row number that no column of the table hides. */
+/** The name of the row number that no column of the table hides; columnsOf has made sure of one. */
 function rowidName(columns: readonly ShapeColumn[]): string {
   const taken = new Set(columns.map((column) => foldName(column.name)));
-  return ["rowid", "_rowid_", "oid"].find((name) => !taken.has(name)) ?? "rowid";
+  return ROWID_NAMES.find((name) => !taken.has(name)) as string;
 }
 
 type Binder = (row: WireRow) => SqlValue[];

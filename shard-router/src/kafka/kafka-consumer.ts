@@ -1,6 +1,7 @@
 import type { CascadeError } from "@cascade/shared/errors";
 import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
+import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { type TableName, tableOfTopic } from "@cascade/shared/topic";
 import type { Admin, Consumer } from "kafkajs";
 import type { EventBatch, EventConsumer, Partition, ResumeOffset } from "../event-consumer.ts";
@@ -8,7 +9,7 @@ import { Assignment, partitionKey } from "./assignment.ts";
 import { EventQueues, type QueueLimits } from "./event-queues.ts";
 import { GroupReader } from "./group-reader.ts";
 import { OffsetReports } from "./offset-reports.ts";
-import { startOffset } from "./resume-offset.ts";
+import { LostLogs, startOffset } from "./resume-offset.ts";
 import { Signal } from "./signal.ts";
 
 export interface ConsumerOptions {
@@ -27,36 +28,47 @@ export interface ConsumerOptions {
   readonly onPartitionError: (partition: Partition, error: CascadeError) => void;
   /** How long until a partition that could not be read is looked at again. */
   readonly recheckMs: number;
+  /** The group gives this router's partitions away when it was not heard of for this long. */
+  readonly sessionTimeoutMs?: number;
+  /** Kafka not heard of for this long is away. */
+  readonly silenceMs?: number;
 }
 
 export const DEFAULT_MAX_BUFFERED_BYTES = 16 * 1024 * 1024;
 
 const CONNECT_DEADLINE_MS = 30_000;
-const CLOSE_DEADLINE_MS = 900;
+const JOIN_DEADLINE_MS = 900;
 const LAST_REPORT_DEADLINE_MS = 300;
 
 /** Connects and starts reading ahead. Rejects with CascadeError when Kafka is away or refuses us. */
 export async function openKafkaConsumer(options: ConsumerOptions): Promise<EventConsumer> {
-  const kafka = kafkaClient(options.kafka);
+  const sockets = new KafkaSockets();
+  const kafka = kafkaClient(options.kafka, sockets);
   const admin = kafka.admin({ retry: KAFKA_RETRY });
-  const consumer = GroupReader.consumer(kafka, options.groupId);
+  const consumer = GroupReader.consumer(kafka, options.groupId, options.sessionTimeoutMs);
   try {
     await withDeadline(Promise.all([admin.connect(), consumer.connect()]), CONNECT_DEADLINE_MS, "connect to Kafka");
   } catch (error) {
-    await disconnect(admin, consumer);
+    await sockets.disconnect(consumer, admin);
     throw kafkaError(error, "connect to Kafka");
   }
-  return new KafkaConsumer(options, admin, consumer);
+  return new KafkaConsumer(options, { admin, consumer, sockets });
+}
+
+interface Connected {
+  readonly admin: Admin;
+  readonly consumer: Consumer;
+  readonly sockets: KafkaSockets;
 }
 
 class KafkaConsumer implements EventConsumer {
   readonly #options: ConsumerOptions;
-  readonly #admin: Admin;
-  readonly #consumer: Consumer;
+  readonly #kafka: Connected;
   readonly #queues: EventQueues;
   readonly #assignment: Assignment;
   readonly #reader: GroupReader;
   readonly #reports: OffsetReports;
+  readonly #lostLogs = new LostLogs();
   readonly #arrived = new Signal();
   readonly #pulled = new Signal();
   /** The partition whose batch the caller has and is not done with. */
@@ -64,17 +76,17 @@ class KafkaConsumer implements EventConsumer {
   #failure: CascadeError | null = null;
   #closed = false;
 
-  constructor(options: ConsumerOptions, admin: Admin, consumer: Consumer) {
+  constructor(options: ConsumerOptions, kafka: Connected) {
+    const { admin, consumer } = kafka;
     this.#options = options;
-    this.#admin = admin;
-    this.#consumer = consumer;
+    this.#kafka = kafka;
     this.#queues = new EventQueues(options.limits);
     this.#reports = new OffsetReports(consumer, options.kafka.logger);
     this.#assignment = new Assignment({
       control: consumer,
       tableOf: (topic) => tableOfTopic(options.prefix, topic) as TableName,
       startOffset: (partition) => this.#startOffset(partition),
-      onPartitionError: options.onPartitionError,
+      onPartitionError: (partition, error) => this.#stopPartition(partition, error),
       recheckMs: options.recheckMs,
       onFailure: (error) => this.#fail(error),
       onDropped: (key) => this.#drop(key),
@@ -143,8 +155,16 @@ class KafkaConsumer implements EventConsumer {
 
   async #startOffset(partition: Partition): Promise<bigint> {
     // The replica's progress is about to move: what it says now would deliver the batch in hand again.
-    while (this.#inHand === partitionKey(partition.topic, partition.partition)) await this.#pulled.wait();
-    return startOffset(this.#admin, partition, await this.#options.resume(partition));
+    const key = partitionKey(partition.topic, partition.partition);
+    while (this.#inHand === key) await this.#pulled.wait();
+    const remembered = await this.#options.resume(partition);
+    this.#lostLogs.check(key, remembered);
+    return startOffset(this.#kafka.admin, partition, remembered);
+  }
+
+  #stopPartition(partition: Partition, error: CascadeError): void {
+    this.#lostLogs.note(partitionKey(partition.topic, partition.partition), error);
+    this.#options.onPartitionError(partition, error);
   }
 
   #drop(key: string): void {
@@ -165,16 +185,11 @@ class KafkaConsumer implements EventConsumer {
     this.#reports.stop();
     this.#arrived.notify();
     await Promise.race([this.#reports.flush(), Bun.sleep(LAST_REPORT_DEADLINE_MS)]);
-    this.#reader.stop();
+    await Promise.race([this.#reader.stop(), Bun.sleep(JOIN_DEADLINE_MS)]);
     this.#assignment.clear();
-    await disconnect(this.#admin, this.#consumer);
+    const { consumer, admin, sockets } = this.#kafka;
+    await sockets.disconnect(consumer, admin);
     // A join that was under way may have come in between.
     this.#assignment.clear();
   }
-}
-
-/** Leaves the group. Quick even when the broker hangs: kafkajs waits for its open requests, and nothing of them is wanted any more. */
-async function disconnect(admin: Admin, consumer: Consumer): Promise<void> {
-  const done = Promise.allSettled([consumer.disconnect(), admin.disconnect()]);
-  await Promise.race([done, Bun.sleep(CLOSE_DEADLINE_MS)]);
 }

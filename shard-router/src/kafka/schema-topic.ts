@@ -1,66 +1,83 @@
-import { CascadeError } from "@cascade/shared/errors";
+import { randomUUID } from "node:crypto";
+import { CascadeError, describeError } from "@cascade/shared/errors";
 import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
+import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { decodeSchemaMessage, type TableSchema } from "@cascade/shared/table-schema";
 import { schemasTopic } from "@cascade/shared/topic";
-import type { Admin, Consumer, EachBatchPayload } from "kafkajs";
+import type { Admin, Consumer, KafkaMessage } from "kafkajs";
 import type { SchemaBook } from "../schema-book.ts";
+import { watermarks } from "./resume-offset.ts";
 import { Signal } from "./signal.ts";
 
 export interface SchemaTopicOptions {
   readonly kafka: KafkaOptions;
   /** KAFKA_TOPIC_PREFIX. */
   readonly prefix: string;
-  /** Of the replica; the reader's own group is named after it. */
+  /** The router's own group: `<prefix>.<REPLICA_NAME>`. */
   readonly groupId: string;
+  /** How long `get` waits for what is in the topic to be read. */
+  readonly waitMs?: number;
 }
 
+const DEFAULT_WAIT_MS = 10_000;
 const CONNECT_DEADLINE_MS = 30_000;
-/** cdc has published the schema before the row: whoever still waits for it after this waits for Kafka. */
-const READ_DEADLINE_MS = 10_000;
-const CLOSE_DEADLINE_MS = 900;
-const MAX_WAIT_MS = 100;
+const JOIN_DEADLINE_MS = 900;
 
-/** Connects; the topic is read from its beginning when the first schema is asked for. Rejects with CascadeError when Kafka is away. */
+/** Connects and starts reading, without waiting for it. Rejects with CascadeError when Kafka is away or refuses us. */
 export async function openSchemaTopic(options: SchemaTopicOptions): Promise<SchemaBook> {
-  const kafka = kafkaClient(options.kafka);
+  const sockets = new KafkaSockets();
+  const kafka = kafkaClient(options.kafka, sockets);
   const admin = kafka.admin({ retry: KAFKA_RETRY });
   const consumer = kafka.consumer({
-    // kafkajs reads in groups only: one of our own, in which nothing is ever committed, so that Kafka forgets it with us.
-    groupId: `${options.groupId}.schemas.${crypto.randomUUID()}`,
+    // Every process needs every schema, so each is a group by itself; it never commits, and Kafka forgets it.
+    groupId: `${options.groupId}.schemas.${randomUUID()}`,
     allowAutoTopicCreation: false,
-    maxWaitTimeInMs: MAX_WAIT_MS,
+    // A table waits while its new schema is read.
+    maxWaitTimeInMs: 100,
     minBytes: 1,
     retry: { ...KAFKA_RETRY, restartOnFailure: async () => false },
   });
-  const topic = new SchemaTopic(options, admin, consumer);
   try {
     await withDeadline(Promise.all([admin.connect(), consumer.connect()]), CONNECT_DEADLINE_MS, "connect to Kafka");
-    return topic;
   } catch (error) {
-    await topic[Symbol.asyncDispose]();
+    await sockets.disconnect(consumer, admin);
     throw kafkaError(error, "connect to Kafka");
   }
+  return new SchemaTopic(options, { admin, consumer, sockets });
+}
+
+interface Connected {
+  readonly admin: Admin;
+  readonly consumer: Consumer;
+  readonly sockets: KafkaSockets;
 }
 
 class SchemaTopic implements SchemaBook {
   readonly #options: SchemaTopicOptions;
-  readonly #admin: Admin;
-  readonly #consumer: Consumer;
+  readonly #kafka: Connected;
   readonly #topic: string;
   readonly #schemas = new Map<string, TableSchema>();
   readonly #moved = new Signal();
-  /** Everything before this offset was read. */
-  #readUpTo = 0n;
-  #reading: Promise<void> | null = null;
+  /** Everything before this offset has been read. */
+  #position = 0n;
+  /** Resolves to whether there is a topic to read; null once there was none. */
+  #started: Promise<boolean> | null = null;
   #failure: CascadeError | null = null;
+  #closed = false;
 
-  constructor(options: SchemaTopicOptions, admin: Admin, consumer: Consumer) {
+  constructor(options: SchemaTopicOptions, kafka: Connected) {
     this.#options = options;
-    this.#admin = admin;
-    this.#consumer = consumer;
+    this.#kafka = kafka;
     this.#topic = schemasTopic(options.prefix);
+    const { consumer } = kafka;
     consumer.on(consumer.events.CRASH, ({ payload }) => this.#fail(payload.error));
+    // Unlike the handler's batches these include ranges where compaction or a transaction left nothing to handle.
+    consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
+      this.#position = BigInt(payload.lastOffset) + 1n;
+      this.#moved.notify();
+    });
+    this.#start().catch(() => {}); // `get` says it
   }
 
   known(id: string): TableSchema | undefined {
@@ -69,61 +86,60 @@ class SchemaTopic implements SchemaBook {
 
   async get(id: string): Promise<TableSchema> {
     const known = this.#schemas.get(id);
-    if (known !== undefined) return known;
-    await this.#readToEnd();
-    const read = this.#schemas.get(id);
-    if (read === undefined) throw unknownSchema(id, this.#topic);
-    return read;
+    if (known) return known;
+    await withDeadline(this.#catchUp(), this.#options.waitMs ?? DEFAULT_WAIT_MS, `read topic ${this.#topic} to its end`);
+    const schema = this.#schemas.get(id);
+    if (!schema) throw unknownSchema(id, this.#topic);
+    return schema;
   }
 
-  async #readToEnd(): Promise<void> {
-    const end = await this.#end();
-    if (end > 0n) {
-      this.#reading ??= this.#startReading();
-      await this.#reading;
-    }
-    const deadline = performance.now() + READ_DEADLINE_MS;
-    while (this.#readUpTo < end) {
-      if (this.#failure !== null) throw this.#failure;
-      const leftMs = deadline - performance.now();
-      if (leftMs <= 0) throw unread(this.#topic, this.#readUpTo, end);
-      await this.#moved.wait(leftMs);
+  /** Resolves when everything that is in the topic now has been read: cdc publishes a schema before the first row naming it. */
+  async #catchUp(): Promise<void> {
+    if (!(await this.#start())) return;
+    const { low, high } = await watermarks(this.#kafka.admin, { topic: this.#topic, partition: 0 });
+    while (low < high && this.#position < high) {
+      if (this.#failure) throw this.#failure;
+      await this.#moved.wait();
     }
   }
 
-  /** 0 while there is no such topic: then nothing was published. */
-  async #end(): Promise<bigint> {
-    try {
-      if (!(await this.#admin.listTopics()).includes(this.#topic)) return 0n;
-      const offsets = await this.#admin.fetchTopicOffsets(this.#topic);
-      return BigInt(offsets.find(({ partition }) => partition === 0)?.high ?? 0);
-    } catch (error) {
-      throw kafkaError(error, `read the offsets of topic ${this.#topic}`);
-    }
-  }
-
-  async #startReading(): Promise<void> {
-    try {
-      await this.#consumer.subscribe({ topics: [this.#topic], fromBeginning: true });
-      await this.#consumer.run({ autoCommit: false, eachBatch: async (payload) => this.#read(payload) });
-    } catch (error) {
+  /** Reads the topic from its beginning, once there is one. */
+  #start(): Promise<boolean> {
+    if (this.#failure) return Promise.reject(this.#failure);
+    this.#started ??= this.#subscribe().catch((error: unknown) => {
       throw this.#fail(error);
-    }
+    });
+    return this.#started;
   }
 
-  #read({ batch }: EachBatchPayload): void {
-    for (const { key, value, offset } of batch.messages) {
-      if (key === null || value === null) continue;
-      try {
-        const schema = decodeSchemaMessage(key.toString("utf8"), value.toString("utf8"));
-        this.#schemas.set(schema.id, schema);
-      } catch {
-        // Whatever row needs it says so and stops its table; the message's text may be anything, so it stays out of the log.
-        this.#options.kafka.logger.warn({ topic: this.#topic, offset }, "a message is no table schema of Cascade: skipped");
-      }
+  async #subscribe(): Promise<boolean> {
+    const { admin, consumer } = this.#kafka;
+    const topics = await admin.listTopics();
+    if (!topics.includes(this.#topic) || this.#closed) {
+      this.#started = null;
+      return false;
     }
-    this.#readUpTo = BigInt(batch.lastOffset()) + 1n;
-    this.#moved.notify();
+    await consumer.subscribe({ topics: [this.#topic], fromBeginning: true });
+    await consumer.run({
+      autoCommit: false,
+      eachBatch: async ({ batch }) => {
+        for (const message of batch.messages) this.#learn(message);
+      },
+    });
+    return true;
+  }
+
+  #learn({ key, value, offset }: KafkaMessage): void {
+    // A tombstone: rows in the table topics may name the schema still.
+    if (value === null) return;
+    try {
+      const schema = decodeSchemaMessage(key?.toString("utf8") ?? "", value.toString("utf8"));
+      this.#schemas.set(schema.id, schema);
+    } catch (error) {
+      // Whoever needs it finds it missing, and only that table stops.
+      const fields = { topic: this.#topic, offset, reason: describeError(error) };
+      this.#options.kafka.logger.warn(fields, "skipped a message that is not a table schema");
+    }
   }
 
   #fail(error: unknown): CascadeError {
@@ -133,8 +149,13 @@ class SchemaTopic implements SchemaBook {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const closed = Promise.allSettled([this.#consumer.disconnect(), this.#admin.disconnect()]);
-    await Promise.race([closed, Bun.sleep(CLOSE_DEADLINE_MS)]);
+    if (this.#closed) return;
+    this.#closed = true;
+    const { consumer, admin, sockets } = this.#kafka;
+    // kafkajs would finish a join under way even after `disconnect`, and stay in the group.
+    await Promise.race([Promise.allSettled([this.#started]), Bun.sleep(JOIN_DEADLINE_MS)]);
+    await sockets.disconnect(consumer, admin);
+    this.#fail(new Error("closed"));
   }
 }
 
@@ -142,16 +163,7 @@ function unknownSchema(id: string, topic: string): CascadeError {
   return new CascadeError({
     code: "UNKNOWN_SCHEMA",
     verdict: "stop-table",
-    message: `a message names table schema ${id}, which is not in topic ${topic}`,
-    advice: `find out who else writes to the table's topic, or who removed the schema: topic ${topic} must be compacted and never be deleted; the table goes on by itself once the schema is there`,
-  });
-}
-
-function unread(topic: string, readUpTo: bigint, end: bigint): CascadeError {
-  return new CascadeError({
-    code: "KAFKA_UNAVAILABLE",
-    verdict: "retry",
-    message: `topic ${topic} was read up to offset ${readUpTo} of ${end} within ${READ_DEADLINE_MS / 1000} s`,
-    advice: "check the brokers; it is tried again for ever with a fresh connection",
+    message: `a row names schema ${id}, which is not in topic ${topic}`,
+    advice: `find out who deleted from ${topic}; fill the table of this replica again (a snapshot) when the schema does not come back`,
   });
 }

@@ -35,11 +35,20 @@ export function parseReplicaUrl(url: string): ReplicaTarget {
 
 function postgresTarget(url: string): ReplicaTarget {
   if (!URL.canParse(url)) throw new SyntaxError(`cannot be read; allowed: ${FORMS} (special characters of a password as %XX)`);
-  const { pathname, username, hostname, searchParams } = new URL(url);
+  const { pathname, username, password, hostname, searchParams } = new URL(url);
   if (hostname === "" && !searchParams.has("host")) throw new SyntaxError(`names no host; allowed: ${FORMS}`);
-  const database = decodeURIComponent(pathname.slice(1)) || decodeURIComponent(username);
+  const database = decoded(pathname.slice(1)) || decoded(username);
+  decoded(password); // the driver will
   if (database === "") throw new SyntaxError(`names no database; allowed: ${FORMS}`);
   return { dialect: "postgres", defaultName: database, open: () => openPostgresReplica(url) };
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new SyntaxError(`has a % that is not followed by a character's code; write %25 for a % itself; allowed: ${FORMS}`);
+  }
 }
 
 function sqliteTarget(url: string): ReplicaTarget {
@@ -47,8 +56,8 @@ function sqliteTarget(url: string): ReplicaTarget {
   if (rest.startsWith("//") && !rest.startsWith("///")) {
     throw new SyntaxError("sqlite:// names a host; write sqlite:///absolute/path.db or sqlite:relative.db");
   }
-  const path = decodeURIComponent(rest.replace(/^\/\/\//, "/"));
-  if (path === "" || path.endsWith("/")) throw new SyntaxError(`names no file; allowed: ${FORMS}`);
+  const path = decoded(rest.replace(/^\/\/\//, "/"));
+  if (path === "" || path.endsWith("/") || path.includes("\0")) throw new SyntaxError(`names no file; allowed: ${FORMS}`);
   if (path.startsWith(":") || path.includes("?"))
     throw new SyntaxError("must name a file on disk, without options: progress must outlive the router");
   const file = basename(path);

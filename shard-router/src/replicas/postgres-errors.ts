@@ -43,6 +43,12 @@ const badValue: Rule = {
   verdict: "stop-table",
   advice: "the replica's column cannot hold a value of the source: give it the source's type, or a wider one",
 };
+const badEncoding: Rule = {
+  code: "UNSUPPORTED_VALUE",
+  verdict: "stop-table",
+  advice:
+    "the encoding of the replica's database lacks a character of the source: make the database anew with ENCODING 'UTF8', or exclude the table (ROUTER_TABLES)",
+};
 const constraint: Rule = {
   code: "CONSTRAINT_VIOLATED",
   verdict: "stop-table",
@@ -83,6 +89,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   "42": noTable,
   "42501": noRight,
   "22": badValue,
+  "22P05": badEncoding,
   "21": constraint,
   "23": constraint,
   "44": constraint,
@@ -95,10 +102,14 @@ export function isConstraintError(error: unknown): boolean {
   return error instanceof DatabaseError && (error.code?.startsWith("23") === true || error.code === "21000");
 }
 
+/** What the driver throws of its own accord is a plain Error; these come from code that is wrong, and no retry mends it. */
+const BUGS = [TypeError, RangeError, ReferenceError, SyntaxError];
+
 /** What PostgreSQL or the connection to it says, as an error of ours. `doing` and `table` are for the reader. */
 export function postgresError(error: unknown, doing: string, table?: string): CascadeError {
   if (error instanceof CascadeError) return error;
   const place = table === undefined ? doing : `${doing} of table ${table}`;
+  if (BUGS.some((bug) => error instanceof bug)) throw error;
   if (!(error instanceof DatabaseError) || error.code === undefined) {
     // Not from the server: the connection. Whether a COMMIT on its way was carried out, the progress will tell.
     return new CascadeError({ ...away, message: `${place}: no answer from the replica`, cause: error });
@@ -126,4 +137,8 @@ function explain(error: DatabaseError): string {
   return [message, ...names].join(", ");
 }
 
-const unquoted = (message: string): string => message.replace(/".*"/s, '"…"');
+const unquoted = (message: string): string =>
+  message.replace(/".*"/s, '"…"').replace(/byte sequence (?:0x[0-9a-f]{2} ?)+/, "byte sequence … ");
+
+export const noPassword = (): CascadeError =>
+  new CascadeError({ ...login, message: "connecting to the replica: its server asks for a password, and there is none" });

@@ -1,6 +1,6 @@
 import { Client, type ClientConfig, DatabaseError, type QueryResult } from "pg";
 import type { SqlValue } from "../dialect.ts";
-import { postgresError } from "./postgres-errors.ts";
+import { noPassword, postgresError } from "./postgres-errors.ts";
 
 /** One statement on its way to the server. */
 export interface Query {
@@ -54,6 +54,7 @@ const SETTINGS: Readonly<Record<string, string>> = {
   tcp_keepalives_count: "4",
   tcp_user_timeout: "30s",
   synchronous_commit: "off",
+  jit: "off", // a plan whose scan is disabled costs enough to be compiled
   enable_seqscan: "off",
   enable_hashjoin: "off",
   enable_mergejoin: "off",
@@ -70,7 +71,7 @@ export async function openPostgresSession(url: string): Promise<PostgresSession>
   try {
     await client.connect();
     await Promise.all(Object.entries(SETTINGS).map(([name, value]) => client.query(`SET ${name} = '${value}'`)));
-    return sessionOver(client, await becomeReplicationRole(client));
+    return sessionOver(client, [...(await becomeReplicationRole(client)), ...(await encodingFindings(client))]);
   } catch (error) {
     await close(client);
     throw postgresError(error, "connecting to the replica");
@@ -96,7 +97,15 @@ function configOf(url: string): ClientConfig {
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEPALIVE_DELAY_MS,
     pipeline: true,
+    ...(target.password === "" && !target.searchParams.has("password") && !process.env["PGPASSWORD"]
+      ? { password: passwordAsked }
+      : {}),
   } as ClientConfig & { readonly pipeline: boolean };
+}
+
+/** Called when the server wants a password and none was given: the driver would only say what type it must have. */
+function passwordAsked(): never {
+  throw noPassword();
 }
 
 /** Keeps the replica's triggers and foreign keys from acting on rows that the source has already judged. */
@@ -111,6 +120,16 @@ async function becomeReplicationRole(client: Client): Promise<readonly string[]>
         `On PostgreSQL 15 and later: GRANT SET ON PARAMETER session_replication_role TO "${client.user ?? "role"}"; before, use a superuser; or drop them`,
     ];
   }
+}
+
+async function encodingFindings(client: Client): Promise<readonly string[]> {
+  const { rows } = await client.query<{ server_encoding: string }>("SHOW server_encoding");
+  const encoding = rows[0]?.server_encoding;
+  if (encoding === "UTF8") return [];
+  return [
+    `the replica's database is encoded in ${encoding}: a text with other characters stops its table. ` +
+      "Make the database anew: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0",
+  ];
 }
 
 function sessionOver(client: Client, findings: readonly string[]): PostgresSession {

@@ -24,9 +24,12 @@ export async function openPostgresReplica(url: string): Promise<Replica> {
     dialect: postgresDialect,
     findings: () => session.findings,
     progress: (partition) =>
-      readProgress(session, partition).catch((error: unknown) => {
-        throw postgresError(error, `reading progress of ${partition.topic}`);
-      }),
+      // In a transaction of its own: between those of `apply` nothing is read that may yet be rolled back.
+      session
+        .transaction(() => readProgress(session, partition))
+        .catch((error: unknown) => {
+          throw postgresError(error, `reading progress of ${partition.topic}`);
+        }),
     prepare: (schema) =>
       session
         .transaction(() => preparePostgresTable(session, schema))

@@ -27,10 +27,15 @@ const cannotOpen: Rule = {
   verdict: "refuse",
   advice: "check that the folder in REPLICA_URL exists and that this user may write to it and to the file",
 };
+const noDatabase: Rule = {
+  code: "REPLICA_CANNOT_OPEN",
+  verdict: "refuse",
+  advice: "the file that REPLICA_URL names is no SQLite database, or an encrypted one: name another, or move it away",
+};
 const damaged: Rule = {
   code: "REPLICA_DAMAGED",
   verdict: "fatal",
-  advice: "the file is damaged or no SQLite database: move it away, and let the replica be filled anew",
+  advice: "the file is damaged: move it away, and let the replica be filled anew",
 };
 const constraint: Rule = {
   code: "CONSTRAINT_VIOLATED",
@@ -62,7 +67,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   SQLITE_PERM: cannotOpen,
   SQLITE_AUTH: cannotOpen,
   SQLITE_READONLY: cannotOpen,
-  SQLITE_NOTADB: damaged,
+  SQLITE_NOTADB: noDatabase,
   SQLITE_CORRUPT: damaged,
   SQLITE_CONSTRAINT: constraint,
   SQLITE_MISMATCH: constraint,

@@ -4,7 +4,7 @@ import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
 import type { ReplicaTable } from "../dialect.ts";
 import { quote } from "../dialects/sql.ts";
-import { foldName, sqliteDialect, sqliteTableName } from "../dialects/sqlite.ts";
+import { foldName, ROWID_NAMES, sqliteDialect, sqliteTableName } from "../dialects/sqlite.ts";
 import { storageIn } from "../dialects/sqlite-types.ts";
 import { type Misfit, tableMismatch } from "./table-mismatch.ts";
 
@@ -61,8 +61,10 @@ function nameTaken(source: string, name: string, by: string): CascadeError {
 interface FoundTable {
   readonly kind: string;
   readonly strict: boolean;
+  readonly hasRowid: boolean;
   readonly columns: readonly FoundColumn[];
   readonly uniqueKeys: readonly (readonly KeyPart[])[];
+  readonly collationIsExact: (column: string) => boolean;
 }
 
 interface FoundColumn {
@@ -82,8 +84,8 @@ interface KeyPart {
 
 function findTable(database: Database, name: string): FoundTable | null {
   const table = database
-    .query<{ type: string; strict: number; name: string }, [string]>(
-      "SELECT name, type, strict FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?)",
+    .query<{ type: string; strict: number; wr: number; name: string }, [string]>(
+      "SELECT name, type, strict, wr FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?)",
     )
     .get(name);
   if (table === null) return null;
@@ -92,7 +94,21 @@ function findTable(database: Database, name: string): FoundTable | null {
       'SELECT name, type, "notnull", dflt_value IS NOT NULL AS hasDefault, pk, hidden FROM pragma_table_xinfo(?)',
     )
     .all(table.name);
-  return { kind: table.type, strict: table.strict === 1, columns, uniqueKeys: uniqueKeys(database, table.name, columns) };
+  return {
+    kind: table.type,
+    strict: table.strict === 1,
+    hasRowid: table.wr === 0,
+    columns,
+    uniqueKeys: uniqueKeys(database, table.name, columns),
+    collationIsExact: (column) => collationIsExact(database, table.name, column),
+  };
+}
+
+/** SQLite shows the collations of indexes only: a column's is what it makes of values that NOCASE or RTRIM would take for one. */
+function collationIsExact(database: Database, table: string, column: string): boolean {
+  const name = quote(column);
+  const text = `SELECT ${name} = 'A' OR ${name} = 'a ' AS same FROM (SELECT ${name} FROM ${quote(table)} WHERE 0 UNION ALL SELECT 'a')`;
+  return database.prepare<{ same: number }, []>(text).get()?.same === 0;
 }
 
 function uniqueKeys(database: Database, table: string, columns: readonly FoundColumn[]): readonly (readonly KeyPart[])[] {
@@ -104,7 +120,9 @@ function uniqueKeys(database: Database, table: string, columns: readonly FoundCo
   );
   // A rowid alias has no index of its own.
   const rowid = columns.filter(({ pk }) => pk > 0);
-  return rowid.length === 1 ? [...parts, rowid.map(({ name }) => ({ name, coll: "BINARY" }))] : parts;
+  return rowid.length === 1 && rowid[0]?.type.toUpperCase() === "INTEGER"
+    ? [...parts, rowid.map(({ name }) => ({ name, coll: "BINARY" }))]
+    : parts;
 }
 
 function compare(
@@ -132,6 +150,11 @@ function compare(
     if (source?.nullable && column?.notnull === 1 && !schema.key.includes(name)) {
       misfits.push({ problem: `column ${label} is NOT NULL`, cure: recreate(sqlName, label, type) });
     }
+    const foundBy = schema.key.length === 0 ? "all columns" : schema.key.includes(name) ? "the key" : null;
+    if (column !== undefined && foundBy !== null && !found.collationIsExact(column.name)) {
+      const problem = `rows are found by ${foundBy}, and column ${label} has a collation that takes different values for one`;
+      misfits.push({ problem, cure: recreate(sqlName, label, type) });
+    }
     return { name, type: kept ?? type };
   });
   return { columns, misfits: [...misfits, ...extraMisfits(schema, sqlName, found), ...keyMisfits(schema, sqlName, found)] };
@@ -154,7 +177,7 @@ function extraMisfits(schema: TableSchema, sqlName: string, found: FoundTable): 
 }
 
 function keyMisfits(schema: TableSchema, sqlName: string, found: FoundTable): readonly Misfit[] {
-  if (schema.key.length === 0) return [];
+  if (schema.key.length === 0) return rowidMisfits(schema, sqlName, found);
   const key = new Set(schema.key.map(foldName));
   const exact = ({ name, coll }: KeyPart): boolean => name !== null && coll === "BINARY" && key.has(foldName(name));
   if (found.uniqueKeys.some((parts) => parts.length === key.size && parts.every(exact))) return [];
@@ -166,4 +189,14 @@ function keyMisfits(schema: TableSchema, sqlName: string, found: FoundTable): re
       cure: `CREATE UNIQUE INDEX ${index} ON ${sqlName} (${columns})`,
     },
   ];
+}
+
+/** Of equal rows one is removed by its number, which the table must have and none of its own columns may hide. */
+function rowidMisfits(schema: TableSchema, sqlName: string, found: FoundTable): readonly Misfit[] {
+  const cure = `make ${sqlName} anew, or drop it and let the table be copied again`;
+  if (!found.hasRowid) return [{ problem: "it is WITHOUT ROWID, and the source's has no key", cure }];
+  const wanted = new Set(schema.columns.map(({ name }) => foldName(name)));
+  return found.columns
+    .filter(({ name }) => ROWID_NAMES.includes(foldName(name)) && !wanted.has(foldName(name)))
+    .map(({ name }) => ({ problem: `its own column ${quote(name)} hides SQLite's row number`, cure }));
 }

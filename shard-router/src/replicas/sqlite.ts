@@ -19,14 +19,18 @@ const LOCK_PAUSE_MS = 20;
 const PRAGMAS = ["busy_timeout = 20", "journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = OFF", "cache_size = -16000"];
 
 /** A replica in one SQLite file, made when missing. Rejects with verdict refuse when the file cannot be opened. */
-export async function openSqliteReplica(path: string): Promise<Replica> {
-  const session = await open(path);
+export async function openSqliteReplica(
+  path: string,
+  { lockTimeoutMs = LOCK_TIMEOUT_MS }: { readonly lockTimeoutMs?: number } = {},
+): Promise<Replica> {
+  const session = await open(path, lockTimeoutMs);
+  const { locked } = session;
   const failing = (doing: string) => (error: unknown) => {
     throw sqliteError(error, doing);
   };
   return {
     dialect: sqliteDialect,
-    findings: () => [],
+    findings: () => triggersOf(session.database),
     progress: (partition) =>
       locked(() => readProgress(session.database, partition)).catch(failing(`reading progress of ${partition.topic}`)),
     prepare: (schema) =>
@@ -44,30 +48,49 @@ interface Session {
   /** `work` in a transaction that has the file's only write lock from its beginning: whoever waited for it sees the new progress. */
   transaction<T>(work: () => T): Promise<T>;
   prepared(text: string): PreparedStatement;
+  /** Tries again while another process has the lock, with the event loop free. */
+  locked<T>(attempt: () => T): Promise<T>;
   close(): void;
 }
 
 /** Texts kept prepared; past that all are dropped, for they come from tables and column sets that are few. */
 const MAX_PREPARED = 512;
 
-async function open(path: string): Promise<Session> {
+async function open(path: string, lockTimeoutMs: number): Promise<Session> {
+  let database: Database | undefined;
   try {
-    const database = new Database(path, { create: true, readwrite: true });
-    await locked(() => {
-      for (const pragma of PRAGMAS) database.run(`PRAGMA ${pragma}`);
+    const opened = new Database(path, { create: true, readwrite: true });
+    database = opened;
+    const session = sessionOver(opened, lockTimeoutMs);
+    await session.locked(() => {
+      for (const pragma of PRAGMAS) opened.run(`PRAGMA ${pragma}`);
     });
-    const session = sessionOver(database);
     await session.transaction(() => {
-      database.run(CREATE_PROGRESS);
-      database.run(CREATE_TABLES);
+      opened.run(CREATE_PROGRESS);
+      opened.run(CREATE_TABLES);
     });
     return session;
   } catch (error) {
+    database?.close();
     throw sqliteError(error, `opening ${path}`);
   }
 }
 
-function sessionOver(database: Database): Session {
+/** Foreign keys can be switched off; triggers, which SQLite's SQL cannot, are for the operator to know of. */
+function triggersOf(database: Database): readonly string[] {
+  return database
+    .query<{ name: string; tbl_name: string }, []>(
+      "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigger' ORDER BY name",
+    )
+    .all()
+    .map(
+      ({ name, tbl_name }) =>
+        `trigger ${name} of the replica's table ${tbl_name} acts on replicated rows, and SQLite cannot keep it from that: drop it unless it is wanted`,
+    );
+}
+
+function sessionOver(database: Database, lockTimeoutMs: number): Session {
+  const locked = <T>(attempt: () => T): Promise<T> => retried(attempt, lockTimeoutMs);
   const prepared = new Map<string, PreparedStatement>();
   const finalizeAll = () => {
     for (const statement of prepared.values()) statement.finalize();
@@ -75,6 +98,7 @@ function sessionOver(database: Database): Session {
   };
   return {
     database,
+    locked,
     transaction: async (work) => {
       await locked(() => database.run("BEGIN IMMEDIATE"));
       try {
@@ -102,9 +126,8 @@ function sessionOver(database: Database): Session {
   };
 }
 
-/** Tries again while another process has the lock, with the event loop free. */
-async function locked<T>(attempt: () => T): Promise<T> {
-  const deadline = performance.now() + LOCK_TIMEOUT_MS;
+async function retried<T>(attempt: () => T, timeoutMs: number): Promise<T> {
+  const deadline = performance.now() + timeoutMs;
   for (;;) {
     try {
       return attempt();

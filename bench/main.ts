@@ -1,0 +1,57 @@
+import { rmSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { onInterrupt } from "@cascade/local/interrupt.ts";
+import { makeRunFolder } from "@cascade/local/run-folder.ts";
+import { setUp } from "@cascade/local/setup.ts";
+import { closeLab, openLab } from "./lab.ts";
+import { type BenchOptions, parseBenchOptions, UsageError, usage } from "./options.ts";
+import { type Figure, runPart } from "./parts.ts";
+import { medians, table } from "./report.ts";
+
+const exitUsage = 78;
+
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+
+async function main(args: readonly string[]): Promise<void> {
+  const options = parseBenchOptions(args);
+  if (options === null) return say(usage);
+  await setUp();
+  const folder = makeRunFolder("bench");
+  try {
+    await measure(folder, options);
+  } finally {
+    rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
+
+async function measure(folder: string, options: BenchOptions): Promise<void> {
+  say(`On ${cpus().length} cores (${cpus()[0]?.model ?? "unknown"}), Bun ${Bun.version}`);
+  const lab = await openLab(folder);
+  const figures: Figure[] = [];
+  try {
+    for (let attempt = 1; attempt <= options.repeat; attempt++) {
+      for (const part of options.parts) {
+        say(`${part}${options.repeat > 1 ? `, run ${attempt} of ${options.repeat}` : ""} ...`);
+        figures.push(...(await runPart(lab, part, attempt, options)));
+      }
+    }
+  } finally {
+    await closeLab(lab);
+  }
+  say(table(medians(figures)));
+  say("Every replica ended equal to main-db, row by row.");
+  if (options.json !== null)
+    writeFileSync(options.json, `${JSON.stringify({ bun: Bun.version, cores: cpus().length, figures }, null, 2)}\n`);
+}
+
+// The servers end with this process, however it ends.
+onInterrupt(() => process.exit(130));
+
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  process.stderr.write(
+    `${error instanceof UsageError ? `${error.message}\n\n${usage}` : String(error instanceof Error ? error.stack : error)}\n`,
+  );
+  process.exitCode = error instanceof UsageError ? exitUsage : 1;
+}

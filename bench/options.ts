@@ -1,0 +1,80 @@
+import { parseArgs } from "node:util";
+
+export const PARTS = ["capture", "apply", "end-to-end", "large-transaction"] as const;
+export type Part = (typeof PARTS)[number];
+
+export interface BenchOptions {
+  readonly parts: readonly Part[];
+  readonly rows: number;
+  /** Of the one large transaction. */
+  readonly largeRows: number;
+  readonly repeat: number;
+  /** Where to write the results as JSON; null: nowhere. */
+  readonly json: string | null;
+}
+
+/** Its message is for people. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
+export const usage = `npm run bench -- [options]
+
+Measures Cascade on this machine, on real servers that it starts: rows of about 200 bytes, inserted in transactions of 100.
+
+  --part NAME        only this part, and again for more:
+                       capture            a backlog of the slot, drained by cdc into Kafka
+                       apply              a full topic, drained by shard-router into PostgreSQL, and into SQLite
+                       end-to-end         a backlog of the slot, drained through everything into both at once
+                       large-transaction  one transaction of --large-rows rows passes: peak memory of each service
+  --rows N           rows of the first three parts (500000)
+  --large-rows N     (1000000)
+  --repeat N         runs of each part, of which the median is shown (1)
+  --json FILE        writes every run's figures there too
+  --help             this text
+
+A run whose replica does not end equal to main-db, row by row, has no figure and makes the exit status 1.
+`;
+
+/** Null when it asks for help. Throws UsageError. */
+export function parseBenchOptions(args: readonly string[]): BenchOptions | null {
+  const { values } = parse(args);
+  if (values.help) return null;
+  return {
+    parts: values.part === undefined ? PARTS : values.part.map(partNamed),
+    rows: count("--rows", values.rows ?? "500000"),
+    largeRows: count("--large-rows", values["large-rows"] ?? "1000000"),
+    repeat: count("--repeat", values.repeat ?? "1"),
+    json: values.json ?? null,
+  };
+}
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        part: { type: "string", multiple: true },
+        rows: { type: "string" },
+        "large-rows": { type: "string" },
+        repeat: { type: "string" },
+        json: { type: "string" },
+        help: { type: "boolean", short: "h" },
+      },
+    });
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function partNamed(name: string): Part {
+  const part = PARTS.find((candidate) => candidate === name);
+  if (part === undefined) throw new UsageError(`--part is "${name}"; allowed: ${PARTS.join(", ")}`);
+  return part;
+}
+
+function count(option: string, text: string): number {
+  const number = Number(text);
+  if (Number.isInteger(number) && number >= 1 && number <= 100_000_000) return number;
+  throw new UsageError(`${option} is "${text}"; allowed: an integer from 1 to 100000000`);
+}

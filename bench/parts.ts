@@ -1,0 +1,106 @@
+import type { Service } from "@cascade/local/stack.ts";
+import { ENGINES, type Engine, type Lab, Trial } from "./lab.ts";
+import type { BenchOptions, Part } from "./options.ts";
+import { cpuSecondsOf, peakRssBytesOf } from "./usage-of.ts";
+
+/** One measurement. */
+export interface Figure {
+  readonly part: Part;
+  /** What did the work: cdc, or shard-router and its engine. */
+  readonly who: string;
+  readonly rows: number;
+  readonly seconds: number;
+  /** Of the service alone, over the measured time. */
+  readonly cpuSeconds: number;
+  readonly peakRssBytes: number;
+}
+
+/** How often a drained service is looked at: an error of a percent in a run of seconds. */
+const LOOK_MS = 20;
+/** Nothing new for this long: something is stuck, and waiting on would hide it. */
+const STUCK_MS = 60_000;
+
+/** From now until the service has done `rows`. */
+async function drain(part: Part, who: string, service: Service<{ readonly eventsTotal: number }>, rows: number): Promise<Figure> {
+  const pid = service.child.pid;
+  const startedAt = performance.now();
+  const cpuBefore = cpuSecondsOf(pid);
+  let done = 0;
+  let movedAt = startedAt;
+  while (done < rows) {
+    await Promise.race([Bun.sleep(LOOK_MS), service.died.then((error) => Promise.reject(error))]);
+    const { eventsTotal } = await service.status();
+    if (eventsTotal > done) movedAt = performance.now();
+    else if (performance.now() - movedAt > STUCK_MS)
+      throw new Error(`${who} is stuck at ${done} of ${rows} rows:\n${service.log()}`);
+    done = eventsTotal;
+  }
+  const seconds = (performance.now() - startedAt) / 1000;
+  return { part, who, rows, seconds, cpuSeconds: cpuSecondsOf(pid) - cpuBefore, peakRssBytes: peakRssBytesOf(pid) };
+}
+
+type Run = (trial: Trial, options: BenchOptions) => Promise<readonly Figure[]>;
+
+/** The slot's backlog, read from the moment cdc is ready. */
+const capture: Run = async (trial, { rows }) => {
+  await trial.makeSlot();
+  await trial.insert(rows, 100);
+  return [await captureBacklog(trial, "capture", rows)];
+};
+
+async function captureBacklog(trial: Trial, part: Part, rows: number): Promise<Figure> {
+  await using cdc = await trial.cdc();
+  await cdc.ready();
+  return await drain(part, "cdc", cdc, rows);
+}
+
+/** One replica after the other, each from the first offset. */
+const apply: Run = async (trial, { rows }) => {
+  await trial.makeSlot();
+  await trial.insert(rows, 100);
+  await captureBacklog(trial, "apply", rows);
+  const figures: Figure[] = [];
+  for (const engine of ENGINES) {
+    await using router = await trial.router(engine);
+    await router.ready();
+    figures.push(await drain("apply", engine, router, rows));
+    await trial.verify(engine);
+  }
+  return figures;
+};
+
+const endToEnd: Run = async (trial, { rows }) => {
+  await trial.makeSlot();
+  await trial.insert(rows, 100);
+  return throughEverything(trial, "end-to-end", rows, async () => {});
+};
+
+const largeTransaction: Run = (trial, { largeRows }) =>
+  throughEverything(trial, "large-transaction", largeRows, () => trial.insert(largeRows, largeRows));
+
+/** Both replicas at once; `write` is called when everything is ready. */
+async function throughEverything(trial: Trial, part: Part, rows: number, write: () => Promise<void>): Promise<readonly Figure[]> {
+  await using postgres = await trial.router("postgres");
+  await using sqlite = await trial.router("sqlite");
+  await Promise.all([postgres.ready(), sqlite.ready()]);
+  await using cdc = await trial.cdc();
+  await cdc.ready();
+  await write();
+  const figures = await Promise.all([
+    drain(part, "cdc", cdc, rows),
+    drain(part, "postgres", postgres, rows),
+    drain(part, "sqlite", sqlite, rows),
+  ]);
+  for (const engine of ENGINES) await trial.verify(engine satisfies Engine);
+  return figures;
+}
+
+const RUNS: Readonly<Record<Part, Run>> = { capture, apply, "end-to-end": endToEnd, "large-transaction": largeTransaction };
+
+/** One run of a part, on databases of its own. Rejects when a replica does not end equal. */
+export async function runPart(lab: Lab, part: Part, attempt: number, options: BenchOptions): Promise<readonly Figure[]> {
+  const trial = await Trial.open(lab, `${part.replaceAll("-", "_")}_${attempt}`);
+  const figures = await RUNS[part](trial, options);
+  await trial.close();
+  return figures;
+}

@@ -1,0 +1,40 @@
+import { expect, test } from "bun:test";
+import { RefusalError } from "@cascade/shared/settings";
+import { readCdcConfig, unknownCdcVariables } from "./config.ts";
+
+const REQUIRED = { KAFKA_BROKERS: "k:9092", CDC_DATABASE_URL: "postgres://u:hunter2@h/d" };
+
+test("two variables are enough", () => {
+  const config = readCdcConfig(REQUIRED);
+  expect(config).toMatchObject({ CDC_SLOT: "cascade", CDC_MODE: "stream", KAFKA_TOPIC_PREFIX: "cascade", HTTP_PORT: 9464 });
+  expect(config.CDC_TABLES.matches({ schema: "public", table: "x" })).toBe(true);
+  expect(config.CDC_TABLES.matches({ schema: "other", table: "x" })).toBe(false);
+});
+
+test("exclusions alone apply to the default", () => {
+  const { CDC_TABLES: tables } = readCdcConfig({ ...REQUIRED, CDC_TABLES: "!public.audit" });
+  expect(tables.matches({ schema: "public", table: "x" })).toBe(true);
+  expect(tables.matches({ schema: "public", table: "audit" })).toBe(false);
+});
+
+test.each([
+  ["mysql://u:hunter2@h/d", "postgres://"],
+  ["postgres:///hunter2", "no host"],
+  ["postgres://u:hunter2@h", "no database"],
+  ["postgres://u:hunter2 @h:x/d", "cannot be read"],
+])("URL %# is refused, its password unsaid", (url, reason) => {
+  try {
+    readCdcConfig({ ...REQUIRED, CDC_DATABASE_URL: url });
+    expect.unreachable();
+  } catch (error) {
+    expect(error).toBeInstanceOf(RefusalError);
+    expect(String(error)).toContain(reason);
+    expect(String(error)).not.toContain("hunter2");
+  }
+});
+
+test("what this version cannot do is refused, a typing error is named", () => {
+  expect(() => readCdcConfig({ ...REQUIRED, CDC_SNAPSHOT: "initial" })).toThrow("CDC_SNAPSHOT");
+  expect(() => readCdcConfig({ ...REQUIRED, KAFKA_PARTITIONS: "4" })).toThrow("KAFKA_PARTITIONS");
+  expect(unknownCdcVariables({ ...REQUIRED, CDC_TABELS: "x" })).toEqual(["CDC_TABELS"]);
+});

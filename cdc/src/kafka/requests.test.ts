@@ -1,0 +1,94 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { MESSAGE_OVERHEAD_BYTES, planRequests, type RecordBatch, type SizedMessage } from "./requests.ts";
+
+const message = (value: string, bytes: number): SizedMessage => ({ message: { value }, bytes });
+const values = (batch: RecordBatch): string[] => batch.messages.map(({ value }) => String(value));
+const total = (request: readonly RecordBatch[]): number => request.reduce((sum, { bytes }) => sum + bytes, 0);
+
+/** Messages by topic, each value telling its topic and place. */
+const messages = fc
+  .dictionary(fc.constantFrom("a", "b", "c", "d"), fc.array(fc.integer({ min: 1, max: 4_000 }), { maxLength: 30 }))
+  .map(
+    (sizes) =>
+      new Map(
+        Object.entries(sizes).map(([topic, list]): [string, SizedMessage[]] => [
+          topic,
+          list.map((bytes, i) => message(`${topic}${i}`, bytes)),
+        ]),
+      ),
+  );
+const limits = fc
+  .record({ a: fc.integer({ min: 600, max: 9_000 }), other: fc.integer({ min: 600, max: 9_000 }), request: fc.nat(30_000) })
+  .map(({ a, other, request }) => ({
+    maxBatchBytes: (topic: string) => (topic === "a" ? a : other),
+    maxRequestBytes: Math.max(a, other) + request,
+  }));
+
+describe("planRequests", () => {
+  test("keeps each topic's order and loses nothing", () => {
+    fc.assert(
+      fc.property(messages, limits, (given, limit) => {
+        const planned = new Map<string, string[]>();
+        for (const batch of planRequests(given, limit).flat()) {
+          planned.set(batch.topic, [...(planned.get(batch.topic) ?? []), ...values(batch)]);
+        }
+        for (const [topic, sized] of given) {
+          expect(planned.get(topic) ?? []).toEqual(sized.map((item) => String(item.message.value)));
+        }
+      }),
+    );
+  });
+
+  test("keeps every limit, but for a message that is over it by itself and then travels alone", () => {
+    fc.assert(
+      fc.property(messages, limits, (given, limit) => {
+        for (const request of planRequests(given, limit)) {
+          const oversized = request.filter(({ topic, bytes }) => bytes > limit.maxBatchBytes(topic));
+          if (oversized.length > 0) {
+            expect(request).toHaveLength(1);
+            expect(oversized[0]?.messages).toHaveLength(1);
+          } else expect(total(request)).toBeLessThanOrEqual(limit.maxRequestBytes);
+        }
+      }),
+    );
+  });
+
+  test("counts at least what the messages say, and puts a topic into a request once", () => {
+    fc.assert(
+      fc.property(messages, limits, (given, limit) => {
+        for (const request of planRequests(given, limit)) {
+          expect(new Set(request.map(({ topic }) => topic)).size).toBe(request.length);
+          for (const { topic, messages: batch, bytes } of request) {
+            const sizes = new Map((given.get(topic) ?? []).map((item) => [item.message, item.bytes]));
+            expect(bytes).toBeGreaterThan(batch.reduce((sum, item) => sum + (sizes.get(item) ?? Number.NaN), 0));
+          }
+        }
+      }),
+    );
+  });
+
+  test("puts what fits into one request", () => {
+    const given = new Map([
+      ["a", [message("a0", 100), message("a1", 100)]],
+      ["b", [message("b0", 100)]],
+    ]);
+    const planned = planRequests(given, { maxBatchBytes: () => 10_000, maxRequestBytes: 10_000 });
+    expect(planned.map((request) => request.map(values))).toEqual([[["a0", "a1"], ["b0"]]]);
+  });
+
+  test("sends an oversized message after what came before it and before what comes after", () => {
+    const given = new Map([["a", [message("a0", 100), message("a1", 5_000), message("a2", 100)]]]);
+    const planned = planRequests(given, { maxBatchBytes: () => 1_000, maxRequestBytes: 10_000 });
+    expect(planned.map((request) => request.map(values))).toEqual([[["a0"]], [["a1"]], [["a2"]]]);
+  });
+
+  test("plans nothing for nothing", () => {
+    expect(planRequests(new Map([["a", []]]), { maxBatchBytes: () => 1_000, maxRequestBytes: 1_000 })).toEqual([]);
+  });
+
+  test("allows a message the longest varints of its record, and its trace header", () => {
+    // length 5, attributes 1, timestamp delta 10, offset delta 5, key and value length 5 each, headers 1, name's and value's length 1.
+    expect(MESSAGE_OVERHEAD_BYTES).toBeGreaterThanOrEqual(5 + 1 + 10 + 5 + 5 + 5 + 1 + 1 + 1);
+  });
+});

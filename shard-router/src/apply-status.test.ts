@@ -1,0 +1,72 @@
+import { expect, test } from "bun:test";
+import { CascadeError } from "@cascade/shared/errors";
+import type { Reading, Telemetry } from "@cascade/shared/telemetry";
+import { ApplyStatus } from "./apply-status.ts";
+import type { EventBatch } from "./event-consumer.ts";
+import type { Step } from "./turn.ts";
+
+const a = { topic: "cascade.public.a", partition: 0 };
+const b = { topic: "cascade.public.b", partition: 0 };
+
+function status() {
+  const gauges = new Map<string, () => readonly Reading[]>();
+  const telemetry = {
+    observe: (name: string, read: () => readonly Reading[]) => void gauges.set(name, read),
+  } as unknown as Telemetry;
+  const made = new ApplyStatus("cascade", "r", telemetry);
+  made.follow(() => [a, b]);
+  return { made, gauge: (name: string) => gauges.get(name)?.() ?? [] };
+}
+
+const applied = (partition: typeof a, events: number, lagEvents = 0n): [EventBatch, Step] => {
+  const committedAtMs = Date.now() - 40;
+  const to = { nextOffset: 7n, commitLsn: 1n, ordinal: 0, sourceCommittedAtMs: committedAtMs };
+  const step = { advance: { partition, from: null, to }, events: Array.from({ length: events }, () => ({ committedAtMs })) };
+  return [{ partition, lagEvents } as EventBatch, step as unknown as Step];
+};
+const error = new CascadeError({ code: "MISMATCH", verdict: "stop-table", message: "it does not fit", advice: "mend it" });
+
+test("a held table is not ready, says why and how to mend it, and is told once", () => {
+  const { made, gauge } = status();
+  expect(made.held(a, error)).toEqual({ failures: 1, news: true });
+  expect(made.held(a, error)).toEqual({ failures: 2, news: false });
+  expect(made.reasons()).toEqual(["public.a is held: MISMATCH: it does not fit"]);
+  expect(made.toJSON()).toMatchObject({
+    tables: [
+      { table: "public.a", state: "held", error: { code: "MISMATCH", advice: "mend it" } },
+      { table: "public.b", state: "live", error: null },
+    ],
+  });
+  expect(gauge("cascade_router_table_state").map(({ value, labels }) => [labels?.["table"], labels?.["state"], value])).toEqual([
+    ["public.a", "live", 0],
+    ["public.a", "held", 1],
+    ["public.b", "live", 1],
+    ["public.b", "held", 0],
+  ]);
+  expect(made.applied(...applied(a, 1))).toBe(true);
+  expect(made.applied(...applied(a, 1))).toBe(false);
+  expect(made.reasons()).toEqual([]);
+});
+
+test("lag is that of the oldest event of a batch, and of nothing when nothing came", () => {
+  const { made, gauge } = status();
+  expect(gauge("cascade_router_lag_seconds")).toEqual([{ value: 0, labels: { replica: "r" } }]);
+  made.applied(...applied(a, 3, 12n));
+  const [lag] = gauge("cascade_router_lag_seconds");
+  expect(lag?.value).toBeGreaterThanOrEqual(0.04);
+  expect(lag?.value).toBeLessThan(5);
+  expect(made.toJSON()).toMatchObject({
+    eventsTotal: 3,
+    lagEvents: 12,
+    partitions: [{ ...a, nextOffset: "7", lagEvents: 12 }, b],
+  });
+});
+
+test("a partition that another router holds now is forgotten, its hold too", () => {
+  const { made } = status();
+  made.held(a, error);
+  made.follow(() => [b]);
+  expect(made.reasons()).toEqual([]);
+  made.follow(() => [a, b]);
+  expect(made.reasons()).toEqual([]);
+});

@@ -1,0 +1,27 @@
+import { expect, test } from "bun:test";
+import { readRouterConfig, unknownRouterVariables } from "./config.ts";
+
+const KAFKA = { KAFKA_BROKERS: "k:9092" };
+
+test("the replica's name comes from its URL unless it is given", () => {
+  expect(readRouterConfig({ ...KAFKA, REPLICA_URL: "postgres://u:p@h/shop" }).replicaName).toBe("shop");
+  expect(readRouterConfig({ ...KAFKA, REPLICA_URL: "sqlite:///data/shop.db" }).replicaName).toBe("shop");
+  expect(readRouterConfig({ ...KAFKA, REPLICA_URL: "sqlite:shop.db", REPLICA_NAME: "mine" }).replicaName).toBe("mine");
+});
+
+test("a name that a consumer group cannot have must be replaced", () => {
+  expect(() => readRouterConfig({ ...KAFKA, REPLICA_URL: "postgres://u:p@h/my%20shop" })).toThrow("REPLICA_NAME is not set");
+  expect(() => readRouterConfig({ ...KAFKA, REPLICA_URL: "sqlite:a.db", REPLICA_NAME: "a b" })).toThrow("REPLICA_NAME");
+});
+
+test("a URL's password stays unsaid", () => {
+  expect(() => readRouterConfig({ ...KAFKA, REPLICA_URL: "oracle://u:hunter2@h/d" })).toThrow(/unknown scheme oracle/);
+  expect(() => readRouterConfig({ ...KAFKA, REPLICA_URL: "oracle://u:hunter2@h/d" })).not.toThrow(/hunter2/);
+});
+
+test("what this version cannot do is refused rather than ignored, a typing error is named", () => {
+  const replica = { ...KAFKA, REPLICA_URL: "sqlite:a.db" };
+  expect(() => readRouterConfig({ ...replica, ROUTER_SHARD: "0/4" })).toThrow("ROUTER_SHARD");
+  expect(() => readRouterConfig({ ...replica, ROUTER_ON_ERROR: "dead-letter" })).toThrow("ROUTER_ON_ERROR");
+  expect(unknownRouterVariables({ ...replica, ROUTER_TABELS: "x" })).toEqual(["ROUTER_TABELS"]);
+});

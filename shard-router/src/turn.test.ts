@@ -1,0 +1,175 @@
+import { expect, test } from "bun:test";
+import { type ChangeEvent, eventEncoder } from "@cascade/shared/change-event";
+import { CascadeError } from "@cascade/shared/errors";
+import { identifySchema, type TableSchema } from "@cascade/shared/table-schema";
+import { sqliteDialect } from "./dialects/sqlite.ts";
+import type { EventBatch } from "./event-consumer.ts";
+import { ProgressBook } from "./progress-book.ts";
+import type { Progress } from "./replica.ts";
+import { ReplicaTables } from "./replica-tables.ts";
+import { turn } from "./turn.ts";
+
+const column = (name: string, attnum: number) => ({
+  name,
+  attnum,
+  type: "integer",
+  typeOid: 23,
+  typmod: -1,
+  nullable: true,
+  default: null,
+  generated: false,
+});
+const schemaWith = (...names: readonly string[]): TableSchema =>
+  identifySchema({
+    schema: "public",
+    table: "t",
+    oid: 1,
+    columns: names.map((name, at) => column(name, at + 1)),
+    key: ["id"],
+    identity: "default",
+  });
+const older = schemaWith("id", "a");
+const newer = schemaWith("id", "a", "b");
+const partition = { topic: "cascade.public.t", partition: 0 };
+const encode = eventEncoder("cascade", "app");
+
+interface Change {
+  readonly at: readonly [commitLsn: bigint, ordinal: number];
+  readonly after: object;
+  readonly schema?: TableSchema;
+}
+
+function batchOf(changes: readonly (Change | string | null)[], firstOffset = 0n): EventBatch {
+  const values = changes.map((change) => {
+    if (change === null || typeof change === "string") return change;
+    const { at, after, schema = older } = change;
+    const event: ChangeEvent = {
+      op: "c",
+      table: { schema: "public", table: "t", topic: partition.topic, schemaId: schema.id },
+      transaction: { txId: 1, commitLsn: at[0], committedAtMs: 1000 + Number(at[0]) },
+      ordinal: at[1],
+      lsn: 0n,
+      key: null,
+      before: null,
+      after: JSON.stringify(after),
+    };
+    return encode(event, 0);
+  });
+  return {
+    partition,
+    table: { schema: "public", table: "t" },
+    events: values.map((value, at) => ({ offset: firstOffset + BigInt(at), key: null, value })),
+    nextOffset: firstOffset + BigInt(changes.length),
+    bytes: 0,
+    lagEvents: 0n,
+    traceParents: [],
+  };
+}
+
+async function turned(batch: EventBatch, progress: Progress | null, known: readonly TableSchema[] = [older, newer]) {
+  const book = new ProgressBook({ progress: async () => progress });
+  await book.resume(partition);
+  const prepared: string[] = [];
+  const tables = new ReplicaTables({
+    prepare: async (source) => {
+      prepared.push(source.id);
+      return { source, sqlName: '"t"', columns: sqliteDialect.columnsOf(source), referenced: false };
+    },
+  });
+  const schemas = {
+    known: (id: string) => known.find((schema) => schema.id === id),
+    get: async (id: string) => {
+      throw new CascadeError({ code: "UNKNOWN_SCHEMA", verdict: "stop-table", message: id, advice: "" });
+    },
+    [Symbol.asyncDispose]: async () => {},
+  };
+  const step = await turn(batch, { dialect: sqliteDialect, schemas, tables, progress: book });
+  return { step, prepared, rows: step.work.statements.map(({ parameterSets }) => parameterSets) };
+}
+
+test("a batch becomes one step from what the replica has to its last event", async () => {
+  const { step, rows } = await turned(
+    batchOf([
+      { at: [5n, 0], after: { id: 1, a: 2 } },
+      { at: [5n, 1], after: { id: 2, a: 3 } },
+    ]),
+    null,
+  );
+  expect(rows).toEqual([
+    [
+      [1, 2],
+      [2, 3],
+    ],
+  ]);
+  expect(step.advance).toEqual({
+    partition,
+    from: null,
+    to: { nextOffset: 2n, commitLsn: 5n, ordinal: 1, sourceCommittedAtMs: 1005 },
+  });
+});
+
+test("events at or before the replica's position, and twice published ones, come to nothing", async () => {
+  const from = { nextOffset: 3n, commitLsn: 5n, ordinal: 1, sourceCommittedAtMs: 1005 };
+  const replay = batchOf(
+    [
+      { at: [4n, 9], after: { id: 1, a: 0 } },
+      { at: [5n, 1], after: { id: 1, a: 0 } },
+      { at: [5n, 2], after: { id: 1, a: 1 } },
+      { at: [5n, 2], after: { id: 1, a: 7 } },
+      { at: [5n, 1], after: { id: 1, a: 8 } },
+      { at: [6n, 0], after: { id: 2, a: 2 } },
+    ],
+    3n,
+  );
+  const { step, rows } = await turned(replay, from);
+  expect(rows).toEqual([
+    [
+      [1, 1],
+      [2, 2],
+    ],
+  ]);
+  expect(step.advance).toMatchObject({ from, to: { nextOffset: 9n, commitLsn: 6n, ordinal: 0 } });
+});
+
+test("with nothing new only the offset moves", async () => {
+  const from = { nextOffset: 3n, commitLsn: 5n, ordinal: 1, sourceCommittedAtMs: 1005 };
+  const { step, rows } = await turned(batchOf([{ at: [5n, 0], after: { id: 1, a: 0 } }, null], 3n), from);
+  expect(rows).toEqual([]);
+  expect(step.advance.to).toEqual({ ...from, nextOffset: 5n });
+});
+
+test("rows are written under the schema they name, in order", async () => {
+  const batch = batchOf([
+    { at: [1n, 0], after: { id: 1, a: 1 } },
+    { at: [2n, 0], after: { id: 1, a: 2, b: 3 }, schema: newer },
+    { at: [3n, 0], after: { id: 2, a: 4, b: 5 }, schema: newer },
+  ]);
+  const { prepared, rows } = await turned(batch, null);
+  expect(prepared).toEqual([older.id, newer.id]);
+  expect(rows).toEqual([
+    [[1, 1]],
+    [
+      [1, 2, 3],
+      [2, 4, 5],
+    ],
+  ]);
+});
+
+test("a schema that nobody knows and a message that is none stop the table", async () => {
+  await expect(turned(batchOf([{ at: [1n, 0], after: { id: 1, a: 1 } }]), null, [])).rejects.toMatchObject({
+    code: "UNKNOWN_SCHEMA",
+  });
+  await expect(turned(batchOf(["{"]), null)).rejects.toMatchObject({ code: "MALFORMED_MESSAGE", verdict: "stop-table" });
+});
+
+test("in order every mutation is a statement of its own", async () => {
+  const { step } = await turned(
+    batchOf([
+      { at: [5n, 0], after: { id: 1, a: 2 } },
+      { at: [5n, 1], after: { id: 1, a: 3 } },
+    ]),
+    null,
+  );
+  expect(step.work.statements).toHaveLength(1);
+  expect(step.work.inOrder().map(({ parameterSets }) => parameterSets)).toEqual([[[1, 2]], [[1, 3]]]);
+});

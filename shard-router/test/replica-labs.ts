@@ -1,0 +1,164 @@
+import { Database } from "bun:sqlite";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { testReplicaPostgres } from "@cascade/local/servers.ts";
+import type { Op, ReceivedEvent, WireRow } from "@cascade/shared/change-event";
+import type { TableSchema } from "@cascade/shared/table-schema";
+import pg from "pg";
+import { coalesce } from "../src/coalesce.ts";
+import type { ReplicaTable, Statement } from "../src/dialect.ts";
+import { postgresTableName } from "../src/dialects/postgres.ts";
+import { quote } from "../src/dialects/sql.ts";
+import { sqliteTableName } from "../src/dialects/sqlite.ts";
+import { type Mutation, toMutations } from "../src/mutation.ts";
+import type { Progress, Replica, Work } from "../src/replica.ts";
+import { openPostgresReplica } from "../src/replicas/postgres.ts";
+import { openSqliteReplica } from "../src/replicas/sqlite.ts";
+
+export type Row = Readonly<Record<string, unknown>>;
+
+/** An empty database of a replica, and a second way into it. */
+export interface ReplicaLab {
+  readonly url: string;
+  open(): Promise<Replica>;
+  /** As someone other than the replica. */
+  sql(text: string): Promise<readonly Row[]>;
+  nameOf(schema: TableSchema): string;
+  /** The table's rows, in no order. */
+  rows(schema: TableSchema): Promise<readonly Row[]>;
+  /** Closes every replica that is still open, then the database. */
+  close(): Promise<void>;
+}
+
+export type ReplicaKind = "postgres" | "sqlite";
+export const REPLICA_KINDS: readonly ReplicaKind[] = ["postgres", "sqlite"];
+
+export const replicaLab = (kind: ReplicaKind): Promise<ReplicaLab> => (kind === "postgres" ? postgresLab() : sqliteLab());
+
+let labs = 0;
+
+async function postgresLab(): Promise<ReplicaLab> {
+  const server = await testReplicaPostgres();
+  const name = `replica_${process.pid}_${++labs}`;
+  const url = await server.createDatabase(name);
+  const client = new pg.Client({ connectionString: url });
+  client.on("error", () => undefined);
+  await client.connect();
+  // bigints and times as text, as PostgreSQL writes them.
+  const types = { getTypeParser: () => (text: string) => text };
+  const sql = async (text: string) => {
+    const result = await client.query<Row>({ text, types });
+    return Array.isArray(result) ? [] : result.rows;
+  };
+  return labOver(
+    url,
+    () => openPostgresReplica(url),
+    sql,
+    postgresTableName,
+    async () => {
+      await client.end();
+      await server.dropDatabase(name);
+    },
+  );
+}
+
+async function sqliteLab(): Promise<ReplicaLab> {
+  const folder = mkdtempSync(join(tmpdir(), "cascade-replica-"));
+  const path = join(folder, "replica.db");
+  const database = new Database(path, { safeIntegers: true });
+  database.run("PRAGMA busy_timeout = 5000");
+  const sql = async (text: string) => {
+    if (/^\s*(?:SELECT|PRAGMA)/i.test(text)) return database.prepare<Row, []>(text).all();
+    database.exec(text);
+    return [];
+  };
+  const nameOf = (schema: TableSchema) => quote(sqliteTableName(schema));
+  return labOver(
+    `sqlite://${path}`,
+    () => openSqliteReplica(path, { lockTimeoutMs: 200 }),
+    sql,
+    nameOf,
+    async () => {
+      database.close();
+      rmSync(folder, { recursive: true });
+    },
+  );
+}
+
+function labOver(
+  url: string,
+  openReplica: () => Promise<Replica>,
+  sql: ReplicaLab["sql"],
+  nameOf: ReplicaLab["nameOf"],
+  end: () => Promise<void>,
+): ReplicaLab {
+  const opened: Replica[] = [];
+  return {
+    url,
+    sql,
+    nameOf,
+    open: async () => {
+      const replica = await openReplica();
+      opened.push(replica);
+      return replica;
+    },
+    rows: (schema) => sql(`SELECT ${schema.columns.map(({ name }) => quote(name)).join(", ")} FROM ${nameOf(schema)}`),
+    close: async () => {
+      for (const replica of opened.splice(0)) await replica[Symbol.asyncDispose]();
+      await end();
+    },
+  };
+}
+
+/** Work as the router makes it: coalesced, and every mutation by itself to fall back on. */
+export function workFor(replica: Replica, table: ReplicaTable, mutations: readonly Mutation[]): Work {
+  const render = (some: readonly Mutation[]): readonly Statement[] => replica.dialect.render(table, some);
+  return {
+    statements: render(coalesce(table.source, mutations)),
+    inOrder: () => mutations.flatMap((mutation) => render([mutation])),
+  };
+}
+
+export const event = (op: Op, before: WireRow | null, after: WireRow | null): ReceivedEvent => ({
+  op,
+  before,
+  after,
+  schemaId: "0123456789abcdef",
+  committedAtMs: 0,
+  commitLsn: 1n,
+  ordinal: 0,
+});
+
+/** One router's view of one partition: its replica's table, and the progress it last made. */
+export interface Applier {
+  readonly table: ReplicaTable;
+  readonly partition: { readonly topic: string; readonly partition: number };
+  progress: Progress | null;
+  apply(events: readonly ReceivedEvent[]): Promise<void>;
+  applyWork(work: Work): Promise<void>;
+}
+
+export async function applier(replica: Replica, schema: TableSchema): Promise<Applier> {
+  const table = await replica.prepare(schema);
+  const partition = { topic: `cascade.${schema.schema}.${schema.table}`, partition: 0 };
+  const self: Applier = {
+    table,
+    partition,
+    progress: await replica.progress(partition),
+    apply: async (events) => self.applyWork(workFor(replica, table, toMutations(schema, events))),
+    applyWork: async (work) => {
+      const to = after(self.progress);
+      await replica.apply(work, { partition, from: self.progress, to });
+      self.progress = to;
+    },
+  };
+  return self;
+}
+
+export const after = (from: Progress | null): Progress => ({
+  nextOffset: (from?.nextOffset ?? 0n) + 10n,
+  commitLsn: (from?.commitLsn ?? 0xffff_ffff_0000_0000n) + 16n,
+  ordinal: (from?.ordinal ?? 0) + 1,
+  sourceCommittedAtMs: 1_795_402_676_163,
+});

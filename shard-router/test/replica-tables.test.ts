@@ -1,0 +1,194 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import type { CascadeError } from "@cascade/shared/errors";
+import { comparableRows } from "@cascade/shared/testing/table-histories";
+import { tableSchema } from "@cascade/shared/testing/table-schemas";
+import { applier, event, REPLICA_KINDS, type ReplicaKind, type ReplicaLab, replicaLab } from "./replica-labs.ts";
+
+/** Tables that are there before the router: used where every column of the source fits, else refused with all that is wrong and its cure. */
+
+const labs: ReplicaLab[] = [];
+afterEach(async () => {
+  for (const lab of labs.splice(0)) await lab.close();
+});
+async function labWith(kind: ReplicaKind, setup: string): Promise<ReplicaLab> {
+  const lab = await replicaLab(kind);
+  labs.push(lab);
+  await lab.sql(setup);
+  return lab;
+}
+
+const orders = tableSchema("orders", { id: "integer", price: "numeric(8,2)", note: "character varying(10)" });
+const row = { id: 1, price: "3.50", note: "n" };
+
+async function refusal(act: Promise<unknown>): Promise<CascadeError> {
+  return act.then(
+    () => {
+      throw new Error("nothing was refused");
+    },
+    (error: CascadeError) => error,
+  );
+}
+
+/** The problems and the cures of a refusal. */
+const findings = ({ message, advice }: CascadeError) => ({
+  problems: message.replace(/^.*? does not fit [^:]*: /, "").split("; "),
+  cures: advice.replace(/^run on the replica, and the table goes on by itself: /, "").split("; "),
+});
+
+describe.each(REPLICA_KINDS)("%s replica", (kind) => {
+  test("uses a table with wider columns, columns, indexes and views of its own", async () => {
+    const lab = await labWith(
+      kind,
+      `CREATE TABLE orders (own text DEFAULT 'mine', note text, price ${kind === "postgres" ? "numeric" : "text"} NOT NULL, id bigint PRIMARY KEY, other text);
+       CREATE INDEX own_index ON orders (own); CREATE VIEW own_view AS SELECT * FROM orders`,
+    );
+    const { apply } = await applier(await lab.open(), {
+      ...orders,
+      columns: orders.columns.map((column) => ({ ...column, nullable: false })),
+    });
+    await apply([event("c", null, row)]);
+    await lab.sql("UPDATE orders SET other = 'kept'");
+    await apply([event("u", { id: 1 }, { id: 1, price: "19.90" })]);
+    const found = await lab.sql("SELECT * FROM own_view");
+    expect(comparableRows(found)).toEqual(comparableRows([{ ...row, price: "19.90", own: "mine", other: "kept" }]));
+  });
+
+  test("goes on with a table once the cures' SQL was run", async () => {
+    const needed = kind === "postgres" ? "NOT NULL" : "";
+    const lab = await labWith(
+      kind,
+      `CREATE TABLE orders (id integer NOT NULL, price numeric ${needed}, extra text NOT NULL)`.replace(
+        "numeric",
+        kind === "postgres" ? "numeric" : "text",
+      ),
+    );
+    const replica = await lab.open();
+    const error = await refusal(replica.prepare(orders));
+    expect(error).toMatchObject({ code: "REPLICA_TABLE_MISMATCH", verdict: "stop-table" });
+    expect(error.message).toContain(`the replica's table ${lab.nameOf(orders)} does not fit public.orders`);
+    const { problems, cures } = findings(error);
+    expect(problems).toEqual([
+      ...(kind === "postgres" ? ['column "price" is NOT NULL'] : []),
+      'column "note" is missing',
+      'its own column "extra" is NOT NULL without a default',
+      expect.stringContaining('no unique index on exactly the key ("id")'),
+    ]);
+    for (const cure of cures) await lab.sql(cure.replace(/, or .*/, ""));
+    const { apply } = await applier(replica, orders);
+    await apply([event("c", null, row), event("u", { id: 1 }, { id: 1, note: "z" })]);
+    expect(comparableRows(await lab.rows(orders))).toEqual(comparableRows([{ ...row, note: "z" }]));
+  });
+
+  test("a view in the table's place is refused", async () => {
+    const lab = await labWith(kind, "CREATE VIEW orders AS SELECT 1 AS id");
+    expect(findings(await refusal((await lab.open()).prepare(orders))).problems).toEqual(["it is not a table"]);
+  });
+
+  test("another key, or one on more columns, is no key", async () => {
+    for (const key of ["UNIQUE (note)", "PRIMARY KEY (id, note)"]) {
+      const lab = await labWith(kind, `CREATE TABLE orders (id integer, price text, note text, ${key})`);
+      const { problems } = findings(
+        await refusal((await lab.open()).prepare({ ...orders, columns: orders.columns.map((c) => ({ ...c, nullable: false })) })),
+      );
+      expect(problems).toEqual([expect.stringContaining("no unique index on exactly the key")]);
+    }
+  });
+});
+
+test("PostgreSQL: the cures mend types, generated columns, identities and collations", async () => {
+  const source = tableSchema("t", {
+    id: "text",
+    n: "bigint",
+    b: "bytea",
+    g: "integer",
+    i: "integer",
+    v: "character varying(10)",
+  });
+  const lab = await labWith(
+    "postgres",
+    `CREATE COLLATION public.folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+     CREATE TABLE t (id text COLLATE public.folded PRIMARY KEY, n integer, b text, g integer GENERATED ALWAYS AS (1) STORED,
+       i integer GENERATED ALWAYS AS IDENTITY, v varchar(5));
+     INSERT INTO t VALUES ('a', 5, '\\x00ff', DEFAULT, DEFAULT, 'v')`,
+  );
+  const replica = await lab.open();
+  const { problems, cures } = findings(await refusal(replica.prepare(source)));
+  expect(problems).toEqual([
+    'rows are found by the key, and column "id" has a collation that takes different values for one',
+    'column "n" is integer, which does not hold every bigint exactly',
+    'column "b" is text, which does not hold every bytea exactly',
+    'column "g" is generated, and takes no value',
+    'column "i" is an identity that takes no value',
+    'column "i" is NOT NULL',
+    'column "v" is character varying(5), which does not hold every character varying(10) exactly',
+  ]);
+  for (const cure of cures) await lab.sql(cure);
+  const { apply } = await applier(replica, source);
+  const whole = { id: "A", n: "9007199254740993", b: "AP8=", g: 7, i: 8, v: "0123456789" };
+  await apply([event("c", null, whole)]);
+  expect((await lab.rows(source)).map((found) => found["id"]).sort()).toEqual(["A", "a"]);
+});
+
+test("PostgreSQL: a table without a key mends a table that has one", async () => {
+  const lab = await labWith("postgres", "CREATE TABLE log (a integer, b integer, PRIMARY KEY (a, b))");
+  const replica = await lab.open();
+  const source = tableSchema("log", { a: "integer", b: "integer" }, { key: [] });
+  for (const cure of findings(await refusal(replica.prepare(source))).cures) await lab.sql(cure);
+  const { apply } = await applier(replica, source);
+  await apply([event("c", null, { a: null, b: 1 }), event("c", null, { a: null, b: 1 })]);
+  expect(await lab.rows(source)).toHaveLength(2);
+});
+
+test("SQLite: what cannot be altered is to be made anew, and names that SQLite cannot tell apart are refused", async () => {
+  const lab = await labWith(
+    "sqlite",
+    `CREATE TABLE t (id TEXT COLLATE NOCASE PRIMARY KEY, n DECIMAL, g TEXT AS ('x'), r TEXT NOT NULL);
+     CREATE TABLE folded (id TEXT PRIMARY KEY COLLATE NOCASE);
+     CREATE TABLE log (rowid TEXT, v TEXT); CREATE TABLE pinned (v TEXT PRIMARY KEY) WITHOUT ROWID`,
+  );
+  const replica = await lab.open();
+  const source = tableSchema("t", { id: "text", n: "numeric", g: "text", r: "text" });
+  expect(findings(await refusal(replica.prepare(source))).problems).toEqual([
+    'rows are found by the key, and column "id" has a collation that takes different values for one',
+    'column "n" is DECIMAL, which does not hold every numeric exactly',
+    'column "g" is generated, and takes no value',
+    'column "r" is NOT NULL',
+    'no unique index on exactly the key ("id"), case counting',
+  ]);
+  await lab.sql("DROP TABLE t");
+  expect((await replica.prepare(source)).columns).toHaveLength(4);
+
+  const keyless = (name: string) => tableSchema(name, { v: "text" }, { key: [] });
+  expect(findings(await refusal(replica.prepare(keyless("log")))).problems).toEqual([
+    `its own column "rowid" hides SQLite's row number`,
+  ]);
+  expect(findings(await refusal(replica.prepare(keyless("pinned")))).problems).toContain(
+    "it is WITHOUT ROWID, and the source's has no key",
+  );
+
+  for (const [first, second] of [
+    [tableSchema("Cases", { id: "integer" }), tableSchema("cases", { id: "integer" })],
+    [tableSchema("a_b", { id: "integer" }, { schema: "public" }), tableSchema("b", { id: "integer" }, { schema: "a" })],
+  ] as const) {
+    await replica.prepare(first);
+    const error = await refusal(replica.prepare(second));
+    expect(error).toMatchObject({ code: "REPLICA_NAME_TAKEN", verdict: "stop-table" });
+    expect(error.message).toContain(`the name of ${first.schema}.${first.table}`);
+    await replica.prepare(first);
+  }
+  for (const name of ["cascade_progress", "CASCADE_tables", "sqlite_x"]) {
+    expect((await refusal(replica.prepare(tableSchema(name, { id: "integer" })))).code).toBe("REPLICA_NAME_TAKEN");
+  }
+});
+
+test("PostgreSQL keeps names apart that differ by case only", async () => {
+  const lab = await labWith("postgres", "SELECT 1");
+  const replica = await lab.open();
+  const [one, two] = [tableSchema("Cases", { id: "integer", Id: "text" }), tableSchema("cases", { id: "integer", Id: "text" })];
+  await (await applier(replica, one)).apply([event("c", null, { id: 1, Id: "upper" })]);
+  await (await applier(replica, two)).apply([event("c", null, { id: 1, Id: "lower" })]);
+  expect((await lab.rows(one)).concat(await lab.rows(two))).toEqual([
+    { id: "1", Id: "upper" },
+    { id: "1", Id: "lower" },
+  ]);
+});

@@ -1,0 +1,226 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import type { WireRow } from "@cascade/shared/change-event";
+import { CascadeError, FencedError } from "@cascade/shared/errors";
+import { comparableRows } from "@cascade/shared/testing/table-histories";
+import { tableSchema } from "@cascade/shared/testing/table-schemas";
+import type { Mutation } from "../src/mutation.ts";
+import type { Work } from "../src/replica.ts";
+import { after, applier, event, REPLICA_KINDS, type ReplicaLab, replicaLab, workFor } from "./replica-labs.ts";
+
+/** One contract, every replica, on real engines. */
+
+const labs: ReplicaLab[] = [];
+afterEach(async () => {
+  for (const lab of labs.splice(0)) await lab.close();
+});
+
+const orders = tableSchema("orders", { id: "integer", qty: "integer", big: "text" });
+const row = (id: number, qty: number | null, big: string | null) => ({ id, qty, big });
+
+async function failure(act: Promise<unknown>): Promise<CascadeError> {
+  try {
+    await act;
+  } catch (error) {
+    if (error instanceof CascadeError) return error;
+    throw error;
+  }
+  throw new Error("nothing was refused");
+}
+
+describe.each(REPLICA_KINDS)("%s replica", (kind) => {
+  const lab = async (): Promise<ReplicaLab> => {
+    const opened = await replicaLab(kind);
+    labs.push(opened);
+    return opened;
+  };
+  const expectRows = async (l: ReplicaLab, schema: typeof orders, rows: readonly WireRow[]) =>
+    expect(comparableRows(await l.rows(schema))).toEqual(comparableRows(rows));
+
+  test("makes the table and applies inserts, updates, patches, moves, deletes and truncates", async () => {
+    const l = await lab();
+    const { apply } = await applier(await l.open(), orders);
+    await apply([event("c", null, row(1, 1, "a")), event("c", null, row(2, 2, "b")), event("r", null, row(3, 3, null))]);
+    await expectRows(l, orders, [row(1, 1, "a"), row(2, 2, "b"), row(3, 3, null)]);
+    await apply([
+      event("u", { id: 1 }, row(1, 9, "z")),
+      event("u", { id: 2 }, { id: 2, qty: null }),
+      event("d", { id: 3 }, null),
+    ]);
+    await expectRows(l, orders, [row(1, 9, "z"), row(2, null, "b")]);
+    await apply([event("u", { id: 2 }, { id: 5, qty: 5 })]);
+    await expectRows(l, orders, [row(1, 9, "z"), row(5, 5, "b")]);
+    await apply([event("u", { id: 5 }, { id: 6, qty: 6 }), event("u", { id: 6 }, { id: 7, qty: 7 })]);
+    await expectRows(l, orders, [row(1, 9, "z"), row(7, 7, "b")]);
+    await apply([event("t", null, null), event("c", null, row(4, 4, "d"))]);
+    await expectRows(l, orders, [row(4, 4, "d")]);
+  });
+
+  test("of equal rows in a table without a key removes one at a time", async () => {
+    const l = await lab();
+    const log = tableSchema("log", { at: "text", n: "numeric", f: "double precision" }, { key: [] });
+    const { apply } = await applier(await l.open(), log);
+    const one = { at: "a", n: "1.0", f: 0.5 };
+    const two = { at: "a", n: "1.00", f: null };
+    await apply([one, one, one, two].map((given) => event("c", null, given)));
+    await apply([event("d", one, null), event("u", one, { ...one, at: null }), event("d", two, null)]);
+    await expectRows(l, log, [one, { ...one, at: null }]);
+    expect(await failure(apply([event("d", two, null)]))).toMatchObject({ code: "MISSING_ROW", verdict: "stop-table" });
+  });
+
+  test("takes any name of table and column", async () => {
+    const l = await lab();
+    const weird = tableSchema(
+      'we.ird "T" é',
+      [
+        ["__proto__", "integer"],
+        ["constructor", "text"],
+        ["select", "text"],
+        ['a "b", $1 ?', "text"],
+      ],
+      { schema: 'S "x"' },
+    );
+    const json = (text: string) => JSON.parse(text) as WireRow;
+    const { apply } = await applier(await l.open(), weird);
+    await apply([event("c", null, json('{"__proto__":1,"constructor":"c","select":"s","a \\"b\\", $1 ?":"q"}'))]);
+    await apply([event("u", json('{"__proto__":1}'), json('{"__proto__":2,"constructor":null}'))]);
+    await apply([event("u", json('{"__proto__":2}'), json('{"__proto__":2,"select":"t"}'))]);
+    const found = await l.sql(`SELECT * FROM ${l.nameOf(weird)}`);
+    expect(
+      found.map((given) => Object.entries(given).map(([name, value]) => [name, value === null ? null : String(value)])),
+    ).toEqual([
+      [
+        ["__proto__", "2"],
+        ["constructor", null],
+        ["select", "t"],
+        ['a "b", $1 ?', "q"],
+      ],
+    ]);
+    await apply([event("d", json('{"__proto__":2}'), null)]);
+    expect(await l.rows(weird)).toEqual([]);
+  });
+
+  test("remembers progress exactly, and moves it with the rows by compare-and-set", async () => {
+    const l = await lab();
+    const replica = await l.open();
+    const first = await applier(replica, orders);
+    expect(first.progress).toBeNull();
+    await first.apply([event("c", null, row(1, 1, "a"))]);
+    const committed = await replica.progress(first.partition);
+    expect(committed).toEqual(first.progress);
+    expect(committed).toEqual({
+      nextOffset: 10n,
+      commitLsn: 0xffff_ffff_0000_0010n,
+      ordinal: 1,
+      sourceCommittedAtMs: 1_795_402_676_163,
+    });
+    expect(await replica.progress({ ...first.partition, partition: 1 })).toBeNull();
+    expect(await (await l.open()).progress(first.partition)).toEqual(committed);
+  });
+
+  test("lets only one of two routers advance a partition, and shows nothing of the other", async () => {
+    const l = await lab();
+    const [one, two] = [await applier(await l.open(), orders), await applier(await l.open(), orders)];
+    const outcomes = await Promise.allSettled([one, two].map(({ apply }, at) => apply([event("c", null, row(at, at, "first"))])));
+    expect(outcomes.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+    const lost = outcomes.find((outcome) => outcome.status === "rejected");
+    expect(lost?.reason).toBeInstanceOf(FencedError);
+    const winner = outcomes[0]?.status === "fulfilled" ? 0 : 1;
+    await expectRows(l, orders, [row(winner, winner, "first")]);
+    const [ahead, behind] = winner === 0 ? [one, two] : [two, one];
+    await ahead.apply([event("c", null, row(7, 7, "ahead"))]);
+    for (const stale of [behind.progress, after(ahead.progress)]) {
+      behind.progress = stale;
+      expect(await failure(behind.apply([event("t", null, null)]))).toMatchObject({ code: "FENCED", verdict: "retry" });
+    }
+    await expectRows(l, orders, [row(winner, winner, "first"), row(7, 7, "ahead")]);
+  });
+
+  test("a batch that comes again from where it began changes nothing", async () => {
+    const l = await lab();
+    const router = await applier(await l.open(), orders);
+    const batch = [event("c", null, row(1, 1, "a")), event("u", { id: 1 }, { id: 2, qty: 2 })];
+    await router.apply(batch);
+    const progress = router.progress;
+    router.progress = null;
+    expect((await failure(router.apply(batch))).code).toBe("FENCED");
+    router.progress = progress;
+    await expectRows(l, orders, [row(2, 2, "a")]);
+  });
+
+  test("leaves nothing of an apply that fails, neither rows nor progress, and goes on after it", async () => {
+    const l = await lab();
+    const replica = await l.open();
+    const router = await applier(replica, orders);
+    await router.apply([event("c", null, row(1, 1, "a"))]);
+    const before = router.progress;
+    const missing = await failure(
+      router.apply([event("t", null, null), event("c", null, row(2, 2, "b")), event("u", { id: 3 }, { id: 3, qty: 3 })]),
+    );
+    expect(missing).toMatchObject({ code: "MISSING_ROW", verdict: "stop-table" });
+    expect(missing.message).toContain("cascade.public.orders");
+    // What is asked while an apply is on its way to failing is answered with what was committed.
+    const failing = failure(router.apply([event("u", { id: 3 }, { id: 4, qty: 3 })]));
+    expect(await replica.progress(router.partition)).toEqual(before);
+    expect((await failing).code).toBe("MISSING_ROW");
+    await expectRows(l, orders, [row(1, 1, "a")]);
+    await router.apply([event("c", null, row(2, 2, "b"))]);
+    await expectRows(l, orders, [row(1, 1, "a"), row(2, 2, "b")]);
+  });
+
+  test("a unique value that moves between rows is applied in order, in the same call", async () => {
+    const l = await lab();
+    const replica = await l.open();
+    const router = await applier(replica, orders);
+    await l.sql(`CREATE UNIQUE INDEX qty_once ON ${l.nameOf(orders)} (qty)`);
+    await router.apply([event("c", null, row(1, 1, "a")), event("c", null, row(2, 2, "b"))]);
+    const swap: readonly Mutation[] = [
+      { kind: "put", row: row(1, null, "a") },
+      { kind: "put", row: row(2, 1, "b") },
+      { kind: "patch", row: { id: 1, qty: 2 } },
+    ];
+    let fellBack = 0;
+    const work = workFor(replica, router.table, swap);
+    const counted: Work = {
+      ...work,
+      inOrder: () => {
+        fellBack++;
+        return work.inOrder();
+      },
+    };
+    await router.applyWork(counted);
+    expect(fellBack).toBe(1);
+    await expectRows(l, orders, [row(1, 2, "a"), row(2, 1, "b")]);
+    expect(await replica.progress(router.partition)).toEqual(router.progress);
+    const clash = await failure(router.apply([event("c", null, row(3, 1, "secret"))]));
+    expect(clash).toMatchObject({ code: "CONSTRAINT_VIOLATED", verdict: "stop-table" });
+    expect(clash.message).toMatch(/qty/);
+    expect(clash.message).not.toContain("secret");
+  });
+
+  test("foreign keys of the replica do not fire", async () => {
+    const l = await lab();
+    const replica = await l.open();
+    const customers = tableSchema("customers", { id: "integer" });
+    const parents = await applier(replica, customers);
+    await l.sql(
+      `CREATE TABLE ${l.nameOf(orders)} (id integer PRIMARY KEY, qty integer REFERENCES ${l.nameOf(customers)} (id) ON DELETE CASCADE, big text)`,
+    );
+    const children = await applier(replica, orders);
+    await children.apply([event("c", null, row(1, 5, "orphan")), event("c", null, row(2, 6, "kept"))]);
+    await parents.apply([event("c", null, { id: 6 }), event("d", { id: 6 }, null)]);
+    // Made anew: another router of today would see that others point at the table.
+    const again = await applier(await l.open(), customers);
+    await again.apply([event("t", null, null)]);
+    await expectRows(l, orders, [row(1, 5, "orphan"), row(2, 6, "kept")]);
+  });
+
+  test("a table that is gone or changed on the replica stops its own table", async () => {
+    const l = await lab();
+    const router = await applier(await l.open(), orders);
+    await l.sql(`ALTER TABLE ${l.nameOf(orders)} DROP COLUMN qty`);
+    expect(await failure(router.apply([event("c", null, row(1, 1, "a"))]))).toMatchObject({
+      code: "REPLICA_TABLE_MISMATCH",
+      verdict: "stop-table",
+    });
+  });
+});

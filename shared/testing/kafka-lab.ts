@@ -1,0 +1,76 @@
+import { randomUUID } from "node:crypto";
+import type { Admin, KafkaMessage } from "kafkajs";
+import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "../src/kafka.ts";
+import type { KafkaLogger } from "../src/kafka-log.ts";
+import { KafkaSockets } from "../src/kafka-sockets.ts";
+
+/** What a test does with a real broker beside the adapter it tests, with a topic prefix of its own. */
+export interface KafkaLab extends AsyncDisposable {
+  readonly brokers: string;
+  readonly prefix: string;
+  /** For the adapters. */
+  readonly kafka: KafkaOptions;
+  /** What the adapters logged at WARN. */
+  readonly warnings: string[];
+  readonly admin: Admin;
+  /** Everything in partition 0 of a topic, in order, up to the end it has now. */
+  read(topic: string): Promise<KafkaMessage[]>;
+}
+
+let labs = 0;
+
+export async function kafkaLab(brokers: string): Promise<KafkaLab> {
+  const warnings: string[] = [];
+  const sockets = new KafkaSockets();
+  const client = kafkaClient(kafkaOptions(brokers), sockets);
+  const admin = client.admin({ retry: KAFKA_RETRY });
+  await admin.connect();
+  return {
+    brokers,
+    prefix: `lab-${process.pid}-${++labs}`,
+    kafka: kafkaOptions(brokers, { ...silent, warn: (_fields, message) => void warnings.push(message) }),
+    warnings,
+    admin,
+    read: (topic) => readTopic(brokers, admin, topic),
+    async [Symbol.asyncDispose]() {
+      await admin.disconnect().catch(() => {});
+      sockets.close();
+    },
+  };
+}
+
+export const silent: KafkaLogger = { debug() {}, info() {}, warn() {}, error() {} };
+
+export const kafkaOptions = (brokers: string, logger: KafkaLogger = silent): KafkaOptions => ({
+  brokers: [brokers],
+  clientId: "test",
+  ssl: null,
+  sasl: null,
+  logger,
+});
+
+async function readTopic(brokers: string, admin: Admin, topic: string): Promise<KafkaMessage[]> {
+  const [offsets] = await admin.fetchTopicOffsets(topic);
+  const end = BigInt(offsets?.high ?? 0);
+  const messages: KafkaMessage[] = [];
+  if (BigInt(offsets?.low ?? 0) === end) return messages;
+  const sockets = new KafkaSockets();
+  const consumer = kafkaClient(kafkaOptions(brokers), sockets).consumer({ groupId: randomUUID(), maxWaitTimeInMs: 50 });
+  const { promise, resolve } = Promise.withResolvers<void>();
+  try {
+    await consumer.connect();
+    await consumer.subscribe({ topics: [topic], fromBeginning: true });
+    await consumer.run({
+      autoCommit: false,
+      eachBatch: async ({ batch }) => {
+        messages.push(...batch.messages);
+        if (BigInt(batch.lastOffset()) + 1n >= end) resolve();
+      },
+    });
+    await promise;
+    return messages;
+  } finally {
+    await consumer.disconnect();
+    sockets.close();
+  }
+}
