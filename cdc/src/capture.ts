@@ -1,6 +1,7 @@
 import { kafkaOptions } from "@cascade/shared/config";
 import type { Service, ServiceContext } from "@cascade/shared/service";
 import { RefusalError } from "@cascade/shared/settings";
+import { whileAnswering } from "@cascade/shared/while-answering";
 import type { ChangeBatch } from "./batching.ts";
 import { CaptureStatus } from "./capture-status.ts";
 import type { ChangeSource } from "./change-source.ts";
@@ -46,7 +47,8 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       await using _watch = watchSlot(config.CDC_DATABASE_URL, config.CDC_SLOT, (state) => status.slot(state));
       health.running();
       logger.info({ slot: config.CDC_SLOT, mode: config.CDC_MODE, tables: config.CDC_TABLES.text }, "capturing");
-      await pump(source, instrumentedPublisher(publisher, telemetry, status), limits, onPublished, signal);
+      const instrumented = instrumentedPublisher(publisher, telemetry, status);
+      await whileAnswering(() => publisher.check(), pump(source, instrumented, limits, onPublished, signal));
     },
   };
 }

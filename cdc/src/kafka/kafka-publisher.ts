@@ -82,6 +82,10 @@ class KafkaPublisher implements EventPublisher {
     this.#deadlineMs = options.deadlineMs ?? DEFAULT_DEADLINE_MS;
   }
 
+  async check(): Promise<void> {
+    await withDeadline(this.#kafka.topics.check(), CHECK_DEADLINE_MS, "reach the brokers");
+  }
+
   /** The first thing that is ever published is a schema, and compaction keeps the end of its topic. */
   async hasPublished(): Promise<boolean> {
     return (await this.#kafka.topics.end(schemasTopic(this.#options.prefix))) > 0n;

@@ -59,6 +59,15 @@ export class Topics {
     }
   }
 
+  /** Asks for what every user may see. */
+  async check(): Promise<void> {
+    try {
+      await this.#admin.listTopics();
+    } catch (error) {
+      throw kafkaError(error, "reach the brokers");
+    }
+  }
+
   /** Where partition 0 of a topic ends; 0 when there is no such topic. */
   async end(topic: string): Promise<bigint> {
     try {
