@@ -30,6 +30,7 @@ export interface PublisherOptions {
 /** Above what kafkajs needs to ride over a leader election or one hanging connection. */
 const DEFAULT_DEADLINE_MS = 45_000;
 /** A raised max.message.bytes reaches the partition's leader within this. */
+const CHECK_DEADLINE_MS = 10_000;
 const LIMIT_TAKES_EFFECT_MS = 5_000;
 
 /** Connects and gets a producer id. Rejects with CascadeError when Kafka is away or refuses us. */
