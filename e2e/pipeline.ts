@@ -9,6 +9,7 @@ import type { LocalPostgres } from "@cascade/local/postgres.ts";
 import { testKafka, testPostgres, testReplicaPostgres } from "@cascade/local/servers.ts";
 import type { CdcStatus, RouterStatus } from "@cascade/local/service-status.ts";
 import { type CdcOptions, type RouterOptions, type Service, startCdc, startRouter } from "@cascade/local/stack.ts";
+import { until } from "@cascade/local/wait.ts";
 import { Client } from "pg";
 
 export type Engine = "postgres" | "sqlite";
@@ -107,4 +108,10 @@ async function expectEqual(
   // Two empty databases are equal, too.
   const rows = result.replicas.map(({ tables }) => tables.reduce((sum, table) => sum + table.rows, 0));
   for (const count of rows) expect(count).toBeGreaterThan(0);
+}
+
+/** Resolves when the router has applied a first row. */
+export async function untilItApplies(router: Service<RouterStatus>): Promise<void> {
+  const applies = await until(async () => ((await router.status().catch(() => null))?.eventsTotal ?? 0) > 0, 30_000);
+  if (!applies) throw new Error(`${router.name} has applied nothing for 30 s:\n${router.log()}`);
 }

@@ -79,13 +79,13 @@ export async function setGroupOffsets(brokers: string, groupId: string, offsets:
   await consumer.disconnect();
 }
 
-/** How many messages repeat an earlier one's position. */
-export function repeatedPositions(messages: readonly KafkaMessage[]): number {
+/** How many events there are, repeated ones counted once. */
+export function distinctPositions(messages: readonly KafkaMessage[]): number {
   const positions = messages.map(({ value }) => {
     const { source } = JSON.parse(value?.toString() ?? "") as Positioned;
     return `${source.commit_lsn}/${source.ordinal}`;
   });
-  return positions.length - new Set(positions).size;
+  return new Set(positions).size;
 }
 
 interface Positioned {
