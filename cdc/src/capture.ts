@@ -15,7 +15,7 @@ import { ChangeDecoder } from "./postgres/change-decoder.ts";
 import { PollSource } from "./postgres/poll-source.ts";
 import { preflight } from "./postgres/preflight.ts";
 import { connect, databaseName, openSession } from "./postgres/session.ts";
-import { ensureSlot } from "./postgres/slot.ts";
+import { checkSlot, ensureSlot } from "./postgres/slot.ts";
 import { watchSlot } from "./postgres/slot-watch.ts";
 import { WalSource } from "./postgres/wal-source.ts";
 
@@ -38,6 +38,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       const catalog = new Catalog(session.client, config.CDC_TABLES, config.KAFKA_TOPIC_PREFIX);
       const findings = await preflight(session.client, catalog);
       if (findings.length > 0) throw new RefusalError(findings);
+      await checkSlot(session.client, config.CDC_SLOT); // before Kafka is troubled: a standby looks every second
       await using publisher = await openPublisher(config, context, await databaseName(session.client));
       const slot = await ensureSlot(session.client, { slot: config.CDC_SLOT, hasPublished: await publisher.hasPublished() });
       if (slot === "created")
