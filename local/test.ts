@@ -7,7 +7,7 @@ import { lastLine, succeeded, sumOf, type Tally, tallyOf } from "./test-summary.
 
 const deadlineMs = 45 * 60_000;
 /** Of one test: real servers start, die and come back in it. */
-const testTimeoutMs = 60_000;
+const testTimeoutMs = 120_000;
 
 async function main(filters: readonly string[]): Promise<Tally> {
   await setUp({ mariadb: true });

@@ -1,6 +1,7 @@
 import { kafkaOptions } from "@cascade/shared/config";
 import type { Service, ServiceContext } from "@cascade/shared/service";
 import { RefusalError } from "@cascade/shared/settings";
+import { whileAnswering } from "@cascade/shared/while-answering";
 import type { ChangeBatch } from "./batching.ts";
 import { CaptureStatus } from "./capture-status.ts";
 import type { ChangeSource } from "./change-source.ts";
@@ -14,7 +15,7 @@ import { ChangeDecoder } from "./postgres/change-decoder.ts";
 import { PollSource } from "./postgres/poll-source.ts";
 import { preflight } from "./postgres/preflight.ts";
 import { connect, databaseName, openSession } from "./postgres/session.ts";
-import { ensureSlot } from "./postgres/slot.ts";
+import { checkSlot, ensureSlot } from "./postgres/slot.ts";
 import { watchSlot } from "./postgres/slot-watch.ts";
 import { WalSource } from "./postgres/wal-source.ts";
 
@@ -37,6 +38,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       const catalog = new Catalog(session.client, config.CDC_TABLES, config.KAFKA_TOPIC_PREFIX);
       const findings = await preflight(session.client, catalog);
       if (findings.length > 0) throw new RefusalError(findings);
+      await checkSlot(session.client, config.CDC_SLOT); // before Kafka is troubled: a standby looks every second
       await using publisher = await openPublisher(config, context, await databaseName(session.client));
       const slot = await ensureSlot(session.client, { slot: config.CDC_SLOT, hasPublished: await publisher.hasPublished() });
       if (slot === "created")
@@ -46,7 +48,8 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       await using _watch = watchSlot(config.CDC_DATABASE_URL, config.CDC_SLOT, (state) => status.slot(state));
       health.running();
       logger.info({ slot: config.CDC_SLOT, mode: config.CDC_MODE, tables: config.CDC_TABLES.text }, "capturing");
-      await pump(source, instrumentedPublisher(publisher, telemetry, status), limits, onPublished, signal);
+      const instrumented = instrumentedPublisher(publisher, telemetry, status);
+      await whileAnswering(() => publisher.check(), pump(source, instrumented, limits, onPublished, signal));
     },
   };
 }

@@ -9,6 +9,8 @@ export interface PublishedSchema {
 
 /** Where changes go. One call at a time: the caller awaits each before the next. */
 export interface EventPublisher extends AsyncDisposable {
+  /** Resolves when the brokers answer: how a service with nothing to publish learns that they are away. */
+  check(): Promise<void>;
   /** Whether anything was ever published under this prefix: a slot that is missing then has lost changes. */
   hasPublished(): Promise<boolean>;
   /**

@@ -8,6 +8,7 @@ import type { EventPublisher } from "./event-publisher.ts";
 /** The publisher with its spans, metrics and status: two spans and a few counters per batch. */
 export function instrumentedPublisher(publisher: EventPublisher, telemetry: Telemetry, status: CaptureStatus): EventPublisher {
   return {
+    check: () => publisher.check(),
     hasPublished: () => publisher.hasPublished(),
     announce: (schemas) => publisher.announce(schemas),
     publish: (events) => {

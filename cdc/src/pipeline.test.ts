@@ -39,6 +39,7 @@ function fakePublisher(onPublish: (events: readonly ChangeEvent[], call: number)
   let count = 0;
   return {
     calls,
+    check: async () => {},
     hasPublished: async () => false,
     announce: async (schemas: readonly { readonly schema: { readonly id: string } }[]) =>
       void calls.push(`announce ${schemas.map(({ schema }) => schema.id)}`),

@@ -219,9 +219,9 @@ test("a second stream waits for the slot and takes it over", async () => {
 
 test("a stream that main-db cuts ends with an error that heals", async () => {
   const l = await lab("CREATE TABLE t (id int PRIMARY KEY)");
-  const reading = read(await open("stream", l), () => false);
+  const code = codeOf(read(await open("stream", l), () => false));
   await l.sql("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = current_database()");
-  expect(await codeOf(reading)).toBe("MAIN_DB_AWAY");
+  expect(await code).toBe("MAIN_DB_AWAY");
 });
 
 test("preflight names every table whose changes would be lost, and its cure", async () => {

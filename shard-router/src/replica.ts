@@ -28,6 +28,8 @@ export interface Replica extends AsyncDisposable {
   readonly dialect: Dialect;
   /** What keeps this replica from being treated as it should be, with the cure: for the log and /status. Not a reason to stop. */
   findings(): readonly string[];
+  /** Resolves when the replica answers: how a router with nothing to apply learns that it is away. */
+  check(): Promise<void>;
   /** Committed progress of the partition, null when the replica has never heard of it. */
   progress(partition: Partition): Promise<Progress | null>;
   /**

@@ -1,6 +1,7 @@
 import { kafkaOptions } from "@cascade/shared/config";
 import type { Service, ServiceContext } from "@cascade/shared/service";
 import { formatTableName } from "@cascade/shared/topic";
+import { whileAnswering } from "@cascade/shared/while-answering";
 import { ApplyStatus } from "./apply-status.ts";
 import type { RouterConfig } from "./config.ts";
 import type { EventConsumer } from "./event-consumer.ts";
@@ -43,7 +44,7 @@ export function routingService(config: RouterConfig, context: ServiceContext): S
       health.running();
       logger.info({ replica: name, dialect: target.dialect, tables: config.ROUTER_TABLES.text }, "applying");
       const { telemetry } = context;
-      await pump(
+      const pumping = pump(
         {
           consumer,
           replica: instrumentedReplica(replica, name, telemetry),
@@ -62,6 +63,7 @@ export function routingService(config: RouterConfig, context: ServiceContext): S
         },
         signal,
       );
+      await whileAnswering(() => replica.check(), pumping);
     },
   };
 }

@@ -15,6 +15,8 @@ export interface CascadeErrorInit {
   readonly message: string;
   /** The cure, as an action the operator can take. */
   readonly advice: string;
+  /** Verdict retry: pause before the next try, where it is known; else it grows with the failures. */
+  readonly retryAfterMs?: number;
   readonly cause?: unknown;
 }
 
@@ -24,12 +26,14 @@ export class CascadeError extends Error {
   readonly code: string;
   readonly verdict: Verdict;
   readonly advice: string;
+  readonly retryAfterMs: number | null;
 
   constructor(init: CascadeErrorInit) {
     super(init.message, init.cause === undefined ? undefined : { cause: init.cause });
     this.code = init.code;
     this.verdict = init.verdict;
     this.advice = init.advice;
+    this.retryAfterMs = init.retryAfterMs ?? null;
   }
 }
 

@@ -1,5 +1,4 @@
-import { type LogEntry, type logCreator, logLevel } from "kafkajs";
-import { CLIENT_CLOSED } from "./kafka-sockets.ts";
+import type { logCreator } from "kafkajs";
 
 /** What pino offers, and a test can fake. */
 export interface KafkaLogger {
@@ -10,41 +9,14 @@ export interface KafkaLogger {
 }
 
 /**
- * kafkajs logs the normal life of a group and of a starting broker at ERROR and WARN. These say nothing an operator could act upon:
- * what does not heal comes back to us as an error, with its code and advice.
+ * Sends kafkajs's log where ours goes, all of it at debug. It logs the normal life of a group, a starting broker and each of its own
+ * retries at ERROR and WARN, five lines a second while a broker is away. What does not heal comes back to us as an error, with its code
+ * and advice, and is told once.
  */
-const NORMAL = [
-  "The group is rebalancing",
-  "rebalancing, so a rejoin is needed",
-  "The coordinator is not aware of this member",
-  "coordinator is not available",
-  "coordinator is loading",
-  "not the correct coordinator",
-  "The group member's supported protocols",
-  "member needs to have a valid member id",
-  "Topic with this name already exists",
-  "There is no leader for this topic-partition",
-  "This server does not host this topic-partition",
-  "Limiting retries for the idempotent producer",
-  "received unsubscribed topics",
-  "Consumer is not aware of all assigned partitions",
-  "Topic has been updated",
-  CLIENT_CLOSED,
-] as const;
-
-/** Sends kafkajs's log where ours goes. Its ERROR becomes a warning: whether it is an error is decided where it comes back to us. */
 export const kafkaLogCreator =
   (logger: KafkaLogger): logCreator =>
   () =>
-  (entry) => {
-    const { message, timestamp: _timestamp, logger: _logger, stack: _stack, ...extra } = entry.log;
-    const fields = { kafka: { namespace: entry.namespace, ...extra } };
-    if (levelOf(entry) === "warn") logger.warn(fields, message);
-    else logger.debug(fields, message);
+  ({ namespace, log }) => {
+    const { message, timestamp: _timestamp, logger: _logger, stack: _stack, ...extra } = log;
+    logger.debug({ kafka: { namespace, ...extra } }, message);
   };
-
-function levelOf({ level, log }: LogEntry): "warn" | "debug" {
-  if (level !== logLevel.ERROR && level !== logLevel.WARN) return "debug";
-  const text = `${log.message} ${String(log["error"] ?? "")}`;
-  return NORMAL.some((normal) => text.includes(normal)) ? "debug" : "warn";
-}

@@ -120,7 +120,7 @@ async function liveOn(service: Service, health: ServiceHealth, logger: Logger, s
       if (!(error instanceof CascadeError) || error.verdict === "refuse" || error.verdict === "fatal") throw error;
       // What ran well for a while is not the failure of before.
       if (health.ranForMs() > HEALTHY_MS) failures = 1;
-      const delayMs = backoffMs(failures, Math.random);
+      const delayMs = error.retryAfterMs ?? backoffMs(failures);
       const news = health.failed(error);
       if (!signal.aborted) logger[news ? "warn" : "debug"]({ ...errorFields(error), retryInMs: delayMs }, errorText(error));
       await pause(delayMs, signal);

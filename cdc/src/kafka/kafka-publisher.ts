@@ -30,6 +30,7 @@ export interface PublisherOptions {
 /** Above what kafkajs needs to ride over a leader election or one hanging connection. */
 const DEFAULT_DEADLINE_MS = 45_000;
 /** A raised max.message.bytes reaches the partition's leader within this. */
+const CHECK_DEADLINE_MS = 10_000;
 const LIMIT_TAKES_EFFECT_MS = 5_000;
 
 /** Connects and gets a producer id. Rejects with CascadeError when Kafka is away or refuses us. */
@@ -80,6 +81,10 @@ class KafkaPublisher implements EventPublisher {
     this.#kafka = kafka;
     this.#encode = eventEncoder(options.prefix, options.db);
     this.#deadlineMs = options.deadlineMs ?? DEFAULT_DEADLINE_MS;
+  }
+
+  async check(): Promise<void> {
+    await withDeadline(this.#kafka.topics.check(), CHECK_DEADLINE_MS, "reach the brokers");
   }
 
   /** The first thing that is ever published is a schema, and compaction keeps the end of its topic. */

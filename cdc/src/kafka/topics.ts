@@ -22,6 +22,8 @@ const DEFAULT_REQUEST_BYTES = 104_857_600;
 /** Kafka's own default of `max.message.bytes`. */
 const KAFKA_MAX_MESSAGE_BYTES = 1_048_588;
 const INITIAL_MAX_MESSAGE_BYTES = 10 * 1024 * 1024;
+const VISIBLE_WITHIN_MS = 5_000;
+const VISIBLE_PAUSE_MS = 20;
 
 /** The topics of this pipeline: made before their first message, used as they are when they exist, but checked. */
 export class Topics {
@@ -53,9 +55,18 @@ export class Topics {
       const missing = unknown.filter((topic) => !existing.has(topic));
       // Resolves to false when somebody else was faster with all of them: checked below like any other.
       if (missing.length > 0) await this.#create(missing);
-      await this.#check(unknown);
+      await this.#checkOnceVisible(unknown);
     } catch (error) {
       throw kafkaError(error, `prepare ${unknown.length === 1 ? `topic ${unknown[0]}` : `${unknown.length} topics`}`);
+    }
+  }
+
+  /** Asks for what every user may see. */
+  async check(): Promise<void> {
+    try {
+      await this.#admin.listTopics();
+    } catch (error) {
+      throw kafkaError(error, "reach the brokers");
     }
   }
 
@@ -72,11 +83,29 @@ export class Topics {
 
   async #create(missing: readonly string[]): Promise<void> {
     try {
-      await this.#admin.createTopics({ topics: missing.map((topic) => this.#newTopic(topic)), waitForLeaders: true });
+      await this.#createAll(missing);
     } catch (error) {
       if (!isKafkaError(error, "TOPIC_ALREADY_EXISTS")) throw error;
       // Some of them were made meanwhile, and kafkajs does not tell which are still missing.
-      for (const topic of missing) await this.#admin.createTopics({ topics: [this.#newTopic(topic)], waitForLeaders: true });
+      for (const topic of missing) await this.#createAll([topic]);
+    }
+  }
+
+  async #createAll(topics: readonly string[]): Promise<void> {
+    // Not waiting for leaders: kafkajs's wait fails on a broker that has not heard of the topic yet.
+    await this.#admin.createTopics({ topics: topics.map((topic) => this.#newTopic(topic)), waitForLeaders: false });
+  }
+
+  /** Brokers hear of a new topic a moment after the controller has made it. */
+  async #checkOnceVisible(topics: readonly string[]): Promise<void> {
+    const giveUpAt = Date.now() + VISIBLE_WITHIN_MS;
+    for (;;) {
+      try {
+        return await this.#check(topics);
+      } catch (error) {
+        if (!isKafkaError(error, "UNKNOWN_TOPIC_OR_PARTITION", "LEADER_NOT_AVAILABLE") || Date.now() > giveUpAt) throw error;
+        await Bun.sleep(VISIBLE_PAUSE_MS);
+      }
     }
   }
 
@@ -97,6 +126,7 @@ export class Topics {
       if (name !== this.#settings.schemasTopic) checkPartitions(name, partitions.length, this.#settings.partitions);
     }
     for (const [topic, config] of await this.#configs(topics)) {
+      checkCompression(topic, config);
       await this.#checkCleanup(topic, config);
       this.#known.set(topic, { maxMessageBytes: maxMessageBytes(config) });
     }
@@ -200,6 +230,8 @@ const SCHEMAS_TOPIC = {
   "max.message.bytes": String(INITIAL_MAX_MESSAGE_BYTES),
 };
 
+const READABLE_COMPRESSION: ReadonlySet<string> = new Set(["producer", "uncompressed", "gzip", "zstd"]);
+
 function checkPartitions(topic: string, found: number, configured: number): void {
   if (found === configured) return;
   throw new CascadeError({
@@ -207,6 +239,18 @@ function checkPartitions(topic: string, found: number, configured: number): void
     verdict: "refuse",
     message: `topic ${topic} has ${found} partitions, and cdc is configured for ${configured}: a table's changes would lose their order`,
     advice: `delete the topic so that cdc creates it anew (and fill its replicas again), or exclude the table (CDC_TABLES)`,
+  });
+}
+
+/** The broker would compress again, in a form that routers cannot read. */
+function checkCompression(topic: string, config: TopicConfig): void {
+  const found = config.get("compression.type")?.value ?? "producer";
+  if (READABLE_COMPRESSION.has(found)) return;
+  throw new CascadeError({
+    code: "TOPIC_COMPRESSION",
+    verdict: "refuse",
+    message: `topic ${topic} has compression.type ${found}, which routers cannot read`,
+    advice: `kafka-configs.sh --alter --entity-type topics --entity-name ${topic} --add-config compression.type=producer`,
   });
 }
 

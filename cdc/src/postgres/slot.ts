@@ -52,21 +52,30 @@ export interface SlotRequest {
   readonly hasPublished: boolean;
 }
 
-/** Makes sure that the slot is there, ours and usable; creates it on a first start. Rejects with a CascadeError naming the cure. */
-export async function ensureSlot(client: pg.Client, { slot, hasPublished }: SlotRequest): Promise<"created" | "found"> {
+/** Makes sure that the slot, if there is one, is ours and free. Rejects with a CascadeError naming the cure; SLOT_ACTIVE heals. */
+export async function checkSlot(client: pg.Client, slot: string): Promise<"found" | "missing"> {
   try {
     const state = await slotState(client, slot);
-    if (state === null && hasPublished) throw slotLost(slot, "is gone");
-    if (state === null) {
-      await client.query("SELECT pg_create_logical_replication_slot($1, 'wal2json')", [slot]);
-      return "created";
-    }
+    if (state === null) return "missing";
     const database = await databaseName(client);
     if (state.plugin !== "wal2json" || state.database !== database) throw foreignSlot(slot, state, database);
+    if (state.activePid !== null) throw slotActive(slot);
     if (state.walStatus === "lost") throw slotLost(slot, "has lost WAL that was not read (max_slot_wal_keep_size)");
     return "found";
   } catch (error) {
-    throw postgresError(error, `cannot prepare replication slot "${slot}"`);
+    throw postgresError(error, `cannot check replication slot "${slot}"`);
+  }
+}
+
+/** Makes sure that the slot is there, ours and free; creates it on a first start. */
+export async function ensureSlot(client: pg.Client, { slot, hasPublished }: SlotRequest): Promise<"created" | "found"> {
+  if ((await checkSlot(client, slot)) === "found") return "found";
+  if (hasPublished) throw slotLost(slot, "is gone");
+  try {
+    await client.query("SELECT pg_create_logical_replication_slot($1, 'wal2json')", [slot]);
+    return "created";
+  } catch (error) {
+    throw postgresError(error, `cannot create replication slot "${slot}"`);
   }
 }
 
@@ -86,5 +95,19 @@ function slotLost(slot: string, what: string): CascadeError {
     message: `replication slot "${slot}" ${what}: changes since its last confirmed LSN will not arrive`,
     advice:
       "copy the tables to the replicas anew, then start with another KAFKA_TOPIC_PREFIX (or delete its topics); raise max_slot_wal_keep_size so that it does not happen again",
+  });
+}
+
+/** A standby looks this often. */
+const STANDBY_INTERVAL_MS = 1_000;
+
+export function slotActive(slot: string, cause?: unknown): CascadeError {
+  return new CascadeError({
+    code: "SLOT_ACTIVE",
+    verdict: "retry",
+    message: `replication slot "${slot}" is held by another cdc`,
+    advice: "nothing to do when it is meant as a standby: this cdc takes over when the other one goes",
+    retryAfterMs: STANDBY_INTERVAL_MS,
+    cause,
   });
 }

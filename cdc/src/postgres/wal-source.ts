@@ -1,4 +1,4 @@
-import { CascadeError } from "@cascade/shared/errors";
+import type { CascadeError } from "@cascade/shared/errors";
 import type { Lsn } from "@cascade/shared/lsn";
 import { pause } from "@cascade/shared/retry";
 import type pg from "pg";
@@ -6,12 +6,13 @@ import type { ChangeSource, SourceMessage } from "../change-source.ts";
 import type { ChangeDecoder } from "./change-decoder.ts";
 import { readReplicationMessage, startReplication, statusUpdate } from "./replication-protocol.ts";
 import { disconnect, INVALID_PARAMETER, postgresError, sqlStateOf } from "./session.ts";
+import { slotActive } from "./slot.ts";
 import { NUMBERS_AS_STRINGS_WARNING, PLUGIN_OPTIONS, PLUGIN_OPTIONS_2_6 } from "./wal2json.ts";
 
 /** At most this much text waits undecoded; past it the socket is paused, and the WAL stays on the server. */
-const MAX_BUFFERED_CHARS = 8 * 1024 * 1024;
+const MAX_BUFFERED_CHARS = 2 * 1024 * 1024;
 /** Messages handed over at once at most: what is decoded is held until it is published. */
-const MAX_MESSAGES_AT_ONCE = 4000;
+const MAX_MESSAGES_AT_ONCE = 2000;
 /** Well under wal_sender_timeout (60 s by default). */
 const STATUS_INTERVAL_MS = 1000;
 const OBJECT_IN_USE = "55006";
@@ -189,14 +190,4 @@ export class WalSource implements ChangeSource {
     this.#failure ??= postgresError(error, "the stream from main-db broke");
     this.#wake?.();
   }
-}
-
-function slotActive(slot: string, cause: unknown): CascadeError {
-  return new CascadeError({
-    code: "SLOT_ACTIVE",
-    verdict: "retry",
-    message: `replication slot "${slot}" is held by another cdc`,
-    advice: "nothing to do when it is meant as a standby: this cdc takes over when the other one goes",
-    cause,
-  });
 }

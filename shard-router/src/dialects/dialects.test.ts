@@ -171,6 +171,14 @@ test("mutations become a statement per kind and set of columns, in their order",
   expect(sqlite.map(({ parameterSets }) => parameterSets.length)).toEqual([1, 2, 2, 1, 1, 1]);
 });
 
+test("a row that moves on takes a statement for each move; strangers share one", () => {
+  const move = (from: string, to: string): Mutation => ({ kind: "move", from: { id: from }, row: { id: to, qty: 1 } });
+  const rowsOf = (mutations: readonly Mutation[]) => say(orders, mutations).postgres.map(({ mustAffect }) => mustAffect);
+  expect(rowsOf([move("1", "2"), move("3", "4"), move("2", "5"), move("6", "7")])).toEqual([2, 2]);
+  expect(rowsOf([move("1", "2"), move("2", "1")])).toEqual([1, 1]);
+  expect(rowsOf([move("2", "3"), move("1", "2")])).toEqual([1, 1]);
+});
+
 test("a table that is all key puts by doing nothing, and patches its key for the row to be counted", () => {
   const pair = tableSchema("pair", { a: "integer", b: "uuid" }, { key: ["b", "a"] });
   const put = sayOne(pair, [{ kind: "put", row: { a: 1, b: "u" } }]);

@@ -68,6 +68,7 @@ export async function openPostgresSession(url: string): Promise<PostgresSession>
   const client = new Client(configOf(url));
   // Without a listener a broken idle connection would end the process; the next query rejects anyway.
   client.on("error", () => {});
+  if (!client.password) Object.assign(client, { password: passwordAsked });
   try {
     await client.connect();
     await Promise.all(Object.entries(SETTINGS).map(([name, value]) => client.query(`SET ${name} = '${value}'`)));
@@ -76,6 +77,11 @@ export async function openPostgresSession(url: string): Promise<PostgresSession>
     await close(client);
     throw postgresError(error, "connecting to the replica");
   }
+}
+
+/** The driver calls it when the server wants a password; by itself it would only say what type a password has. */
+function passwordAsked(): never {
+  throw noPassword();
 }
 
 /** A server that is gone does not say goodbye. */
@@ -97,15 +103,7 @@ function configOf(url: string): ClientConfig {
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEPALIVE_DELAY_MS,
     pipeline: true,
-    ...(target.password === "" && !target.searchParams.has("password") && !process.env["PGPASSWORD"]
-      ? { password: passwordAsked }
-      : {}),
   } as ClientConfig & { readonly pipeline: boolean };
-}
-
-/** Called when the server wants a password and none was given: the driver would only say what type it must have. */
-function passwordAsked(): never {
-  throw noPassword();
 }
 
 /** Keeps the replica's triggers and foreign keys from acting on rows that the source has already judged. */

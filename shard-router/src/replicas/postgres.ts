@@ -23,6 +23,13 @@ export async function openPostgresReplica(url: string): Promise<Replica> {
   return {
     dialect: postgresDialect,
     findings: () => session.findings,
+    check: () =>
+      session.run([{ text: "SELECT 1" }]).then(
+        () => {},
+        (error: unknown) => {
+          throw postgresError(error, "asking the replica for a sign of life");
+        },
+      ),
     progress: (partition) =>
       // In a transaction of its own: between those of `apply` nothing is read that may yet be rolled back.
       session

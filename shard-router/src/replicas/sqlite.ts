@@ -31,6 +31,7 @@ export async function openSqliteReplica(
   return {
     dialect: sqliteDialect,
     findings: () => triggersOf(session.database),
+    check: async () => {}, // in this process
     progress: (partition) =>
       locked(() => readProgress(session.database, partition)).catch(failing(`reading progress of ${partition.topic}`)),
     prepare: (schema) =>
