@@ -1,13 +1,13 @@
 import { CascadeError } from "@cascade/shared/errors";
 import { KAFKA_RETRY } from "@cascade/shared/kafka";
-import { kafkaError } from "@cascade/shared/kafka-errors";
+import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import type { TableName } from "@cascade/shared/topic";
 import type { Admin, Consumer, EachBatchPayload, Kafka } from "kafkajs";
 import type { Partition } from "../event-consumer.ts";
 import { type AssignedPartition, type Assignment, partitionKey } from "./assignment.ts";
 import type { EventQueues } from "./event-queues.ts";
 import { fetchedEvents } from "./fetched-events.ts";
-import { startOffset } from "./resume-offset.ts";
+import { logRestarted, startOffset } from "./resume-offset.ts";
 import { Signal } from "./signal.ts";
 import { deletedTopic, listTableTopics } from "./table-topics.ts";
 
@@ -17,6 +17,7 @@ export interface GroupReaderOptions {
   readonly prefix: string;
   readonly matches: (name: TableName) => boolean;
   readonly topicPollMs: number;
+  readonly silenceMs?: number;
   readonly queues: EventQueues;
   readonly assignment: Assignment;
   /** Notified when something was taken from the queues or dropped. */
@@ -29,7 +30,7 @@ export interface GroupReaderOptions {
 /** Short: it bounds how long the others of the group wait for this member at a rebalance. */
 const HEARTBEAT_INTERVAL_MS = 500;
 /** A router that was killed is missed for this long. Above any pause an embedded replica (SQLite, DuckDB) makes by applying in our thread. */
-const SESSION_TIMEOUT_MS = 15_000;
+const DEFAULT_SESSION_TIMEOUT_MS = 15_000;
 const REBALANCE_TIMEOUT_MS = 10_000;
 /** Longest poll of an idle topic: data end it at once (minBytes 1), so it only bounds how long stopping takes. */
 const MAX_WAIT_MS = 100;
@@ -37,7 +38,7 @@ const MAX_WAIT_MS = 100;
 const MAX_FETCH_BYTES = 4 * 1024 * 1024;
 const MAX_PARTITION_FETCH_BYTES = 1024 * 1024;
 /** kafkajs neither fetched nor beat for this long: a broker hangs. Longer than a rebalance may take. */
-const SILENCE_MS = 30_000;
+const DEFAULT_SILENCE_MS = 30_000;
 
 /** Keeps this member in its group, subscribed to the topics there are, and moves what it fetches into the queues. */
 export class GroupReader {
@@ -45,14 +46,15 @@ export class GroupReader {
   readonly #stopped = new Signal();
   #subscribed = new Set<string>();
   #stopping = false;
+  #joining: Promise<unknown> = Promise.resolve();
   #lastSignMs = Date.now();
 
-  static consumer(kafka: Kafka, groupId: string): Consumer {
+  static consumer(kafka: Kafka, groupId: string, sessionTimeoutMs = DEFAULT_SESSION_TIMEOUT_MS): Consumer {
     return kafka.consumer({
       groupId,
       allowAutoTopicCreation: false,
       heartbeatInterval: HEARTBEAT_INTERVAL_MS,
-      sessionTimeout: SESSION_TIMEOUT_MS,
+      sessionTimeout: sessionTimeoutMs,
       rebalanceTimeout: REBALANCE_TIMEOUT_MS,
       maxWaitTimeInMs: MAX_WAIT_MS,
       minBytes: 1,
@@ -81,10 +83,12 @@ export class GroupReader {
 
   /** Until stopped. Reports failures, never rejects. */
   async run(): Promise<void> {
+    const { silenceMs = DEFAULT_SILENCE_MS } = this.#options;
     try {
       while (!this.#stopping) {
-        await this.#followTopics();
-        this.#checkAlive();
+        // kafkajs alone would ask a hanging broker for three minutes.
+        await withDeadline(this.#followTopics(), silenceMs, "follow the topics");
+        this.#checkAlive(silenceMs);
         await this.#stopped.wait(this.#options.topicPollMs);
       }
     } catch (error) {
@@ -92,10 +96,12 @@ export class GroupReader {
     }
   }
 
-  stop(): void {
+  /** Resolves when no join is under way any more: kafkajs would finish it even after `disconnect`, and stay in the group. */
+  async stop(): Promise<void> {
     this.#stopping = true;
     this.#stopped.notify();
     this.#options.roomMade.notify();
+    await this.#joining;
   }
 
   async #followTopics(): Promise<void> {
@@ -117,12 +123,18 @@ export class GroupReader {
     this.#subscribed = topics;
     if (this.#stopping) return;
     this.#lastSignMs = Date.now();
-    await consumer.run({ autoCommit: false, eachBatchAutoResolve: false, eachBatch: (payload) => this.#receive(payload) });
+    const joined = consumer.run({
+      autoCommit: false,
+      eachBatchAutoResolve: false,
+      eachBatch: (payload) => this.#receive(payload),
+    });
+    this.#joining = joined.catch(() => {});
+    await joined;
   }
 
-  #checkAlive(): void {
+  #checkAlive(allowedMs: number): void {
     const silentMs = Date.now() - this.#lastSignMs;
-    if (this.#subscribed.size === 0 || silentMs < SILENCE_MS) return;
+    if (this.#subscribed.size === 0 || silentMs < allowedMs) return;
     throw new CascadeError({
       code: "KAFKA_UNAVAILABLE",
       verdict: "retry",
@@ -138,7 +150,7 @@ export class GroupReader {
     if (assigned?.state !== "reading" || isStale()) return;
     const epoch = assigned.epoch;
     const first = batch.firstOffset();
-    if (first !== null && BigInt(first) !== assigned.nextOffset && !(await this.#gapIsHarmless(assigned))) return;
+    if (first !== null && BigInt(first) !== assigned.nextOffset && !(await this.#gapIsHarmless(assigned, BigInt(first)))) return;
     const fetched = fetchedEvents(batch, assigned.nextOffset);
     while (queues.full && isRunning() && !this.#stopping) {
       await roomMade.wait(HEARTBEAT_INTERVAL_MS);
@@ -156,12 +168,14 @@ export class GroupReader {
    * The fetch did not begin where it should. Harmless when compaction or transaction markers left the gap; but when our offset is no
    * longer in the log kafkajs begins at the earliest without a word, and changes would be missing.
    */
-  async #gapIsHarmless(assigned: AssignedPartition): Promise<boolean> {
+  async #gapIsHarmless(assigned: AssignedPartition, first: bigint): Promise<boolean> {
     const { admin, assignment, onFailure } = this.#options;
-    const epoch = assigned.epoch;
+    const { epoch, partition, nextOffset } = assigned;
     try {
-      await startOffset(admin, assigned.partition, assigned.nextOffset);
-      return true;
+      await startOffset(admin, partition, nextOffset);
+      // The log ended before our offset a moment ago, and has grown past it since.
+      if (first < nextOffset) throw logRestarted(partition, nextOffset);
+      return assignment.isCurrent(assigned, epoch);
     } catch (error) {
       if (!assignment.isCurrent(assigned, epoch)) return false;
       if (error instanceof CascadeError && error.verdict === "stop-table") assignment.reject(assigned, error);

@@ -9,7 +9,7 @@ import { Assignment, partitionKey } from "./assignment.ts";
 import { EventQueues, type QueueLimits } from "./event-queues.ts";
 import { GroupReader } from "./group-reader.ts";
 import { OffsetReports } from "./offset-reports.ts";
-import { startOffset } from "./resume-offset.ts";
+import { LostLogs, startOffset } from "./resume-offset.ts";
 import { Signal } from "./signal.ts";
 
 export interface ConsumerOptions {
@@ -28,6 +28,10 @@ export interface ConsumerOptions {
   readonly onPartitionError: (partition: Partition, error: CascadeError) => void;
   /** How long until a partition that could not be read is looked at again. */
   readonly recheckMs: number;
+  /** The group gives this router's partitions away when it was not heard of for this long. */
+  readonly sessionTimeoutMs?: number;
+  /** Kafka not heard of for this long is away. */
+  readonly silenceMs?: number;
 }
 
 export const DEFAULT_MAX_BUFFERED_BYTES = 16 * 1024 * 1024;
@@ -41,24 +45,30 @@ export async function openKafkaConsumer(options: ConsumerOptions): Promise<Event
   const sockets = new KafkaSockets();
   const kafka = kafkaClient(options.kafka, sockets);
   const admin = kafka.admin({ retry: KAFKA_RETRY });
-  const consumer = GroupReader.consumer(kafka, options.groupId);
+  const consumer = GroupReader.consumer(kafka, options.groupId, options.sessionTimeoutMs);
   try {
     await withDeadline(Promise.all([admin.connect(), consumer.connect()]), CONNECT_DEADLINE_MS, "connect to Kafka");
   } catch (error) {
-    await disconnect(admin, consumer);
+    await disconnect({ admin, consumer, sockets });
     throw kafkaError(error, "connect to Kafka");
   }
-  return new KafkaConsumer(options, admin, consumer);
+  return new KafkaConsumer(options, { admin, consumer, sockets });
+}
+
+interface Connected {
+  readonly admin: Admin;
+  readonly consumer: Consumer;
+  readonly sockets: KafkaSockets;
 }
 
 class KafkaConsumer implements EventConsumer {
   readonly #options: ConsumerOptions;
-  readonly #admin: Admin;
-  readonly #consumer: Consumer;
+  readonly #kafka: Connected;
   readonly #queues: EventQueues;
   readonly #assignment: Assignment;
   readonly #reader: GroupReader;
   readonly #reports: OffsetReports;
+  readonly #lostLogs = new LostLogs();
   readonly #arrived = new Signal();
   readonly #pulled = new Signal();
   /** The partition whose batch the caller has and is not done with. */
@@ -66,17 +76,17 @@ class KafkaConsumer implements EventConsumer {
   #failure: CascadeError | null = null;
   #closed = false;
 
-  constructor(options: ConsumerOptions, admin: Admin, consumer: Consumer) {
+  constructor(options: ConsumerOptions, kafka: Connected) {
+    const { admin, consumer } = kafka;
     this.#options = options;
-    this.#admin = admin;
-    this.#consumer = consumer;
+    this.#kafka = kafka;
     this.#queues = new EventQueues(options.limits);
     this.#reports = new OffsetReports(consumer, options.kafka.logger);
     this.#assignment = new Assignment({
       control: consumer,
       tableOf: (topic) => tableOfTopic(options.prefix, topic) as TableName,
       startOffset: (partition) => this.#startOffset(partition),
-      onPartitionError: options.onPartitionError,
+      onPartitionError: (partition, error) => this.#stopPartition(partition, error),
       recheckMs: options.recheckMs,
       onFailure: (error) => this.#fail(error),
       onDropped: (key) => this.#drop(key),
@@ -145,8 +155,16 @@ class KafkaConsumer implements EventConsumer {
 
   async #startOffset(partition: Partition): Promise<bigint> {
     // The replica's progress is about to move: what it says now would deliver the batch in hand again.
-    while (this.#inHand === partitionKey(partition.topic, partition.partition)) await this.#pulled.wait();
-    return startOffset(this.#admin, partition, await this.#options.resume(partition));
+    const key = partitionKey(partition.topic, partition.partition);
+    while (this.#inHand === key) await this.#pulled.wait();
+    const remembered = await this.#options.resume(partition);
+    this.#lostLogs.check(key, remembered);
+    return startOffset(this.#kafka.admin, partition, remembered);
+  }
+
+  #stopPartition(partition: Partition, error: CascadeError): void {
+    this.#lostLogs.note(partitionKey(partition.topic, partition.partition), error);
+    this.#options.onPartitionError(partition, error);
   }
 
   #drop(key: string): void {
@@ -167,16 +185,18 @@ class KafkaConsumer implements EventConsumer {
     this.#reports.stop();
     this.#arrived.notify();
     await Promise.race([this.#reports.flush(), Bun.sleep(LAST_REPORT_DEADLINE_MS)]);
-    this.#reader.stop();
+    await Promise.race([this.#reader.stop(), Bun.sleep(CLOSE_DEADLINE_MS)]);
     this.#assignment.clear();
-    await disconnect(this.#admin, this.#consumer);
+    await disconnect(this.#kafka);
     // A join that was under way may have come in between.
     this.#assignment.clear();
   }
 }
 
 /** Leaves the group. Quick even when the broker hangs: kafkajs waits for its open requests, and nothing of them is wanted any more. */
-async function disconnect(admin: Admin, consumer: Consumer): Promise<void> {
+async function disconnect({ admin, consumer, sockets }: Connected): Promise<void> {
   const done = Promise.allSettled([consumer.disconnect(), admin.disconnect()]);
   await Promise.race([done, Bun.sleep(CLOSE_DEADLINE_MS)]);
+  // What is still under way would go on reading, in the name of a router that may be back already.
+  sockets.close();
 }

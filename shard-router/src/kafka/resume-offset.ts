@@ -3,6 +3,8 @@ import { kafkaError } from "@cascade/shared/kafka-errors";
 import type { Admin } from "kafkajs";
 import type { Partition } from "../event-consumer.ts";
 
+const OFFSET_ABOVE_LOG = "OFFSET_ABOVE_LOG";
+
 /** The offsets a partition holds: from `low` up to, but not including, `high`. */
 export interface Watermarks {
   readonly low: bigint;
@@ -29,6 +31,29 @@ export async function startOffset(admin: Admin, partition: Partition, remembered
   }
 }
 
+/**
+ * Partitions whose log was found to end before what a replica has applied. Such a log grows past that offset in time, and going on there
+ * would skip the changes before it: the partition stays stopped until the replica's progress is moved.
+ */
+export class LostLogs {
+  readonly #lost = new Map<string, { readonly error: CascadeError; remembered: bigint | null | undefined }>();
+
+  /** Takes note of a partition's error, when it is one of these. */
+  note(key: string, error: CascadeError): void {
+    if (error.code === OFFSET_ABOVE_LOG && !this.#lost.has(key)) this.#lost.set(key, { error, remembered: undefined });
+  }
+
+  /** Throws that error again for as long as the replica remembers the same. */
+  check(key: string, remembered: bigint | null): void {
+    const lost = this.#lost.get(key);
+    if (lost === undefined) return;
+    // What was in hand when the error came up has been applied since: only now is it known what the replica remembers.
+    if (lost.remembered === undefined) lost.remembered = remembered;
+    if (lost.remembered === remembered) throw lost.error;
+    this.#lost.delete(key);
+  }
+}
+
 async function watermarks(admin: Admin, { topic, partition }: Partition): Promise<Watermarks> {
   try {
     const offsets = await admin.fetchTopicOffsets(topic);
@@ -51,10 +76,20 @@ function belowRetention({ topic, partition }: Partition, remembered: bigint | nu
 }
 
 function aboveLog({ topic, partition }: Partition, needed: bigint, high: bigint): CascadeError {
+  const message = `${topic}[${partition}] ends at offset ${high}, and the replica has applied up to ${needed}`;
+  return lostEnd({ topic, partition }, message);
+}
+
+/** What Kafka sends begins before the offset asked for: it had lost it. */
+export function logRestarted({ topic, partition }: Partition, needed: bigint): CascadeError {
+  return lostEnd({ topic, partition }, `${topic}[${partition}] ended before offset ${needed}, up to which it was read`);
+}
+
+function lostEnd({ topic, partition }: Partition, message: string): CascadeError {
   return new CascadeError({
-    code: "OFFSET_ABOVE_LOG",
+    code: OFFSET_ABOVE_LOG,
     verdict: "stop-table",
-    message: `${topic}[${partition}] ends at offset ${high}, and the replica has applied up to ${needed}: the topic was made anew, or Kafka has lost its end`,
+    message: `${message}: the topic was made anew, or Kafka has lost its end`,
     advice: `compare the table with main-db; fill it again (a snapshot), or set next_offset of ${topic}[${partition}] in its cascade_progress to where this log goes on`,
   });
 }

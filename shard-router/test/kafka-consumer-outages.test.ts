@@ -1,0 +1,82 @@
+import { expect, test } from "bun:test";
+import { testKafka } from "@cascade/local/servers.ts";
+import { CascadeError } from "@cascade/shared/errors";
+import { kafkaOptions } from "@cascade/shared/testing/kafka-lab";
+import { labOn, limits, messageOf, openConsumer, Progress, read, see, upTo } from "./consumer-lab.ts";
+
+test("a topic deleted while it is read: rejects with retry, and a fresh consumer goes on with the others", async () => {
+  const l = await labOn((await testKafka()).brokers);
+  const [doomed, other] = await Promise.all([l.fill("doomed", 3), l.fill("other", 3)]);
+  const opened = await openConsumer(l);
+  const reading = read(opened);
+  await see(() => reading.offsets(doomed).length === 3 && reading.offsets(other).length === 3);
+  await l.admin.deleteTopics({ topics: [doomed] });
+  expect(await reading.ended).toMatchObject({ code: "KAFKA_UNKNOWN_TOPIC", verdict: "retry" });
+  await opened.consumer[Symbol.asyncDispose]();
+  await l.send(other, [messageOf(3)]);
+  const fresh = read(await openConsumer(l, { progress: opened.progress }));
+  await see(() => fresh.offsets(other).length === 1);
+  expect(fresh.offsets(other)).toEqual([3]);
+});
+
+test("no broker at the start: rejects with retry", async () => {
+  const error: unknown = await openConsumer({ kafka: kafkaOptions("127.0.0.1:1"), prefix: "nowhere" }).catch((e: unknown) => e);
+  expect(error).toMatchObject({ code: "KAFKA_UNAVAILABLE", verdict: "retry" });
+});
+
+test("a broker killed while it is read: goes on, or rejects with retry, and nothing is missed", async () => {
+  const server = await testKafka();
+  const l = await labOn(server.brokers);
+  const topic = await l.fill("t", 5_000, { valueBytes: 100 });
+  const progress = new Progress();
+  const options = { progress, limits: { ...limits, maxBatchRows: 100, maxBufferedBytes: 100_000 } };
+  const seen: number[] = [];
+  const { promise: restarted, resolve } = Promise.withResolvers<void>();
+  let opened = await openConsumer(l, options);
+  /** The service's loop: fresh ports after every error that heals. */
+  const reading = (async () => {
+    while (progress.next(topic) < 5_000n) {
+      const current = read(opened, async (batch) => {
+        seen.push(...batch.events.map(({ offset }) => Number(offset)));
+        if (seen.length >= 1_000) await restarted;
+        progress.set(topic, batch.nextOffset);
+      });
+      const done = see(() => progress.next(topic) === 5_000n, 50_000).then(() => current.stop());
+      const error = await Promise.race([current.ended, done]);
+      if (error === null) return;
+      if (!(error instanceof CascadeError) || error.verdict !== "retry") throw error;
+      await opened.consumer[Symbol.asyncDispose]();
+      opened = await openConsumer(l, options);
+    }
+  })();
+  await see(() => seen.length >= 1_000);
+  await server.kill("SIGKILL");
+  await server.start();
+  resolve();
+  await reading;
+  // What was in hand at a failure may come twice: it was not applied.
+  expect([...new Set(seen)]).toEqual(upTo(5_000));
+  expect(opened.errors).toEqual([]);
+});
+
+test("a broker that hangs: rejects with retry in time, closes quickly, and a fresh consumer goes on", async () => {
+  const server = await testKafka();
+  const l = await labOn(server.brokers);
+  const topic = await l.fill("t", 3);
+  const opened = await openConsumer(l, { silenceMs: 1_500 });
+  const reading = read(opened);
+  await see(() => reading.offsets(topic).length === 3);
+  server.freeze();
+  try {
+    const frozen = performance.now();
+    expect(await reading.ended).toMatchObject({ code: "KAFKA_UNAVAILABLE", verdict: "retry" });
+    await opened.consumer[Symbol.asyncDispose]();
+    expect(performance.now() - frozen).toBeLessThan(5_000);
+  } finally {
+    server.thaw();
+  }
+  await l.send(topic, [messageOf(3)]);
+  const fresh = read(await openConsumer(l, { progress: opened.progress, sessionTimeoutMs: 2_000 }));
+  await see(() => fresh.offsets(topic).length === 1, 30_000);
+  expect(fresh.offsets(topic)).toEqual([3]);
+});
