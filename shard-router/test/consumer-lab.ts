@@ -2,7 +2,7 @@ import { afterEach } from "bun:test";
 import { until } from "@cascade/local/wait.ts";
 import { kafkaClient } from "@cascade/shared/kafka";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
-import { type KafkaLab, kafkaLab } from "@cascade/shared/testing/kafka-lab";
+import { type KafkaLab, kafkaLab, kafkaOptions } from "@cascade/shared/testing/kafka-lab";
 import { CompressionTypes, type Message } from "kafkajs";
 import type { EventBatch, EventConsumer, Partition } from "../src/event-consumer.ts";
 import { partitionKey } from "../src/kafka/assignment.ts";
@@ -34,7 +34,7 @@ interface FillOptions {
 export async function labOn(brokers: string): Promise<ConsumerLab> {
   const lab = await kafkaLab(brokers);
   const sockets = new KafkaSockets();
-  const producer = kafkaClient(lab.kafka, sockets).producer({ allowAutoTopicCreation: false });
+  const producer = kafkaClient(kafkaOptions(brokers), sockets).producer({ allowAutoTopicCreation: false });
   await producer.connect();
   cleanUp(async () => {
     await producer.disconnect();

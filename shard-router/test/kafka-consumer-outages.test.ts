@@ -63,7 +63,7 @@ test("a broker that hangs: rejects with retry in time, closes quickly, and a fre
   const server = await testKafka();
   const l = await labOn(server.brokers);
   const topic = await l.fill("t", 3);
-  const opened = await openConsumer(l, { silenceMs: 1_500 });
+  const opened = await openConsumer(l, { silenceMs: 1_500, sessionTimeoutMs: 2_000 });
   const reading = read(opened);
   await see(() => reading.offsets(topic).length === 3);
   server.freeze();

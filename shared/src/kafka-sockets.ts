@@ -6,6 +6,7 @@ import type { ISocketFactory } from "kafkajs";
 export const CLIENT_CLOSED = "this Kafka client is closed";
 
 const KEEP_ALIVE_DELAY_MS = 60_000;
+const DISCONNECT_DEADLINE_MS = 900;
 
 /**
  * The connections of one kafkajs client. kafkajs has no way to give up: a send or a join that is under way reconnects after
@@ -24,6 +25,18 @@ export class KafkaSockets {
     socket.once("close", () => this.#open.delete(socket));
     return socket;
   };
+
+  /**
+   * Closes in good order what was made from the client (a consumer leaves its group), and ends its connections. Quick even when the
+   * broker hangs: kafkajs waits for its open requests, and nothing of them is wanted any more.
+   */
+  async disconnect(...clients: readonly { disconnect(): Promise<void> }[]): Promise<void> {
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, DISCONNECT_DEADLINE_MS);
+    await Promise.race([Promise.allSettled(clients.map((client) => client.disconnect())), late]);
+    clearTimeout(timer);
+    this.close();
+  }
 
   /** Ends every connection at once and refuses new ones: whatever is under way fails. */
   close(): void {

@@ -167,3 +167,48 @@ describe("request queue", () => {
     }
   });
 });
+
+describe("joining a group", () => {
+  interface ConsumerGroup {
+    joinAndSync(): Promise<void>;
+  }
+  const ConsumerGroupClass = inside("kafkajs/src/consumer/consumerGroup") as new (options: object) => ConsumerGroup;
+  const logger = { debug() {}, info() {}, warn() {}, error() {}, namespace: () => logger };
+  const refusal = (type: string) => Object.assign(new Error(type), { type, retriable: true });
+
+  /** Joins with a coordinator that refuses at first; the events of joining. */
+  async function join(refusals: readonly string[]): Promise<string[]> {
+    const left = [...refusals];
+    const events: string[] = [];
+    const coordinator = {
+      joinGroup: async () => {
+        const type = left.shift();
+        if (type !== undefined) throw refusal(type);
+        return { generationId: 1, leaderId: "other", memberId: "me", members: [], groupProtocol: "RoundRobinAssigner" };
+      },
+      syncGroup: async () => ({ memberAssignment: Buffer.alloc(0) }),
+    };
+    const group = new ConsumerGroupClass({
+      retry: { retries: 4, initialRetryTime: 1, maxRetryTime: 1 },
+      cluster: { findGroupCoordinator: async () => coordinator, committedOffsets: () => ({}) },
+      groupId: "g",
+      topics: [],
+      logger,
+      instrumentationEmitter: { emit: (event: string) => void events.push(event) },
+      assigners: [],
+    });
+    await group.joinAndSync();
+    return events;
+  }
+
+  test.each(["GROUP_LOAD_IN_PROGRESS", "GROUP_COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR_FOR_GROUP"])(
+    "waits out %s, which a broker that has just started says",
+    async (type) => {
+      expect(await join([type, type])).toEqual(["consumer.group_join"]);
+    },
+  );
+
+  test("does not wait out a refusal that stands", async () => {
+    await expect(join(["GROUP_AUTHORIZATION_FAILED"])).rejects.toThrow("GROUP_AUTHORIZATION_FAILED");
+  });
+});

@@ -5,7 +5,7 @@ import { isKafkaError, kafkaError, withDeadline } from "@cascade/shared/kafka-er
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { encodeSchemaMessage } from "@cascade/shared/table-schema";
 import { formatTableName, schemasTopic, tableOfTopic } from "@cascade/shared/topic";
-import type { Admin, Message, Producer } from "kafkajs";
+import type { Message, Producer } from "kafkajs";
 import type { EventPublisher, PublishedSchema } from "../event-publisher.ts";
 import { MESSAGE_OVERHEAD_BYTES, planRequests, type RecordBatch, type SizedMessage } from "./requests.ts";
 import { Topics } from "./topics.ts";
@@ -31,7 +31,6 @@ export interface PublisherOptions {
 const DEFAULT_DEADLINE_MS = 45_000;
 /** A raised max.message.bytes reaches the partition's leader within this. */
 const LIMIT_TAKES_EFFECT_MS = 5_000;
-const CLOSE_DEADLINE_MS = 1_000;
 
 /** Connects and gets a producer id. Rejects with CascadeError when Kafka is away or refuses us. */
 export async function openKafkaPublisher(options: PublisherOptions): Promise<EventPublisher> {
@@ -50,7 +49,8 @@ export async function openKafkaPublisher(options: PublisherOptions): Promise<Eve
     await Promise.all([admin.connect(), producer.connect()]);
     return topics.maxRequestBytes();
   };
-  const close = () => disconnect(admin, producer, sockets);
+  // A send given up on must not reach the log behind the back of the next publisher.
+  const close = () => sockets.disconnect(producer, admin);
   try {
     const maxRequestBytes = await withDeadline(connect(), options.deadlineMs ?? DEFAULT_DEADLINE_MS, "connect to Kafka");
     return new KafkaPublisher(options, { producer, topics, maxRequestBytes, close });
@@ -217,12 +217,4 @@ function limitLowered(doing: string, cause: unknown): CascadeError {
     advice: "nothing to do: it is read again",
     cause,
   });
-}
-
-/** Quick even when the broker hangs: kafkajs waits for its open requests, and nothing of them is wanted any more. */
-async function disconnect(admin: Admin, producer: Producer, sockets: KafkaSockets): Promise<void> {
-  const done = Promise.allSettled([producer.disconnect(), admin.disconnect()]);
-  await Promise.race([done, Bun.sleep(CLOSE_DEADLINE_MS)]);
-  // A send given up on must not reach the log behind the back of the next publisher.
-  sockets.close();
 }

@@ -37,7 +37,7 @@ export interface ConsumerOptions {
 export const DEFAULT_MAX_BUFFERED_BYTES = 16 * 1024 * 1024;
 
 const CONNECT_DEADLINE_MS = 30_000;
-const CLOSE_DEADLINE_MS = 900;
+const JOIN_DEADLINE_MS = 900;
 const LAST_REPORT_DEADLINE_MS = 300;
 
 /** Connects and starts reading ahead. Rejects with CascadeError when Kafka is away or refuses us. */
@@ -49,7 +49,7 @@ export async function openKafkaConsumer(options: ConsumerOptions): Promise<Event
   try {
     await withDeadline(Promise.all([admin.connect(), consumer.connect()]), CONNECT_DEADLINE_MS, "connect to Kafka");
   } catch (error) {
-    await disconnect({ admin, consumer, sockets });
+    await sockets.disconnect(consumer, admin);
     throw kafkaError(error, "connect to Kafka");
   }
   return new KafkaConsumer(options, { admin, consumer, sockets });
@@ -185,18 +185,11 @@ class KafkaConsumer implements EventConsumer {
     this.#reports.stop();
     this.#arrived.notify();
     await Promise.race([this.#reports.flush(), Bun.sleep(LAST_REPORT_DEADLINE_MS)]);
-    await Promise.race([this.#reader.stop(), Bun.sleep(CLOSE_DEADLINE_MS)]);
+    await Promise.race([this.#reader.stop(), Bun.sleep(JOIN_DEADLINE_MS)]);
     this.#assignment.clear();
-    await disconnect(this.#kafka);
+    const { consumer, admin, sockets } = this.#kafka;
+    await sockets.disconnect(consumer, admin);
     // A join that was under way may have come in between.
     this.#assignment.clear();
   }
-}
-
-/** Leaves the group. Quick even when the broker hangs: kafkajs waits for its open requests, and nothing of them is wanted any more. */
-async function disconnect({ admin, consumer, sockets }: Connected): Promise<void> {
-  const done = Promise.allSettled([consumer.disconnect(), admin.disconnect()]);
-  await Promise.race([done, Bun.sleep(CLOSE_DEADLINE_MS)]);
-  // What is still under way would go on reading, in the name of a router that may be back already.
-  sockets.close();
 }

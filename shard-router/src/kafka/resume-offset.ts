@@ -54,7 +54,7 @@ export class LostLogs {
   }
 }
 
-async function watermarks(admin: Admin, { topic, partition }: Partition): Promise<Watermarks> {
+export async function watermarks(admin: Admin, { topic, partition }: Partition): Promise<Watermarks> {
   try {
     const offsets = await admin.fetchTopicOffsets(topic);
     const found = offsets.find((candidate) => candidate.partition === partition);

@@ -1,0 +1,169 @@
+import { randomUUID } from "node:crypto";
+import { CascadeError, describeError } from "@cascade/shared/errors";
+import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
+import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
+import { KafkaSockets } from "@cascade/shared/kafka-sockets";
+import { decodeSchemaMessage, type TableSchema } from "@cascade/shared/table-schema";
+import { schemasTopic } from "@cascade/shared/topic";
+import type { Admin, Consumer, KafkaMessage } from "kafkajs";
+import type { SchemaBook } from "../schema-book.ts";
+import { watermarks } from "./resume-offset.ts";
+import { Signal } from "./signal.ts";
+
+export interface SchemaTopicOptions {
+  readonly kafka: KafkaOptions;
+  /** KAFKA_TOPIC_PREFIX. */
+  readonly prefix: string;
+  /** The router's own group: `<prefix>.<REPLICA_NAME>`. */
+  readonly groupId: string;
+  /** How long `get` waits for what is in the topic to be read. */
+  readonly waitMs?: number;
+}
+
+const DEFAULT_WAIT_MS = 10_000;
+const CONNECT_DEADLINE_MS = 30_000;
+const JOIN_DEADLINE_MS = 900;
+
+/** Connects and starts reading, without waiting for it. Rejects with CascadeError when Kafka is away or refuses us. */
+export async function openSchemaTopic(options: SchemaTopicOptions): Promise<SchemaBook> {
+  const sockets = new KafkaSockets();
+  const kafka = kafkaClient(options.kafka, sockets);
+  const admin = kafka.admin({ retry: KAFKA_RETRY });
+  const consumer = kafka.consumer({
+    // Every process needs every schema, so each is a group by itself; it never commits, and Kafka forgets it.
+    groupId: `${options.groupId}.schemas.${randomUUID()}`,
+    allowAutoTopicCreation: false,
+    // A table waits while its new schema is read.
+    maxWaitTimeInMs: 100,
+    minBytes: 1,
+    retry: { ...KAFKA_RETRY, restartOnFailure: async () => false },
+  });
+  try {
+    await withDeadline(Promise.all([admin.connect(), consumer.connect()]), CONNECT_DEADLINE_MS, "connect to Kafka");
+  } catch (error) {
+    await sockets.disconnect(consumer, admin);
+    throw kafkaError(error, "connect to Kafka");
+  }
+  return new SchemaTopic(options, { admin, consumer, sockets });
+}
+
+interface Connected {
+  readonly admin: Admin;
+  readonly consumer: Consumer;
+  readonly sockets: KafkaSockets;
+}
+
+class SchemaTopic implements SchemaBook {
+  readonly #options: SchemaTopicOptions;
+  readonly #kafka: Connected;
+  readonly #topic: string;
+  readonly #schemas = new Map<string, TableSchema>();
+  readonly #moved = new Signal();
+  /** Everything before this offset has been read. */
+  #position = 0n;
+  /** Resolves to whether there is a topic to read; null once there was none. */
+  #started: Promise<boolean> | null = null;
+  #failure: CascadeError | null = null;
+  #closed = false;
+
+  constructor(options: SchemaTopicOptions, kafka: Connected) {
+    this.#options = options;
+    this.#kafka = kafka;
+    this.#topic = schemasTopic(options.prefix);
+    const { consumer } = kafka;
+    consumer.on(consumer.events.CRASH, ({ payload }) => this.#fail(payload.error));
+    // Unlike the handler's batches these include ranges where compaction or a transaction left nothing to handle.
+    consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
+      this.#position = BigInt(payload.lastOffset) + 1n;
+      this.#moved.notify();
+    });
+    this.#start().catch(() => {}); // `get` says it
+  }
+
+  known(id: string): TableSchema | undefined {
+    return this.#schemas.get(id);
+  }
+
+  async get(id: string): Promise<TableSchema> {
+    const known = this.#schemas.get(id);
+    if (known) return known;
+    await withDeadline(this.#catchUp(), this.#options.waitMs ?? DEFAULT_WAIT_MS, `read topic ${this.#topic} to its end`);
+    const schema = this.#schemas.get(id);
+    if (!schema) throw unknownSchema(id, this.#topic);
+    return schema;
+  }
+
+  /** Resolves when everything that is in the topic now has been read: cdc publishes a schema before the first row naming it. */
+  async #catchUp(): Promise<void> {
+    if (!(await this.#start())) return;
+    const { low, high } = await watermarks(this.#kafka.admin, { topic: this.#topic, partition: 0 });
+    while (low < high && this.#position < high) {
+      if (this.#failure) throw this.#failure;
+      await this.#moved.wait();
+    }
+  }
+
+  /** Reads the topic from its beginning, once there is one. */
+  #start(): Promise<boolean> {
+    if (this.#failure) return Promise.reject(this.#failure);
+    this.#started ??= this.#subscribe().catch((error: unknown) => {
+      throw this.#fail(error);
+    });
+    return this.#started;
+  }
+
+  async #subscribe(): Promise<boolean> {
+    const { admin, consumer } = this.#kafka;
+    const topics = await admin.listTopics();
+    if (!topics.includes(this.#topic) || this.#closed) {
+      this.#started = null;
+      return false;
+    }
+    await consumer.subscribe({ topics: [this.#topic], fromBeginning: true });
+    await consumer.run({
+      autoCommit: false,
+      eachBatch: async ({ batch }) => {
+        for (const message of batch.messages) this.#learn(message);
+      },
+    });
+    return true;
+  }
+
+  #learn({ key, value, offset }: KafkaMessage): void {
+    // A tombstone: rows in the table topics may name the schema still.
+    if (value === null) return;
+    try {
+      const schema = decodeSchemaMessage(key?.toString("utf8") ?? "", value.toString("utf8"));
+      this.#schemas.set(schema.id, schema);
+    } catch (error) {
+      // Whoever needs it finds it missing, and only that table stops.
+      const fields = { topic: this.#topic, offset, reason: describeError(error) };
+      this.#options.kafka.logger.warn(fields, "skipped a message that is not a table schema");
+    }
+  }
+
+  #fail(error: unknown): CascadeError {
+    this.#failure ??= kafkaError(error, `read topic ${this.#topic}`);
+    this.#moved.notify();
+    return this.#failure;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    const { consumer, admin, sockets } = this.#kafka;
+    // kafkajs would finish a join under way even after `disconnect`, and stay in the group.
+    await Promise.race([Promise.allSettled([this.#started]), Bun.sleep(JOIN_DEADLINE_MS)]);
+    await sockets.disconnect(consumer, admin);
+    this.#fail(new Error("closed"));
+  }
+}
+
+function unknownSchema(id: string, topic: string): CascadeError {
+  return new CascadeError({
+    code: "UNKNOWN_SCHEMA",
+    verdict: "stop-table",
+    message: `a row names schema ${id}, which is not in topic ${topic}`,
+    advice: `find out who deleted from ${topic}; fill the table of this replica again (a snapshot) when the schema does not come back`,
+  });
+}
