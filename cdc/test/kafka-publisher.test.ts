@@ -51,23 +51,21 @@ describe("topics", () => {
   test("that exist are used as they are", async () => {
     const l = await lab();
     const { topic } = tableOf(l);
-    const configEntries = [{ name: "retention.ms", value: "86400000" }];
-    await l.admin.createTopics({ topics: [{ topic, numPartitions: 1, configEntries }] });
+    await l.createTopic(topic, { settings: { "retention.ms": "86400000" } });
     await (await open(l)).publish([insert(tableOf(l), 0)]);
     expect(await settings(l, topic)).toMatchObject({ "retention.ms": "86400000", "max.message.bytes": "1048588" });
   });
 
   test("with another number of partitions are refused", async () => {
     const l = await lab();
-    await l.admin.createTopics({ topics: [{ topic: tableOf(l).topic, numPartitions: 2 }] });
+    await l.createTopic(tableOf(l).topic, { partitions: 2 });
     const error = await failure((await open(l)).publish([insert(tableOf(l), 0)]));
     expect(error).toMatchObject({ code: "TOPIC_PARTITIONS", verdict: "refuse" });
   });
 
   test("that are compacted are refused", async () => {
     const l = await lab();
-    const configEntries = [{ name: "cleanup.policy", value: "compact,delete" }];
-    await l.admin.createTopics({ topics: [{ topic: tableOf(l).topic, numPartitions: 1, configEntries }] });
+    await l.createTopic(tableOf(l).topic, { settings: { "cleanup.policy": "compact,delete" } });
     const error = await failure((await open(l)).publish([insert(tableOf(l), 0)]));
     expect(error).toMatchObject({ code: "TOPIC_COMPACTED", verdict: "refuse" });
     expect(await l.read(tableOf(l).topic)).toEqual([]);
@@ -76,8 +74,7 @@ describe("topics", () => {
   test("the schemas topic is set to compact, its other settings kept", async () => {
     const l = await lab();
     const topic = schemasTopic(l.prefix);
-    const configEntries = [{ name: "segment.ms", value: "600000" }];
-    await l.admin.createTopics({ topics: [{ topic, numPartitions: 1, configEntries }] });
+    await l.createTopic(topic, { settings: { "segment.ms": "600000" } });
     await (await open(l)).announce([schemaOf(l)]);
     expect(await settings(l, topic)).toMatchObject({ "cleanup.policy": "compact", "segment.ms": "600000" });
     expect(l.warnings).toEqual(["the schemas topic was not compacted: cleanup.policy is now compact"]);
@@ -186,8 +183,7 @@ describe("sizes", () => {
   test("batches over the topic's limit are split", async () => {
     const l = await lab();
     const { topic } = tableOf(l);
-    const configEntries = [{ name: "max.message.bytes", value: "20000" }];
-    await l.admin.createTopics({ topics: [{ topic, numPartitions: 1, configEntries }] });
+    await l.createTopic(topic, { settings: { "max.message.bytes": "20000" } });
     await (await open(l)).publish(Array.from({ length: 200 }, (_, i) => padded(tableOf(l), i, 1_000)));
     expect(await keys(l, topic)).toEqual(inserts(tableOf(l), 200).map(({ key }) => key));
     expect((await settings(l, topic))["max.message.bytes"]).toBe("20000");
@@ -196,11 +192,7 @@ describe("sizes", () => {
   test("an oversized row raises its topic's limit and nothing else of the topic", async () => {
     const l = await lab();
     const { topic } = tableOf(l);
-    const configEntries = [
-      { name: "max.message.bytes", value: "20000" },
-      { name: "retention.ms", value: "-1" },
-    ];
-    await l.admin.createTopics({ topics: [{ topic, numPartitions: 1, configEntries }] });
+    await l.createTopic(topic, { settings: { "max.message.bytes": "20000", "retention.ms": "-1" } });
     const events = [
       padded(tableOf(l), 0, 10),
       padded(tableOf(l), 1, 50_000),

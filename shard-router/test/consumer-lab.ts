@@ -47,7 +47,7 @@ export async function labOn(brokers: string): Promise<ConsumerLab> {
   };
   const fill = async (table: string, count: number, options: FillOptions = {}) => {
     const { partitions = 1, valueBytes = 10, compression } = options;
-    await lab.admin.createTopics({ topics: [{ topic: topic(table), numPartitions: partitions }] });
+    await lab.createTopic(topic(table), { partitions });
     for (let partition = 0; partition < partitions; partition++) {
       for (let from = 0; from < count; from += 100) {
         const messages = Array.from({ length: Math.min(100, count - from) }, (_, i) =>

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { testKafka } from "@cascade/local/servers.ts";
 import { CascadeError } from "@cascade/shared/errors";
 import { kafkaOptions } from "@cascade/shared/testing/kafka-lab";
+import { openSchemaTopic } from "../src/kafka/schema-topic.ts";
 import { labOn, limits, messageOf, openConsumer, Progress, read, see, upTo } from "./consumer-lab.ts";
 
 test("a topic deleted while it is read: rejects with retry, and a fresh consumer goes on with the others", async () => {
@@ -19,9 +20,12 @@ test("a topic deleted while it is read: rejects with retry, and a fresh consumer
   expect(fresh.offsets(other)).toEqual([3]);
 });
 
-test("no broker at the start: rejects with retry", async () => {
-  const error: unknown = await openConsumer({ kafka: kafkaOptions("127.0.0.1:1"), prefix: "nowhere" }).catch((e: unknown) => e);
-  expect(error).toMatchObject({ code: "KAFKA_UNAVAILABLE", verdict: "retry" });
+test("no broker at the start: consumer and schema topic reject with retry", async () => {
+  const nowhere = { kafka: kafkaOptions("127.0.0.1:1"), prefix: "nowhere" };
+  const opening = [openConsumer(nowhere), openSchemaTopic({ ...nowhere, groupId: "nowhere.replica" })];
+  for (const result of await Promise.allSettled(opening)) {
+    expect(result).toMatchObject({ status: "rejected", reason: { code: "KAFKA_UNAVAILABLE", verdict: "retry" } });
+  }
 });
 
 test("a broker killed while it is read: goes on, or rejects with retry, and nothing is missed", async () => {
@@ -29,7 +33,7 @@ test("a broker killed while it is read: goes on, or rejects with retry, and noth
   const l = await labOn(server.brokers);
   const topic = await l.fill("t", 5_000, { valueBytes: 100 });
   const progress = new Progress();
-  const options = { progress, limits: { ...limits, maxBatchRows: 100, maxBufferedBytes: 100_000 } };
+  const options = { progress, sessionTimeoutMs: 2_000, limits: { ...limits, maxBatchRows: 100, maxBufferedBytes: 100_000 } };
   const seen: number[] = [];
   const { promise: restarted, resolve } = Promise.withResolvers<void>();
   let opened = await openConsumer(l, options);

@@ -155,7 +155,7 @@ describe("where reading begins", () => {
     expect(reading.offsets(lost)).toEqual(upTo(120, 20));
   });
 
-  test("records deleted under a slow reader are missed loudly", async () => {
+  test("not pulling bounds what is read ahead, and what is deleted meanwhile is missed loudly", async () => {
     const l = await lab();
     const topic = await l.fill("t", 4_000, { valueBytes: 1_000 });
     const opened = await openConsumer(l, { limits: { maxBatchRows: 100, maxBatchBytes: 1_000_000, maxBufferedBytes: 50_000 } });
@@ -171,7 +171,8 @@ describe("where reading begins", () => {
     expect(opened.errors[0]).toBe(`${topic} OFFSET_BELOW_RETENTION`);
     const offsets = reading.offsets(topic);
     expect(offsets).toEqual(upTo(offsets.length));
-    expect(offsets.length).toBeLessThan(3_990);
+    // One fetch of a partition (1 MiB) in the queue, and one waiting for room.
+    expect(offsets.length).toBeLessThan(2_200);
   });
 });
 

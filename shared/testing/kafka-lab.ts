@@ -13,8 +13,15 @@ export interface KafkaLab extends AsyncDisposable {
   /** What the adapters logged at WARN. */
   readonly warnings: string[];
   readonly admin: Admin;
+  /** Resolves when the topic can be used. */
+  createTopic(topic: string, options?: NewTopic): Promise<void>;
   /** Everything in partition 0 of a topic, in order, up to the end it has now. */
   read(topic: string): Promise<KafkaMessage[]>;
+}
+
+export interface NewTopic {
+  readonly partitions?: number;
+  readonly settings?: Readonly<Record<string, string>>;
 }
 
 let labs = 0;
@@ -31,6 +38,7 @@ export async function kafkaLab(brokers: string): Promise<KafkaLab> {
     kafka: kafkaOptions(brokers, { ...silent, warn: (_fields, message) => void warnings.push(message) }),
     warnings,
     admin,
+    createTopic: (topic, options) => createTopic(admin, topic, options),
     read: (topic) => readTopic(brokers, admin, topic),
     async [Symbol.asyncDispose]() {
       await admin.disconnect().catch(() => {});
@@ -48,6 +56,17 @@ export const kafkaOptions = (brokers: string, logger: KafkaLogger = silent): Kaf
   sasl: null,
   logger,
 });
+
+async function createTopic(admin: Admin, topic: string, { partitions = 1, settings = {} }: NewTopic = {}): Promise<void> {
+  const configEntries = Object.entries(settings).map(([name, value]) => ({ name, value }));
+  await admin.createTopics({ topics: [{ topic, numPartitions: partitions, configEntries }], waitForLeaders: false });
+  const visible = () =>
+    admin.fetchTopicMetadata({ topics: [topic] }).then(
+      () => true,
+      () => false,
+    );
+  while (!(await visible())) await Bun.sleep(10);
+}
 
 async function readTopic(brokers: string, admin: Admin, topic: string): Promise<KafkaMessage[]> {
   const [offsets] = await admin.fetchTopicOffsets(topic);

@@ -22,6 +22,8 @@ const DEFAULT_REQUEST_BYTES = 104_857_600;
 /** Kafka's own default of `max.message.bytes`. */
 const KAFKA_MAX_MESSAGE_BYTES = 1_048_588;
 const INITIAL_MAX_MESSAGE_BYTES = 10 * 1024 * 1024;
+const VISIBLE_WITHIN_MS = 5_000;
+const VISIBLE_PAUSE_MS = 20;
 
 /** The topics of this pipeline: made before their first message, used as they are when they exist, but checked. */
 export class Topics {
@@ -53,7 +55,7 @@ export class Topics {
       const missing = unknown.filter((topic) => !existing.has(topic));
       // Resolves to false when somebody else was faster with all of them: checked below like any other.
       if (missing.length > 0) await this.#create(missing);
-      await this.#check(unknown);
+      await this.#checkOnceVisible(unknown);
     } catch (error) {
       throw kafkaError(error, `prepare ${unknown.length === 1 ? `topic ${unknown[0]}` : `${unknown.length} topics`}`);
     }
@@ -61,11 +63,29 @@ export class Topics {
 
   async #create(missing: readonly string[]): Promise<void> {
     try {
-      await this.#admin.createTopics({ topics: missing.map((topic) => this.#newTopic(topic)), waitForLeaders: true });
+      await this.#createAll(missing);
     } catch (error) {
       if (!isKafkaError(error, "TOPIC_ALREADY_EXISTS")) throw error;
       // Some of them were made meanwhile, and kafkajs does not tell which are still missing.
-      for (const topic of missing) await this.#admin.createTopics({ topics: [this.#newTopic(topic)], waitForLeaders: true });
+      for (const topic of missing) await this.#createAll([topic]);
+    }
+  }
+
+  async #createAll(topics: readonly string[]): Promise<void> {
+    // Not waiting for leaders: kafkajs's wait fails on a broker that has not heard of the topic yet.
+    await this.#admin.createTopics({ topics: topics.map((topic) => this.#newTopic(topic)), waitForLeaders: false });
+  }
+
+  /** Brokers hear of a new topic a moment after the controller has made it. */
+  async #checkOnceVisible(topics: readonly string[]): Promise<void> {
+    const giveUpAt = Date.now() + VISIBLE_WITHIN_MS;
+    for (;;) {
+      try {
+        return await this.#check(topics);
+      } catch (error) {
+        if (!isKafkaError(error, "UNKNOWN_TOPIC_OR_PARTITION", "LEADER_NOT_AVAILABLE") || Date.now() > giveUpAt) throw error;
+        await Bun.sleep(VISIBLE_PAUSE_MS);
+      }
     }
   }
 

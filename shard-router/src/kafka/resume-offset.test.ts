@@ -1,0 +1,75 @@
+import { describe, expect, test } from "bun:test";
+import type { CascadeError } from "@cascade/shared/errors";
+import type { Admin } from "kafkajs";
+import { LostLogs, logRestarted, startOffset } from "./resume-offset.ts";
+
+const partition = { topic: "t", partition: 0 };
+
+/** An admin whose answers are given one after the other, the last one for ever. */
+function adminOf(...answers: readonly (readonly [low: number, high: number])[]): Admin {
+  const left = [...answers];
+  const fetchTopicOffsets = async () => {
+    const [low, high] = (left.length > 1 ? left.shift() : left[0]) ?? [0, 0];
+    return [{ partition: 0, offset: String(high), low: String(low), high: String(high) }];
+  };
+  return { fetchTopicOffsets } as unknown as Admin;
+}
+
+const failure = (act: Promise<unknown>): Promise<unknown> => act.catch((error: unknown) => error);
+
+describe("startOffset", () => {
+  test("is what is remembered, or the beginning", async () => {
+    expect(await startOffset(adminOf([0, 10]), partition, 7n)).toBe(7n);
+    expect(await startOffset(adminOf([0, 10]), partition, 10n)).toBe(10n);
+    expect(await startOffset(adminOf([0, 10]), partition, null)).toBe(0n);
+    expect(await startOffset(adminOf([5, 10]), partition, 5n)).toBe(5n);
+  });
+
+  test("refuses what Kafka has no more", async () => {
+    const gone = { code: "OFFSET_BELOW_RETENTION", verdict: "stop-table" };
+    expect(await failure(startOffset(adminOf([5, 10]), partition, 4n))).toMatchObject(gone);
+    expect(await failure(startOffset(adminOf([5, 10]), partition, null))).toMatchObject(gone);
+  });
+
+  test("gives a leader that was just elected time to find its end", async () => {
+    expect(await startOffset(adminOf([0, 5], [0, 10]), partition, 7n)).toBe(7n);
+  });
+});
+
+describe("LostLogs", () => {
+  const error = logRestarted(partition, 10n);
+  const thrown = (act: () => void): CascadeError | null => {
+    try {
+      act();
+      return null;
+    } catch (caught) {
+      return caught as CascadeError;
+    }
+  };
+
+  test("keep a partition stopped until its replica's progress is moved", () => {
+    const lost = new LostLogs();
+    expect(thrown(() => lost.check("t/0", 10n))).toBeNull();
+    lost.note("t/0", error);
+    for (let look = 0; look < 3; look++) expect(thrown(() => lost.check("t/0", 10n))).toBe(error);
+    expect(thrown(() => lost.check("u/0", 10n))).toBeNull();
+    expect(thrown(() => lost.check("t/0", 3n))).toBeNull();
+    expect(thrown(() => lost.check("t/0", 10n))).toBeNull();
+  });
+
+  test("count from what the replica remembers once nothing is in hand", () => {
+    const lost = new LostLogs();
+    lost.note("t/0", error);
+    expect(thrown(() => lost.check("t/0", 8n))).toBe(error);
+    // Told again at every look.
+    lost.note("t/0", error);
+    expect(thrown(() => lost.check("t/0", 8n))).toBe(error);
+    expect(thrown(() => lost.check("t/0", null))).toBeNull();
+  });
+
+  test("are only those whose end is lost", () => {
+    const lost = new LostLogs();
+    lost.note("t/0", Object.assign(Object.create(error), { code: "OFFSET_BELOW_RETENTION" }));
+    expect(thrown(() => lost.check("t/0", 1n))).toBeNull();
+  });
+});
