@@ -71,6 +71,17 @@ describe("topics", () => {
     expect(await l.read(tableOf(l).topic)).toEqual([]);
   });
 
+  test("that the broker compresses as routers cannot read are refused, others are not", async () => {
+    const l = await lab();
+    const [unreadable, readable] = [tableOf(l, "snappy"), tableOf(l, "zstd")];
+    for (const table of [unreadable, readable])
+      await l.createTopic(table.topic, { settings: { "compression.type": table.table } });
+    await (await open(l, { compression: "gzip" })).publish(inserts(readable, 3));
+    expect(await keys(l, readable.topic)).toEqual(inserts(readable, 3).map(({ key }) => key));
+    const error = await failure((await open(l)).publish([insert(unreadable, 0)]));
+    expect(error).toMatchObject({ code: "TOPIC_COMPRESSION", verdict: "refuse" });
+  });
+
   test("the schemas topic is set to compact, its other settings kept", async () => {
     const l = await lab();
     const topic = schemasTopic(l.prefix);

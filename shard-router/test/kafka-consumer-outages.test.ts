@@ -20,6 +20,13 @@ test("a topic deleted while it is read: rejects with retry, and a fresh consumer
   expect(fresh.offsets(other)).toEqual([3]);
 });
 
+test("a compression that cannot be read: refuses, with the way out", async () => {
+  const l = await labOn((await testKafka()).brokers);
+  await l.createTopic(l.topic("t"), { settings: { "compression.type": "snappy" } });
+  await l.send(l.topic("t"), [messageOf(0)]);
+  expect(await read(await openConsumer(l)).ended).toMatchObject({ code: "KAFKA_UNSUPPORTED", verdict: "refuse" });
+});
+
 test("no broker at the start: consumer and schema topic reject with retry", async () => {
   const nowhere = { kafka: kafkaOptions("127.0.0.1:1"), prefix: "nowhere" };
   const opening = [openConsumer(nowhere), openSchemaTopic({ ...nowhere, groupId: "nowhere.replica" })];

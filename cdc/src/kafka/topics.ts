@@ -106,6 +106,7 @@ export class Topics {
       if (name !== this.#settings.schemasTopic) checkPartitions(name, partitions.length, this.#settings.partitions);
     }
     for (const [topic, config] of await this.#configs(topics)) {
+      checkCompression(topic, config);
       await this.#checkCleanup(topic, config);
       this.#known.set(topic, { maxMessageBytes: maxMessageBytes(config) });
     }
@@ -209,6 +210,8 @@ const SCHEMAS_TOPIC = {
   "max.message.bytes": String(INITIAL_MAX_MESSAGE_BYTES),
 };
 
+const READABLE_COMPRESSION: ReadonlySet<string> = new Set(["producer", "uncompressed", "gzip", "zstd"]);
+
 function checkPartitions(topic: string, found: number, configured: number): void {
   if (found === configured) return;
   throw new CascadeError({
@@ -216,6 +219,18 @@ function checkPartitions(topic: string, found: number, configured: number): void
     verdict: "refuse",
     message: `topic ${topic} has ${found} partitions, and cdc is configured for ${configured}: a table's changes would lose their order`,
     advice: `delete the topic so that cdc creates it anew (and fill its replicas again), or exclude the table (CDC_TABLES)`,
+  });
+}
+
+/** The broker would compress again, in a form that routers cannot read. */
+function checkCompression(topic: string, config: TopicConfig): void {
+  const found = config.get("compression.type")?.value ?? "producer";
+  if (READABLE_COMPRESSION.has(found)) return;
+  throw new CascadeError({
+    code: "TOPIC_COMPRESSION",
+    verdict: "refuse",
+    message: `topic ${topic} has compression.type ${found}, which routers cannot read`,
+    advice: `kafka-configs.sh --alter --entity-type topics --entity-name ${topic} --add-config compression.type=producer`,
   });
 }
 
