@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { type DemoMoment, screenOn, troubleOf, verdictTable } from "./demo-screen.ts";
+import { adviceOf, type DemoMoment, screenOn, troubleOf, verdictTable } from "./demo-screen.ts";
 import type { CdcStatus, RouterStatus } from "./service-status.ts";
 
 const cdc: CdcStatus = {
@@ -84,6 +84,7 @@ test("trouble is the held table's own words before all else", () => {
     tables: [{ table: "public.t", state: "held", error }],
   };
   expect(troubleOf(held)).toBe("public.t is held: column a is missing");
+  expect(adviceOf(held)).toEqual(["add it"]);
   expect(troubleOf({ ...cdc, ready: false, reasons: ["Kafka is away"] })).toBe("Kafka is away");
 });
 

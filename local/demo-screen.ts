@@ -44,11 +44,14 @@ const whole = (count: number | undefined): string => (count === undefined ? "-" 
 const milliseconds = (value: number | null | undefined): string => (value == null ? "-" : `${whole(value)} ms`);
 const captured = (cdc: CdcStatus | null): number | undefined => cdc?.capturedTotal ?? cdc?.eventsTotal;
 
+/** The whole of it is told at the end. */
+const cut = (text: string): string => (text.length > 120 ? `${text.slice(0, 117)}...` : text);
+
 function line({ seconds, phase, written, cdc, routers }: DemoMoment): string {
   const replicas = routers.map(({ name, status }) => {
     const trouble = troubleOf(status);
     const { p50, p99 } = status?.lagMs ?? {};
-    return `${name}: applied ${whole(status?.eventsTotal)}, lag p50 ${milliseconds(p50)} p99 ${milliseconds(p99)}${trouble === null ? "" : ` (${trouble})`}`;
+    return `${name}: applied ${whole(status?.eventsTotal)}, lag p50 ${milliseconds(p50)} p99 ${milliseconds(p99)}${trouble === null ? "" : ` (${cut(trouble)})`}`;
   });
   const capture = `captured ${whole(captured(cdc))}, published ${whole(cdc?.eventsTotal)}`;
   return [`${seconds.toFixed(0).padStart(3)} s ${phase}: written ${whole(written)}`, capture, ...replicas].join(" | ");
@@ -86,6 +89,12 @@ export function troubleOf(status: CdcStatus | RouterStatus | null): string | nul
     if (held !== undefined) return `${held.table} is held: ${held.error?.message ?? "it does not say why"}`;
   }
   return status.ready ? null : (status.reasons[0] ?? status.lastError?.message ?? "not ready");
+}
+
+/** What to do about it, as far as the service knows. */
+export function adviceOf(status: CdcStatus | RouterStatus | null): readonly string[] {
+  const held = status?.service === "shard-router" ? status.tables.flatMap(({ error }) => error?.advice ?? []) : [];
+  return held.length > 0 || status?.lastError == null ? held : [status.lastError.advice];
 }
 
 /** One line per table and replica. */

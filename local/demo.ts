@@ -2,7 +2,7 @@ import { rmSync } from "node:fs";
 import { Client } from "pg";
 import { type CatchUp, untilCaughtUp } from "./catch-up.ts";
 import { type DemoOptions, parseDemoOptions, UsageError, usage } from "./demo-options.ts";
-import { type DemoMoment, type Screen, screenOn, troubleOf, verdictTable } from "./demo-screen.ts";
+import { adviceOf, type DemoMoment, type Screen, screenOn, troubleOf, verdictTable } from "./demo-screen.ts";
 import { type DemoStack, Started, startDemoStack } from "./demo-stack.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { seedFromEnvironment } from "./random.ts";
@@ -170,7 +170,7 @@ class Demo {
     const { cdc, routers } = await this.#moment();
     for (const { name, status } of [{ name: "cdc", status: cdc }, ...routers]) {
       const trouble = troubleOf(status);
-      if (trouble !== null) this.#screen.say(`${name}: ${trouble}${status?.lastError ? ` (${status.lastError.advice})` : ""}`);
+      if (trouble !== null) this.#screen.say([`${name}: ${trouble}`, ...adviceOf(status)].join("\n  "));
     }
     return 1;
   }

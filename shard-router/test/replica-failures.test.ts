@@ -177,6 +177,16 @@ describe("SQLite", () => {
     expect(await lab.rows(items)).toHaveLength(1);
   });
 
+  test("closing waits for the transaction that waits for the lock", async () => {
+    const lab = await openLab("sqlite");
+    const replica = await lab.open();
+    const router = await applier(replica, items);
+    await lab.sql("BEGIN IMMEDIATE");
+    const waiting = failure(router.apply([insert(1)]));
+    await replica[Symbol.asyncDispose]();
+    expect(await waiting).toMatchObject({ code: "REPLICA_LOCKED", verdict: "retry" });
+  });
+
   test("a folder that is not there or cannot be written, and a file that is no database, refuse to start and are left alone", async () => {
     const inside = folder();
     const text = join(inside, "notes.db");
