@@ -102,7 +102,8 @@ describe("PostgreSQL", () => {
       cleanups.push(() => replica[Symbol.asyncDispose]());
       return replica;
     };
-    cleanups.unshift(() => server.query("postgres", `DROP ROLE ${role}`)); // last: after its tables
+    // Last: its tables are gone by then, its rights on the database are not.
+    cleanups.unshift(() => server.query(database, `DROP OWNED BY ${role}; DROP ROLE ${role}`));
     const limited = await open();
     expect(limited.findings()).toEqual([expect.stringContaining(`GRANT SET ON PARAMETER session_replication_role TO "${role}"`)]);
     const first = await applier(limited, items);
