@@ -54,10 +54,19 @@ async function* readRows(client: Client, table: CanonicalTable): AsyncGenerator<
 
 function selectText(table: CanonicalTable): string {
   const values = table.columns.map(textOf).join(", ");
-  const order = orderColumns(table).map((column) =>
-    column.kind === "float" ? `${quoted(column.name)}::float8 NULLS FIRST` : `${textOf(column)} COLLATE "C" NULLS FIRST`,
-  );
+  const order = orderColumns(table).map((column) => `${orderOf(column)} NULLS FIRST`);
   return `SELECT ${values} FROM ${quoted(table.schema)}.${quoted(table.name)} ORDER BY ${order.join(", ")}`;
+}
+
+function orderOf(column: CanonicalColumn): string {
+  switch (column.kind) {
+    case "integer":
+      return `${quoted(column.name)}::bigint`;
+    case "float":
+      return `${quoted(column.name)}::float8`;
+    default:
+      return `${textOf(column)} COLLATE "C"`;
+  }
 }
 
 function textOf({ name, kind }: CanonicalColumn): string {
@@ -117,6 +126,10 @@ function kindOf(typeOid: number): CanonicalColumn["kind"] {
       return "boolean";
     case 17:
       return "bytea";
+    case 20:
+    case 21:
+    case 23:
+      return "integer";
     case 700:
     case 701:
       return "float";

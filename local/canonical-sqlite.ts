@@ -46,8 +46,13 @@ async function* readRows(database: Database, table: CanonicalTable): AsyncGenera
 function selectText(table: CanonicalTable): string {
   const from = quoted(nameOf(table));
   const values = table.columns.map((column, at) => `${textOf(from, column)} AS c${at}`).join(", ");
-  const order = orderColumns(table).map((column) => `${textOf(from, column)} COLLATE BINARY NULLS FIRST`);
+  const order = orderColumns(table).map((column) => `${orderOf(from, column)} NULLS FIRST`);
   return `SELECT ${values} FROM ${from} ORDER BY ${order.join(", ")}`;
+}
+
+function orderOf(table: string, column: CanonicalColumn): string {
+  if (column.kind === "integer") return `CAST(${table}.${quoted(column.name)} AS INTEGER)`;
+  return `${textOf(table, column)} COLLATE BINARY`;
 }
 
 function textOf(table: string, { name, kind }: CanonicalColumn): string {
@@ -60,7 +65,7 @@ function textOf(table: string, { name, kind }: CanonicalColumn): string {
       return `CASE WHEN ${column} IS NOT NULL THEN lower(hex(${column})) END`;
     case "boolean":
       return `CASE ${column} WHEN 0 THEN 'false' WHEN 1 THEN 'true' ELSE CAST(${column} AS TEXT) END`;
-    case "text":
+    default:
       return `CAST(${column} AS TEXT)`;
   }
 }

@@ -1,8 +1,8 @@
 /**
- * How a source column's values are compared: `float` by the number, since each engine writes it in its own way, `boolean` and
- * `bytea` in the words below, everything else by PostgreSQL's exact text.
+ * How a source column's values are compared: `float` by the number, since each engine writes it in its own way, `boolean` as
+ * true or false, `bytea` in hexadecimal, `integer`s (told apart only because they sort faster) and everything else by PostgreSQL's exact text.
  */
-export type ValueKind = "text" | "boolean" | "bytea" | "float";
+export type ValueKind = "text" | "boolean" | "bytea" | "float" | "integer";
 
 export interface CanonicalColumn {
   readonly name: string;
@@ -32,17 +32,28 @@ export function canonicalFloat(value: string | number): string {
   return Object.is(number, -0) ? "-0" : String(number);
 }
 
-/** The order that readers give rows: NULL first, floats as numbers, all else by the bytes of its text. */
+/** The order that readers give rows: NULL first, numbers as such, all else by the bytes of its text. */
 export function compareOrder(table: CanonicalTable, one: CanonicalRow, other: CanonicalRow): number {
   for (const [at, { kind }] of orderColumns(table).entries()) {
     const [left, right] = [one[at] ?? null, other[at] ?? null];
     if (left === right) continue;
     if (left === null) return -1;
     if (right === null) return 1;
-    const difference = kind === "float" ? compareFloats(left, right) : compareBytes(left, right);
+    const difference = compareValues(kind, left, right);
     if (difference !== 0) return difference;
   }
   return 0;
+}
+
+function compareValues(kind: ValueKind, left: string, right: string): number {
+  switch (kind) {
+    case "integer":
+      return BigInt(left) < BigInt(right) ? -1 : 1;
+    case "float":
+      return compareFloats(left, right);
+    default:
+      return Buffer.compare(Buffer.from(left), Buffer.from(right));
+  }
 }
 
 /** As PostgreSQL orders them: NaN is the greatest. Both zeros are equal here, and told apart as values. */
@@ -51,10 +62,6 @@ function compareFloats(left: string, right: string): number {
   if (Number.isNaN(one)) return Number.isNaN(other) ? 0 : 1;
   if (Number.isNaN(other)) return -1;
   return Math.sign(one - other) || (one === other ? 0 : one < other ? -1 : 1);
-}
-
-function compareBytes(left: string, right: string): number {
-  return Buffer.compare(Buffer.from(left), Buffer.from(right));
 }
 
 /** Why a replica's table with these columns (none: no table) can't be compared, for people; null when it can. */
