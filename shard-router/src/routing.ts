@@ -86,6 +86,7 @@ function openConsumer(config: RouterConfig, { logger }: ServiceContext, hooks: C
       maxBatchRows: config.ROUTER_BATCH_ROWS,
       maxBatchBytes: config.ROUTER_BATCH_BYTES,
       maxBufferedBytes: DEFAULT_MAX_BUFFERED_BYTES,
+      lingerMs: config.ROUTER_BATCH_LINGER_MS,
     },
     topicPollMs: TOPIC_POLL_MS,
     recheckMs: RECHECK_MS,

@@ -102,7 +102,8 @@ describe("PostgreSQL", () => {
       cleanups.push(() => replica[Symbol.asyncDispose]());
       return replica;
     };
-    cleanups.unshift(() => server.query("postgres", `DROP ROLE ${role}`)); // last: after its tables
+    // Last: its tables are gone by then, its rights on the database are not.
+    cleanups.unshift(() => server.query(database, `DROP OWNED BY ${role}; DROP ROLE ${role}`));
     const limited = await open();
     expect(limited.findings()).toEqual([expect.stringContaining(`GRANT SET ON PARAMETER session_replication_role TO "${role}"`)]);
     const first = await applier(limited, items);
@@ -175,6 +176,16 @@ describe("SQLite", () => {
     cleanups.push(() => replica[Symbol.asyncDispose]());
     await (await applier(replica, items)).apply([insert(1)]);
     expect(await lab.rows(items)).toHaveLength(1);
+  });
+
+  test("closing waits for the transaction that waits for the lock", async () => {
+    const lab = await openLab("sqlite");
+    const replica = await lab.open();
+    const router = await applier(replica, items);
+    await lab.sql("BEGIN IMMEDIATE");
+    const waiting = failure(router.apply([insert(1)]));
+    await replica[Symbol.asyncDispose]();
+    expect(await waiting).toMatchObject({ code: "REPLICA_LOCKED", verdict: "retry" });
   });
 
   test("a folder that is not there or cannot be written, and a file that is no database, refuse to start and are left alone", async () => {

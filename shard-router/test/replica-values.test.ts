@@ -197,6 +197,16 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
   });
 });
 
+test("PostgreSQL: a row put over one whose equal key looks different takes the new look", async () => {
+  const lab = await replicaLab("postgres");
+  const schema = tableSchema("n", { id: "numeric", v: "text" });
+  const { apply } = await applier(await lab.open(), schema);
+  await apply([event("c", null, { id: "1.0", v: "a" })]);
+  await apply([event("r", null, { id: "1.00", v: "b" })]);
+  expect(await lab.rows(schema)).toEqual([{ id: "1.00", v: "b" }]);
+  await lab.close();
+});
+
 test("SQLite refuses the floats it cannot hold, and says where and what to do", async () => {
   const lab = await replicaLab("sqlite");
   const schema = tableSchema("f", { id: "integer", weight: "double precision" });

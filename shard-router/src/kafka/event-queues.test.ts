@@ -113,6 +113,22 @@ describe("EventQueues", () => {
     expect(queues.take()).toBeNull();
   });
 
+  test("lingers between two takes of a partition, unless much is waiting of it", () => {
+    const queues = new EventQueues({ ...limits, lingerMs: 5 });
+    queues.add("a/0", fetched(0, [1]));
+    expect(queues.take(100)?.key).toBe("a/0");
+    queues.add("a/0", fetched(1, [1]));
+    queues.add("b/0", fetched(0, [1]));
+    expect(queues.take(102)?.key).toBe("b/0");
+    expect(queues.take(102)).toBeNull();
+    expect(queues.dueInMs).toBe(3);
+    expect(queues.take(105)?.key).toBe("a/0");
+    expect(queues.take(106)).toBeNull();
+    expect(queues.dueInMs).toBeNull();
+    queues.add("a/0", fetched(2, new Array(500).fill(1)));
+    expect(queues.take(106)?.events).toHaveLength(500);
+  });
+
   test("keeps a few traces at most", () => {
     const queues = new EventQueues(limits);
     for (let i = 0; i < 20; i++) queues.add("a/0", fetched(i, [1], { trace: `trace ${i}` }));

@@ -17,6 +17,8 @@ export interface QueueLimits {
   readonly maxBatchBytes: number;
   /** Reading ahead stops at this much; one fetched batch more may be held. */
   readonly maxBufferedBytes: number;
+  /** Shortest time between two takes of one partition while little of it waits: fewer, larger batches. */
+  readonly lingerMs?: number;
 }
 
 export interface TakenEvents {
@@ -32,6 +34,8 @@ export interface TakenEvents {
 /** What an event costs in memory beside its value: key, objects, strings' headers. */
 const EVENT_OVERHEAD_BYTES = 200;
 const MAX_TRACE_PARENTS = 8;
+/** Under load there is always this much waiting of a partition, and the linger does not apply. */
+const FULL_ENOUGH_EVENTS = 500;
 
 interface Chunk {
   readonly fetched: FetchedEvents;
@@ -45,6 +49,9 @@ export class EventQueues {
   /** Only queues that hold something, in the order of their turns. */
   readonly #queues = new Map<string, Chunk[]>();
   #bytes = 0;
+  /** When a partition was last taken from. */
+  readonly #takenAtMs = new Map<string, number>();
+  #dueInMs: number | null = null;
 
   constructor(limits: QueueLimits) {
     this.#limits = limits;
@@ -70,11 +77,24 @@ export class EventQueues {
       for (let i = start; i < fetched.sizes.length; i++) this.#bytes -= (fetched.sizes[i] as number) + EVENT_OVERHEAD_BYTES;
     }
     this.#queues.delete(key);
+    this.#takenAtMs.delete(key);
   }
 
-  /** As much as the limits allow of the partition whose turn it is; null when nothing is queued. */
-  take(): TakenEvents | null {
+  /** After a take that gave nothing: how long until one may give something, null when nothing is queued. */
+  get dueInMs(): number | null {
+    return this.#dueInMs;
+  }
+
+  /** As much as the limits allow of the partition whose turn it is; null when none has anything that is due. */
+  take(nowMs = performance.now()): TakenEvents | null {
+    this.#dueInMs = null;
     for (const [key, queue] of this.#queues) {
+      const waitMs = this.#lingerLeftMs(key, queue, nowMs);
+      if (waitMs > 0) {
+        this.#dueInMs = Math.min(this.#dueInMs ?? waitMs, waitMs);
+        continue;
+      }
+      this.#takenAtMs.set(key, nowMs);
       this.#queues.delete(key);
       const taken = this.#takeFrom(key, queue);
       // The end of the line: every other partition gets its turn first.
@@ -82,6 +102,14 @@ export class EventQueues {
       return taken;
     }
     return null;
+  }
+
+  #lingerLeftMs(key: string, queue: readonly Chunk[], nowMs: number): number {
+    const { lingerMs = 0 } = this.#limits;
+    const takenAtMs = this.#takenAtMs.get(key);
+    if (lingerMs === 0 || takenAtMs === undefined || this.full) return 0;
+    const waiting = queue.reduce((sum, { fetched, start }) => sum + fetched.events.length - start, 0);
+    return waiting >= FULL_ENOUGH_EVENTS ? 0 : takenAtMs + lingerMs - nowMs;
   }
 
   #takeFrom(key: string, queue: Chunk[]): TakenEvents {

@@ -112,7 +112,7 @@ class KafkaConsumer implements EventConsumer {
         if (this.#failure) throw this.#failure;
         const batch = this.#take();
         if (!batch) {
-          await this.#arrived.wait();
+          await this.#arrived.wait(this.#queues.dueInMs ?? undefined);
           continue;
         }
         this.#inHand = partitionKey(batch.partition.topic, batch.partition.partition);

@@ -40,7 +40,7 @@ export async function openSqliteReplica(
         .catch(failing(`preparing the replica of table ${formatTableName(schema)}`)),
     apply: (work, advance) =>
       apply(session, work, advance).catch(failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`)),
-    [Symbol.asyncDispose]: async () => session.close(),
+    [Symbol.asyncDispose]: () => session.close(),
   };
 }
 
@@ -51,7 +51,8 @@ interface Session {
   prepared(text: string): PreparedStatement;
   /** Tries again while another process has the lock, with the event loop free. */
   locked<T>(attempt: () => T): Promise<T>;
-  close(): void;
+  /** When every transaction has ended. */
+  close(): Promise<void>;
 }
 
 /** Texts kept prepared; past that all are dropped, for they come from tables and column sets that are few. */
@@ -97,19 +98,25 @@ function sessionOver(database: Database, lockTimeoutMs: number): Session {
     for (const statement of prepared.values()) statement.finalize();
     prepared.clear();
   };
+  const inTransaction = async <T>(work: () => T): Promise<T> => {
+    await locked(() => database.run("BEGIN IMMEDIATE"));
+    try {
+      const result = work();
+      database.run("COMMIT");
+      return result;
+    } catch (error) {
+      if (database.inTransaction) database.run("ROLLBACK"); // some errors have rolled back already
+      throw error;
+    }
+  };
+  let ended: Promise<unknown> = Promise.resolve();
   return {
     database,
     locked,
-    transaction: async (work) => {
-      await locked(() => database.run("BEGIN IMMEDIATE"));
-      try {
-        const result = work();
-        database.run("COMMIT");
-        return result;
-      } catch (error) {
-        if (database.inTransaction) database.run("ROLLBACK"); // some errors have rolled back already
-        throw error;
-      }
+    transaction: (work) => {
+      const mine = inTransaction(work);
+      ended = Promise.allSettled([ended, mine]);
+      return mine;
     },
     prepared: (text) => {
       let statement = prepared.get(text);
@@ -120,7 +127,8 @@ function sessionOver(database: Database, lockTimeoutMs: number): Session {
       }
       return statement;
     },
-    close: () => {
+    close: async () => {
+      await ended;
       finalizeAll();
       database.close();
     },
