@@ -34,7 +34,7 @@ export interface ConsumerOptions {
   readonly silenceMs?: number;
 }
 
-export const DEFAULT_MAX_BUFFERED_BYTES = 16 * 1024 * 1024;
+export const DEFAULT_MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
 
 const CONNECT_DEADLINE_MS = 30_000;
 const JOIN_DEADLINE_MS = 900;
