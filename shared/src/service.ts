@@ -1,10 +1,14 @@
 import { CascadeError } from "./errors.ts";
 import { serveHttp } from "./http.ts";
 import { createLogger, errorFields, errorText, type Logger } from "./logging.ts";
+import { boundMemory } from "./memory-bound.ts";
 import { backoffMs, pause } from "./retry.ts";
 import { ServiceHealth } from "./service-health.ts";
 import { type Environment, RefusalError } from "./settings.ts";
 import { startTelemetry, type Telemetry } from "./telemetry.ts";
+
+/** Above what a service needs while it works hard, and below a container's limit of 256 MiB. */
+const MAX_RSS_BYTES = 190e6;
 
 export const EXIT = { stopped: 0, failed: 1, refused: 78 } as const;
 
@@ -57,6 +61,7 @@ export async function serviceMain<Config extends CommonConfig>(
   } catch (error) {
     process.exit(giveUp(error, createLogger(name, "info")));
   }
+  boundMemory(MAX_RSS_BYTES);
   const options = {
     name,
     version,

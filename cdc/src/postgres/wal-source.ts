@@ -10,9 +10,9 @@ import { slotActive } from "./slot.ts";
 import { NUMBERS_AS_STRINGS_WARNING, PLUGIN_OPTIONS, PLUGIN_OPTIONS_2_6 } from "./wal2json.ts";
 
 /** At most this much text waits undecoded; past it the socket is paused, and the WAL stays on the server. */
-const MAX_BUFFERED_CHARS = 1024 * 1024;
+const MAX_BUFFERED_CHARS = 2 * 1024 * 1024;
 /** Messages handed over at once at most: what is decoded is held until it is published. */
-const MAX_MESSAGES_AT_ONCE = 1000;
+const MAX_MESSAGES_AT_ONCE = 2000;
 /** Well under wal_sender_timeout (60 s by default). */
 const STATUS_INTERVAL_MS = 1000;
 const OBJECT_IN_USE = "55006";
