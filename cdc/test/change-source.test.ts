@@ -199,6 +199,17 @@ describe.each<Mode>(["stream", "poll"])("%s source", (mode) => {
     expect(later.filter(({ kind }) => kind === "schema")).toHaveLength(1);
   });
 
+  test("a key stored out of line comes with every update", async () => {
+    const l = await lab("CREATE TABLE t (k text PRIMARY KEY, n int, big text); ALTER TABLE t ALTER k SET STORAGE EXTERNAL");
+    const source = await open(mode, l);
+    await l.sql("INSERT INTO t VALUES (repeat('k', 2200), 1, repeat('x', 100))");
+    await l.sql("UPDATE t SET n = 2");
+    const [, update] = eventsOf(await read(source, commits(2)));
+    const k = "k".repeat(2200);
+    expect(update?.key).toBe(JSON.stringify({ k }));
+    expect(JSON.parse(update?.after ?? "")).toEqual({ k, n: 2, big: "x".repeat(100) });
+  });
+
   test("a table that appears without replica identity stops cdc with its name", async () => {
     const l = await lab("");
     await l.sql("CREATE TABLE scratch (id int)");
