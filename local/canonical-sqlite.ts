@@ -61,6 +61,7 @@ function textOf(table: string, { name, kind }: CanonicalColumn): string {
     case "boolean":
       return `CASE ${column} WHEN 0 THEN 'false' WHEN 1 THEN 'true' ELSE CAST(${column} AS TEXT) END`;
     case "text":
+    case "char":
       return `CAST(${column} AS TEXT)`;
   }
 }

@@ -1,8 +1,8 @@
 /**
  * How a source column's values are compared: `float` by the number, since each engine writes it in its own way, `boolean` and
- * `bytea` in the words below, everything else by PostgreSQL's exact text.
+ * `bytea` in the words below, everything else by PostgreSQL's exact text: of `char(n)` with the blanks that a cast would drop.
  */
-export type ValueKind = "text" | "boolean" | "bytea" | "float";
+export type ValueKind = "text" | "char" | "boolean" | "bytea" | "float";
 
 export interface CanonicalColumn {
   readonly name: string;
