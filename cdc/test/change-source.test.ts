@@ -7,6 +7,7 @@ import pg from "pg";
 import type { ChangeSource, SourceMessage } from "../src/change-source.ts";
 import { Catalog } from "../src/postgres/catalog.ts";
 import { ChangeDecoder } from "../src/postgres/change-decoder.ts";
+import { identityWatch } from "../src/postgres/identity-watch.ts";
 import { PollSource } from "../src/postgres/poll-source.ts";
 import { preflight } from "../src/postgres/preflight.ts";
 import { connect } from "../src/postgres/session.ts";
@@ -255,6 +256,22 @@ test("preflight names every table whose changes would be lost, and its cure", as
     "public.nothing",
   ]);
   expect(findings[0]?.advice).toContain("ALTER TABLE public.keyless REPLICA IDENTITY FULL");
+});
+
+test("a table that loses its identity is told of at the next look, one that never had any is not", async () => {
+  const l = await lab(
+    "CREATE TABLE fine (id int PRIMARY KEY); CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE scratch (id int)",
+  );
+  const session = await connect(l.url);
+  cleanups.push(() => session.end());
+  const catalog = new Catalog(session, parseTableFilter("public.*"), "cascade");
+  const look = identityWatch(() => catalog.captured());
+  await look();
+  await l.sql("ALTER TABLE t DROP CONSTRAINT t_pkey");
+  const error = await look().catch((refusal: CascadeError) => refusal);
+  expect(error).toMatchObject({ code: "NO_REPLICA_IDENTITY", verdict: "refuse", message: expect.stringContaining("public.t ") });
+  await l.sql("ALTER TABLE t ADD PRIMARY KEY (id)");
+  await look();
 });
 
 test("a slot that is gone after something was published, or of another plugin, is refused", async () => {
