@@ -70,7 +70,9 @@ function orderOf(column: CanonicalColumn): string {
 }
 
 function textOf({ name, kind }: CanonicalColumn): string {
-  return kind === "bytea" ? `encode(${quoted(name)}, 'hex')` : `${quoted(name)}::text`;
+  const column = quoted(name);
+  if (kind === "bytea") return `encode(${column}, 'hex')`;
+  return kind === "char" ? `CASE WHEN ${column} IS NOT NULL THEN concat(${column}) END` : `${column}::text`;
 }
 
 export const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
@@ -133,6 +135,8 @@ function kindOf(typeOid: number): CanonicalColumn["kind"] {
     case 700:
     case 701:
       return "float";
+    case 1042:
+      return "char";
     default:
       return "text";
   }

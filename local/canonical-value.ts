@@ -1,8 +1,9 @@
 /**
- * How a source column's values are compared: `float` by the number, since each engine writes it in its own way, `boolean` as
- * true or false, `bytea` in hexadecimal, `integer`s (told apart only because they sort faster) and everything else by PostgreSQL's exact text.
+ * How a source column's values are compared: `float` by the number, since each engine writes it in its own way, `boolean` as true
+ * or false, `bytea` in hexadecimal, everything else by PostgreSQL's exact text: `integer`s (told apart only because they sort faster),
+ * `char(n)` with the blanks that a cast would drop.
  */
-export type ValueKind = "text" | "boolean" | "bytea" | "float" | "integer";
+export type ValueKind = "text" | "char" | "boolean" | "bytea" | "float" | "integer";
 
 export interface CanonicalColumn {
   readonly name: string;

@@ -10,8 +10,9 @@ import type { EventPublisher } from "./event-publisher.ts";
 import { instrumentedPublisher } from "./instrumented.ts";
 import { openKafkaPublisher } from "./kafka/kafka-publisher.ts";
 import { pump } from "./pipeline.ts";
-import { Catalog } from "./postgres/catalog.ts";
+import { Catalog, type Relation } from "./postgres/catalog.ts";
 import { ChangeDecoder } from "./postgres/change-decoder.ts";
+import { identityWatch } from "./postgres/identity-watch.ts";
 import { PollSource } from "./postgres/poll-source.ts";
 import { preflight } from "./postgres/preflight.ts";
 import { connect, databaseName, openSession } from "./postgres/session.ts";
@@ -20,6 +21,7 @@ import { watchSlot } from "./postgres/slot-watch.ts";
 import { WalSource } from "./postgres/wal-source.ts";
 
 const SERVICE = "cdc";
+const IDENTITY_INTERVAL_MS = 10_000;
 
 /** cdc as a service: in each life it checks main-db, makes sure of the slot, and pumps from the slot to Kafka. */
 export function captureService(config: CdcConfig, context: ServiceContext): Service {
@@ -49,9 +51,26 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       health.running();
       logger.info({ slot: config.CDC_SLOT, mode: config.CDC_MODE, tables: config.CDC_TABLES.text }, "capturing");
       const instrumented = instrumentedPublisher(publisher, telemetry, status);
-      await whileAnswering(() => publisher.check(), pump(source, instrumented, limits, onPublished, signal));
+      const identities = identityWatch(() => lookAtTables(config));
+      void identities(); // the first look only takes note
+      const pumping = pump(source, instrumented, limits, onPublished, signal);
+      await whileAnswering(
+        identities,
+        whileAnswering(() => publisher.check(), pumping),
+        IDENTITY_INTERVAL_MS,
+      );
     },
   };
+}
+
+/** Empty when main-db cannot be asked now: whether that is an error is the source's to say. */
+async function lookAtTables(config: CdcConfig): Promise<readonly Relation[]> {
+  try {
+    await using session = await openSession(config.CDC_DATABASE_URL);
+    return await new Catalog(session.client, config.CDC_TABLES, config.KAFKA_TOPIC_PREFIX).captured();
+  } catch {
+    return [];
+  }
 }
 
 function openPublisher(config: CdcConfig, { logger, telemetry }: ServiceContext, db: string): Promise<EventPublisher> {

@@ -7,6 +7,7 @@ import pg from "pg";
 import type { ChangeSource, SourceMessage } from "../src/change-source.ts";
 import { Catalog } from "../src/postgres/catalog.ts";
 import { ChangeDecoder } from "../src/postgres/change-decoder.ts";
+import { identityWatch } from "../src/postgres/identity-watch.ts";
 import { PollSource } from "../src/postgres/poll-source.ts";
 import { preflight } from "../src/postgres/preflight.ts";
 import { connect } from "../src/postgres/session.ts";
@@ -199,6 +200,17 @@ describe.each<Mode>(["stream", "poll"])("%s source", (mode) => {
     expect(later.filter(({ kind }) => kind === "schema")).toHaveLength(1);
   });
 
+  test("a key stored out of line comes with every update", async () => {
+    const l = await lab("CREATE TABLE t (k text PRIMARY KEY, n int, big text); ALTER TABLE t ALTER k SET STORAGE EXTERNAL");
+    const source = await open(mode, l);
+    await l.sql("INSERT INTO t VALUES (repeat('k', 2200), 1, repeat('x', 100))");
+    await l.sql("UPDATE t SET n = 2");
+    const [, update] = eventsOf(await read(source, commits(2)));
+    const k = "k".repeat(2200);
+    expect(update?.key).toBe(JSON.stringify({ k }));
+    expect(JSON.parse(update?.after ?? "")).toEqual({ k, n: 2, big: "x".repeat(100) });
+  });
+
   test("a table that appears without replica identity stops cdc with its name", async () => {
     const l = await lab("");
     await l.sql("CREATE TABLE scratch (id int)");
@@ -244,6 +256,22 @@ test("preflight names every table whose changes would be lost, and its cure", as
     "public.nothing",
   ]);
   expect(findings[0]?.advice).toContain("ALTER TABLE public.keyless REPLICA IDENTITY FULL");
+});
+
+test("a table that loses its identity is told of at the next look, one that never had any is not", async () => {
+  const l = await lab(
+    "CREATE TABLE fine (id int PRIMARY KEY); CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE scratch (id int)",
+  );
+  const session = await connect(l.url);
+  cleanups.push(() => session.end());
+  const catalog = new Catalog(session, parseTableFilter("public.*"), "cascade");
+  const look = identityWatch(() => catalog.captured());
+  await look();
+  await l.sql("ALTER TABLE t DROP CONSTRAINT t_pkey");
+  const error = await look().catch((refusal: CascadeError) => refusal);
+  expect(error).toMatchObject({ code: "NO_REPLICA_IDENTITY", verdict: "refuse", message: expect.stringContaining("public.t ") });
+  await l.sql("ALTER TABLE t ADD PRIMARY KEY (id)");
+  await look();
 });
 
 test("a slot that is gone after something was published, or of another plugin, is refused", async () => {

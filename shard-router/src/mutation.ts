@@ -89,11 +89,11 @@ function complete(shape: RowShape, row: WireRow): WireRow {
 }
 
 function required(shape: RowShape, row: WireRow | null, side: "before" | "after"): WireRow {
-  if (row === null) throw malformedEvent(shape, `it has no "${side}"`);
+  if (row === null) throw malformedEvent(shape.schema, `it has no "${side}"`);
   return row;
 }
 
 function incomplete(shape: RowShape, row: WireRow): Error {
   const missing = shape.columns.find((column) => !has(row, column));
-  return malformedEvent(shape, `column ${missing?.name} is missing, and this event must have every column`);
+  return malformedEvent(shape.schema, `column ${missing?.name} is missing, and this event must have every column`);
 }

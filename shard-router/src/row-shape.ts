@@ -1,7 +1,7 @@
 import type { WireRow, WireValue } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import { formatTableName } from "@cascade/shared/topic";
+import { formatTableName, type TableName } from "@cascade/shared/topic";
 
 /** How values of a column come on the wire (contract.md §3). A float may also be "NaN", "Infinity" or "-Infinity". */
 export type WireKind = "boolean" | "integer" | "float" | "string";
@@ -73,14 +73,15 @@ export function countColumns(shape: RowShape, row: WireRow): number {
     if (value === undefined) continue;
     if (!isOfKind(value, column.kind)) {
       if (!has(row, column)) continue;
-      throw malformedEvent(shape, `column ${column.name} holds a ${typeof value} that is not a ${column.kind} value`);
+      throw malformedEvent(shape.schema, `column ${column.name} holds a ${typeof value} that is not a ${column.kind} value`);
     }
-    if (value === null && column.inKey) throw malformedEvent(shape, `key column ${column.name} is null`);
+    if (value === null && column.inKey) throw malformedEvent(shape.schema, `key column ${column.name} is null`);
     present++;
   }
   let own = 0;
   for (const _name in row) own++;
-  if (own !== present) throw malformedEvent(shape, `its schema ${shape.schema.id} has no column ${unknownColumn(shape, row)}`);
+  if (own !== present)
+    throw malformedEvent(shape.schema, `its schema ${shape.schema.id} has no column ${unknownColumn(shape, row)}`);
   return present;
 }
 
@@ -106,7 +107,7 @@ function unknownColumn(shape: RowShape, row: WireRow): string {
 /** Throws MALFORMED_EVENT when a key column is absent. */
 export function requireKey(shape: RowShape, row: WireRow): void {
   for (const column of shape.columns) {
-    if (column.inKey && !has(row, column)) throw malformedEvent(shape, `key column ${column.name} is missing`);
+    if (column.inKey && !has(row, column)) throw malformedEvent(shape.schema, `key column ${column.name} is missing`);
   }
 }
 
@@ -147,11 +148,11 @@ export function setOwn(row: Record<string, WireValue>, name: string, value: Wire
   else row[name] = value;
 }
 
-export function malformedEvent(shape: RowShape, reason: string): CascadeError {
+export function malformedEvent(table: TableName, reason: string): CascadeError {
   return new CascadeError({
     code: "MALFORMED_EVENT",
     verdict: "stop-table",
-    message: `an event of table ${formatTableName(shape.schema)} does not fit its schema: ${reason}`,
+    message: `an event of table ${formatTableName(table)} does not fit its schema: ${reason}`,
     advice:
       "find out who else writes to this topic; when the event is worthless, move the replica's progress (next_offset) past it: this table goes on by itself",
   });

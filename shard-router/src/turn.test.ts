@@ -162,6 +162,12 @@ test("a schema that nobody knows and a message that is none stop the table", asy
   await expect(turned(batchOf(["{"]), null)).rejects.toMatchObject({ code: "MALFORMED_MESSAGE", verdict: "stop-table" });
 });
 
+test("a row that names another table's schema is not written there", async () => {
+  const schema = identifySchema({ ...older, table: "other" });
+  const stray = turned(batchOf([{ at: [1n, 0], after: { id: 1, a: 1 }, schema }]), null, [schema]);
+  await expect(stray).rejects.toMatchObject({ code: "MALFORMED_EVENT", message: expect.stringContaining("public.other") });
+});
+
 test("in order every mutation is a statement of its own", async () => {
   const { step } = await turned(
     batchOf([

@@ -1,5 +1,8 @@
 import { decodeChangeEvent, type ReceivedEvent } from "@cascade/shared/change-event";
+import type { CascadeError } from "@cascade/shared/errors";
 import { comparePositions, type Position } from "@cascade/shared/lsn";
+import type { TableSchema } from "@cascade/shared/table-schema";
+import { formatTableName, type TableName } from "@cascade/shared/topic";
 import { coalesce } from "./coalesce.ts";
 import type { Dialect, ReplicaTable, Statement } from "./dialect.ts";
 import type { EventBatch } from "./event-consumer.ts";
@@ -7,6 +10,7 @@ import { type Mutation, toMutations } from "./mutation.ts";
 import type { ProgressBook } from "./progress-book.ts";
 import type { Advance, Progress, Work } from "./replica.ts";
 import type { ReplicaTables } from "./replica-tables.ts";
+import { malformedEvent } from "./row-shape.ts";
 import type { SchemaBook } from "./schema-book.ts";
 
 /** One batch turned into one transaction of the replica. */
@@ -34,6 +38,7 @@ export async function turn(batch: EventBatch, { dialect, schemas, tables, progre
   const runs: TurnedRun[] = [];
   for (const run of bySchema(events)) {
     const schema = schemas.known(run.schemaId) ?? (await schemas.get(run.schemaId));
+    if (!isOf(batch.table, schema)) throw strayEvent(batch, schema);
     runs.push({ table: await tables.get(schema), mutations: toMutations(schema, run.events) });
   }
   return {
@@ -44,6 +49,14 @@ export async function turn(batch: EventBatch, { dialect, schemas, tables, progre
     advance: { partition: batch.partition, from, to: progressAfter(batch, events.at(-1), from) },
     events,
   };
+}
+
+const isOf = (name: TableName, { schema, table }: TableSchema): boolean => name.schema === schema && name.table === table;
+
+/** Applied, it would change a table that this replica may not take, in no order with that table's own events. */
+function strayEvent({ partition, table }: EventBatch, schema: TableSchema): CascadeError {
+  const reason = `it names a schema of ${formatTableName(schema)}, in topic ${partition.topic}`;
+  return malformedEvent(table, reason);
 }
 
 interface TurnedRun {

@@ -82,6 +82,7 @@ test("a foreign or damaged message is refused, and its values stay out of the er
     { ...good, source: { ...good.source, commit_lsn: -1 } },
     { ...good, source: { ...good.source, ordinal: 1.5 } },
     { ...good, source: { ...good.source, schema_id: "" } },
+    { ...good, source: { ...good.source, ts_ms: 9e15 } },
     ["secret"],
     "secret",
     null,

@@ -95,13 +95,16 @@ export interface ReceivedEvent extends Position {
   readonly committedAtMs: number;
 }
 
+/** What a JavaScript Date can hold; PostgreSQL's timestamps end far before. */
+const MAX_TIME_MS = 8.64e15;
+
 const rowShape = z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()])).nullable();
 const envelopeShape = z.object({
   op: z.enum(OPS),
   before: rowShape,
   after: rowShape,
   source: z.object({
-    ts_ms: z.number().int(),
+    ts_ms: z.number().int().min(-MAX_TIME_MS).max(MAX_TIME_MS),
     commit_lsn: z.union([z.number().int().nonnegative(), z.string()]),
     ordinal: z.number().int().nonnegative(),
     schema_id: z.string().min(1),
@@ -152,7 +155,13 @@ function isEnvelope(value: Envelope | null): value is Envelope {
   if (!isRow(before) || !isRow(after) || typeof source !== "object" || source === null) return false;
   if (!Number.isInteger(source.commit_lsn) || source.commit_lsn < 0) return false;
   if (!Number.isSafeInteger(source.ordinal) || source.ordinal < 0) return false;
-  if (!Number.isSafeInteger(source.ts_ms) || typeof source.schema_id !== "string" || source.schema_id === "") return false;
+  if (
+    !Number.isInteger(source.ts_ms) ||
+    Math.abs(source.ts_ms) > MAX_TIME_MS ||
+    typeof source.schema_id !== "string" ||
+    source.schema_id === ""
+  )
+    return false;
   switch (op) {
     case "c":
     case "r":

@@ -109,7 +109,7 @@ export class ChangeDecoder {
     if (relation === "excluded" || relation === "absent") return this.#leaveOut(name, relation);
     const reader = { relation, decoder: new TableDecoder(relation) };
     this.#remember(name, reader);
-    const missing = missingIdentity(relation);
+    const missing = missingIdentity(relation, { changesMayBeLost: true });
     if (missing !== null) throw missing;
     const decoded = reader.decoder.decode(row);
     if (decoded === null) throw schemaDrift(name);

@@ -5,8 +5,12 @@ import type { Relation } from "./catalog.ts";
 /**
  * The error when updates and deletes of a relation would not reach the slot, or not with the key its rows travel under; null when all is
  * well. PostgreSQL drops such changes with no more than a warning in its own log (facts.md §1.5).
+ * `changesMayBeLost`: found while cdc runs, when rows may have been changed already.
  */
-export function missingIdentity({ name, kind, schema, identityColumns }: Relation): CascadeError | null {
+export function missingIdentity(
+  { name, kind, schema, identityColumns }: Relation,
+  { changesMayBeLost = false }: { readonly changesMayBeLost?: boolean } = {},
+): CascadeError | null {
   // A partitioned table has no rows of its own; each of its partitions is asked by itself.
   if (kind === "partitioned" || identityColumns === null) return null;
   const sent = new Set(identityColumns);
@@ -20,6 +24,9 @@ export function missingIdentity({ name, kind, schema, identityColumns }: Relatio
     code: "NO_REPLICA_IDENTITY",
     verdict: "refuse",
     message: `updates and deletes of ${table} would be silently lost: ${why}`,
-    advice: `ALTER TABLE ${table} REPLICA IDENTITY FULL; or give it a primary key; or exclude it: CDC_TABLES=...,!${table}`,
+    advice: `ALTER TABLE ${table} REPLICA IDENTITY FULL; or give it a primary key; or exclude it: CDC_TABLES=...,!${table}${changesMayBeLost ? LOST_ALREADY : ""}`,
   });
 }
+
+const LOST_ALREADY =
+  ". What was updated or deleted in it before that will not arrive, so write its rows anew in one transaction: CREATE TEMPORARY TABLE c AS TABLE <it>; TRUNCATE <it>; INSERT INTO <it> TABLE c";

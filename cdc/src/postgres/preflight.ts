@@ -24,7 +24,7 @@ export async function preflight(client: pg.Client, catalog: Catalog): Promise<re
     const relations = await catalog.captured();
     return [
       ...(server === undefined ? [] : serverFindings(server)),
-      ...relations.map(missingIdentity).filter((finding) => finding !== null),
+      ...relations.map((relation) => missingIdentity(relation)).filter((finding) => finding !== null),
     ];
   } catch (error) {
     throw postgresError(error, "cannot check main-db");

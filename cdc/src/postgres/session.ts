@@ -127,13 +127,21 @@ const JUDGEMENTS: readonly (readonly [string, Judgement])[] = [
       advice: "raise max_replication_slots on main-db, or drop a slot that nobody uses",
     },
   ],
+  [
+    "55006",
+    {
+      code: "SLOT_ACTIVE",
+      verdict: "retry",
+      advice: "nothing to do when it is meant as a standby: this cdc takes over when the other one goes",
+    },
+  ],
   ["42704", { code: "SLOT_MISSING", verdict: "retry", advice: "the slot is gone; cdc looks again" }],
 ];
 
 const AWAY: Judgement = {
   code: "MAIN_DB_AWAY",
   verdict: "retry",
-  advice: "nothing to do here: cdc tries again until main-db answers",
+  advice: "cdc tries again until main-db answers; if it runs, check host, port and sslmode in CDC_DATABASE_URL",
 };
 
 /** An error of pg or of the server as a CascadeError. */

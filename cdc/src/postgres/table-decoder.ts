@@ -92,6 +92,8 @@ export class TableDecoder {
       // Without an identity list nobody knows which row this is.
       if (identityAt === -1) throw this.#withoutIdentity(action);
       if (this.#readColumns(text, identityAt + IDENTITY.length, old) === -1) return null;
+      // A key stored out of line that did not change is in the old row alone.
+      if (action === "U") for (const i of this.#keyAt) values[i] ??= old[i];
     }
     // The key has changed since the catalog was read.
     if (!this.#hasKey(action === "I" ? values : old) || !this.#hasKey(action === "D" ? old : values)) return null;

@@ -110,6 +110,16 @@ test("an update keeps an unchanged TOAST column absent, unless the old row has i
   });
 });
 
+test("an update takes a key that is stored out of line, and unchanged, from the old row", () => {
+  expect(decode(captured("default", ["big", "id"]), line("U", { id: "11", price: "1.50" }, { id: "11", big: full.big }))).toEqual(
+    {
+      key: '{"big":"9223372036854775807","id":11}',
+      before: '{"id":11,"big":"9223372036854775807"}',
+      after: '{"id":11,"big":"9223372036854775807","price":"1.50"}',
+    },
+  );
+});
+
 test("a delete carries the old key, a truncate nothing, a table without key no key", () => {
   expect(decode(captured(), line("D", undefined, { id: "9" }))).toEqual({ key: '{"id":9}', before: '{"id":9}', after: null });
   expect(decode(captured(), line("T"))).toEqual({ key: null, before: null, after: null });

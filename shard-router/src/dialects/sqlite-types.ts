@@ -3,7 +3,7 @@ import { UnsupportedValueError } from "@cascade/shared/errors";
 import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
 import type { SqlValue } from "../dialect.ts";
-import { malformedEvent, PG_TYPE, shapeOf } from "../row-shape.ts";
+import { malformedEvent, PG_TYPE } from "../row-shape.ts";
 
 export type StorageClass = "INTEGER" | "REAL" | "TEXT" | "BLOB";
 
@@ -126,7 +126,7 @@ function bytesEncoder(schema: TableSchema, source: ColumnSchema): Encoder {
 }
 
 const unreadable = (schema: TableSchema, { name, type }: ColumnSchema) =>
-  malformedEvent(shapeOf(schema), `column ${name} holds a text that is no ${type} value`);
+  malformedEvent(schema, `column ${name} holds a text that is no ${type} value`);
 
 function realEncoder(schema: TableSchema, source: ColumnSchema): Encoder {
   return (value) => {

@@ -120,7 +120,7 @@ export function postgresError(error: unknown, doing: string, table?: string): Ca
 
 /**
  * The server's words without a row's values: those stand in the detail, which is left out, and in double quotes in messages about
- * values (class 22). What people's own triggers say (P0001) can be anything.
+ * values (class 22). What people's own functions and triggers say can be anything, under whatever SQLSTATE they choose.
  */
 function explain(error: DatabaseError): string {
   const names = [
@@ -129,13 +129,17 @@ function explain(error: DatabaseError): string {
     ["type", error.dataType],
   ].flatMap(([kind, name]) => (name === undefined ? [] : [`${kind} ${name}`]));
   const code = error.code ?? "";
-  const message = code.startsWith("P0")
-    ? "a function of the replica raised an error"
-    : code.startsWith("22")
-      ? unquoted(error.message)
-      : error.message;
+  const message =
+    code.startsWith("P0") || error.routine === PLPGSQL_RAISE
+      ? "a function of the replica raised an error"
+      : code.startsWith("22")
+        ? unquoted(error.message)
+        : error.message;
   return [message, ...names].join(", ");
 }
+
+/** Where in the server's source a PL/pgSQL RAISE comes from. */
+const PLPGSQL_RAISE = "exec_stmt_raise";
 
 const unquoted = (message: string): string =>
   message.replace(/".*"/s, '"…"').replace(/byte sequence (?:0x[0-9a-f]{2} ?)+/, "byte sequence … ");

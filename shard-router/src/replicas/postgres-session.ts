@@ -46,6 +46,7 @@ const SETTINGS: Readonly<Record<string, string>> = {
   xmloption: "content",
   default_transaction_isolation: "read committed",
   default_transaction_read_only: "off",
+  row_security: "off", // an error instead of rows that a policy hides from us, and that would stay as they are
   lock_timeout: "10s",
   statement_timeout: "120s",
   idle_in_transaction_session_timeout: "60s",

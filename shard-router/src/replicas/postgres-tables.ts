@@ -5,7 +5,7 @@ import { holds } from "../dialects/postgres-types.ts";
 import { quote } from "../dialects/sql.ts";
 import { ensureSchema, SCHEMA_CHANGE_LOCK } from "./postgres-progress.ts";
 import type { PostgresSession } from "./postgres-session.ts";
-import { type Misfit, tableMismatch } from "./table-mismatch.ts";
+import { constantDefault, type Misfit, missingColumn, tableMismatch } from "./table-mismatch.ts";
 
 /** A table as the replica's catalog has it. */
 export interface FoundTable {
@@ -88,11 +88,14 @@ export function misfitsOf(schema: TableSchema, sqlName: string, found: FoundTabl
   }
   const alter = `ALTER TABLE ${sqlName}`;
   const byName = new Map(found.columns.map((column) => [column.name, column]));
+  const wanted = new Set(schema.columns.map(({ name }) => name));
+  const unknown = found.columns.flatMap(({ name }) => (wanted.has(name) ? [] : [name]));
   const misfits = schema.columns.flatMap((source, index) => {
     const name = quote(source.name);
     const type = postgresDialect.columnsOf(schema)[index]?.type ?? "text";
     const column = byName.get(source.name);
-    if (column === undefined) return [{ problem: `column ${name} is missing`, cure: `${alter} ADD COLUMN ${name} ${type}` }];
+    if (column === undefined)
+      return [missingColumn(alter, { name, type, sqlDefault: constantDefault(source.default) }, unknown.map(quote))];
     return columnMisfits(
       column,
       { alter, name, type, nullable: source.nullable },
@@ -100,7 +103,6 @@ export function misfitsOf(schema: TableSchema, sqlName: string, found: FoundTabl
       schema.key.length === 0 ? "all columns" : schema.key.includes(source.name) ? "the key" : null,
     );
   });
-  const wanted = new Set(schema.columns.map(({ name }) => name));
   for (const extra of found.columns) {
     if (wanted.has(extra.name) || !extra.notNull || extra.hasDefault) continue;
     const name = quote(extra.name);

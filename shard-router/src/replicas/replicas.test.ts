@@ -60,6 +60,7 @@ describe("PostgreSQL's errors", () => {
       said("22P05", { message: 'character with byte sequence 0xe2 0x82 0xac in encoding "UTF8" has no equivalent' }),
     ).not.toContain("0xe2");
     expect(said("P0001", { message: "secret" })).not.toContain("secret");
+    expect(said("23514", { message: "secret", routine: "exec_stmt_raise" })).not.toContain("secret");
   });
 
   test("a lost connection is worth a retry, a mistake in our own code is none of it", () => {
@@ -123,6 +124,12 @@ describe("SQLite's errors", () => {
     expect(sqliteError(error, "applying")).toMatchObject({ code, verdict });
   });
 
+  test("what a trigger says stays unsaid", () => {
+    const raise = "CREATE TEMP TRIGGER x BEFORE DELETE ON t BEGIN SELECT RAISE(ABORT, 'bad ' || OLD.v); END; DELETE FROM t";
+    const { code, message } = sqliteError(thrown(raise), "applying");
+    expect([code, message.includes("secret")]).toEqual(["CONSTRAINT_VIOLATED", false]);
+  });
+
   test("a mistake in our own code is thrown on", () => {
     expect(() => sqliteError(new RangeError("ours"), "applying")).toThrow(RangeError);
   });
@@ -146,6 +153,21 @@ describe("misfitsOf", () => {
     misfitsOf(source, '"public"."t"', { kind, referenced: false, columns, uniqueKeys });
   const id = column("id", "integer");
   const v = column("v", "text");
+
+  test("a column that main-db added or renamed comes with what is known of its older rows", () => {
+    const cureOf = (expression: string | null, columns: readonly FoundColumn[]) => {
+      const columnsNow = source.columns.map((of) => (of.name === "v" ? { ...of, default: expression } : of));
+      const found = { kind: "r", referenced: false, columns, uniqueKeys: [["id"]] };
+      return misfitsOf({ ...source, columns: columnsNow }, "t", found)[0]?.cure;
+    };
+    expect(cureOf("'it''s'::public.mood", [id])).toBe(`ALTER TABLE t ADD COLUMN "v" text DEFAULT 'it''s'`);
+    expect(cureOf("-1.5", [id])).toBe('ALTER TABLE t ADD COLUMN "v" text DEFAULT -1.5');
+    expect(cureOf("now()", [id])).toBe('ALTER TABLE t ADD COLUMN "v" text');
+    expect(cureOf("('a'::text || 'b'::text)", [id])).toBe('ALTER TABLE t ADD COLUMN "v" text');
+    expect(cureOf(null, [id, column("old", "text")])).toBe(
+      'ALTER TABLE t ADD COLUMN "v" text, or when main-db renamed it: ALTER TABLE t RENAME COLUMN "old" TO "v"',
+    );
+  });
 
   test("finds nothing wrong with a table that fits, or a partitioned one", () => {
     expect(misfits([v, id, column("own", "integer", { notNull: true, hasDefault: true })])).toEqual([]);
@@ -175,7 +197,7 @@ describe("misfitsOf", () => {
       'ALTER TABLE "public"."t" ALTER COLUMN "x" DROP NOT NULL',
     ],
   ])("%#", (columns, problem, cure) => {
-    expect(misfits(columns)).toEqual([{ problem, cure }]);
+    expect(misfits(columns)).toMatchObject([{ problem, cure }]);
   });
 
   test("a foreign table or a view is no table", () => {

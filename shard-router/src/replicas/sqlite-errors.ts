@@ -83,10 +83,14 @@ export const isConstraintError = (error: unknown): boolean =>
 
 export const isBusy = (error: unknown): boolean => error instanceof SQLiteError && RULES[primaryCode(error)] === busy;
 
-/** What SQLite says, as an error of ours. Its messages name tables, columns and constraints, never values. */
+/**
+ * What SQLite says, as an error of ours. Its messages name tables, columns and constraints, never values; but what a trigger of the
+ * replica's own raises can be anything.
+ */
 export function sqliteError(error: unknown, doing: string): CascadeError {
   if (error instanceof CascadeError) return error;
   if (!(error instanceof SQLiteError)) throw error; // a bug of ours
   const rule = RULES[primaryCode(error)] ?? changed;
-  return new CascadeError({ ...rule, message: `${doing}: ${error.message} (${error.code ?? "no code"})` });
+  const said = error.code === "SQLITE_CONSTRAINT_TRIGGER" ? "a trigger of the replica raised an error" : error.message;
+  return new CascadeError({ ...rule, message: `${doing}: ${said} (${error.code ?? "no code"})` });
 }

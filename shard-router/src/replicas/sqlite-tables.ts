@@ -6,7 +6,7 @@ import type { ReplicaTable } from "../dialect.ts";
 import { quote } from "../dialects/sql.ts";
 import { foldName, ROWID_NAMES, sqliteDialect, sqliteTableName } from "../dialects/sqlite.ts";
 import { storageIn } from "../dialects/sqlite-types.ts";
-import { type Misfit, tableMismatch } from "./table-mismatch.ts";
+import { constantDefault, type Misfit, missingColumn, tableMismatch } from "./table-mismatch.ts";
 
 /** Which source table each name of the file stands for: SQLite has no schemas and folds case, so two tables may want one name. */
 export const CREATE_TABLES = `CREATE TABLE IF NOT EXISTS cascade_tables (
@@ -134,13 +134,16 @@ function compare(
     return { columns: [], misfits: [{ problem: "it is not a table", cure: `drop or rename ${sqlName}` }] };
   const misfits: Misfit[] = [];
   const byName = new Map(found.columns.map((column) => [foldName(column.name), column]));
+  const wanted = new Set(schema.columns.map(({ name }) => foldName(name)));
+  const unknown = found.columns.flatMap(({ name }) => (wanted.has(foldName(name)) ? [] : [name]));
   const columns = sqliteDialect.columnsOf(schema).map(({ name, type }, index) => {
     const source = schema.columns[index];
     const column = byName.get(foldName(name));
     const kept = source && column ? storageIn(source, column.type, found.strict) : null;
     const label = quote(name);
     if (column === undefined) {
-      misfits.push({ problem: `column ${label} is missing`, cure: `ALTER TABLE ${sqlName} ADD COLUMN ${label} ${type}` });
+      const sqlDefault = source === undefined ? null : literalFor(type, constantDefault(source.default));
+      misfits.push(missingColumn(`ALTER TABLE ${sqlName}`, { name: label, type, sqlDefault }, unknown.map(quote)));
     } else if (column.hidden !== 0) {
       misfits.push({ problem: `column ${label} is generated, and takes no value`, cure: recreate(sqlName, label, type) });
     } else if (kept === null) {
@@ -158,6 +161,14 @@ function compare(
     return { name, type: kept ?? type };
   });
   return { columns, misfits: [...misfits, ...extraMisfits(schema, sqlName, found), ...keyMisfits(schema, sqlName, found)] };
+}
+
+/** A default in the file must be what the router would have written: of the other types that is another text than main-db's. */
+function literalFor(type: string, literal: string | null): string | null {
+  if (literal === null) return null;
+  if (type === "INTEGER" && /^-?\d+$/.test(literal)) return literal;
+  if (type === "INTEGER" && /^(true|false)$/.test(literal)) return literal === "true" ? "1" : "0";
+  return type === "TEXT" && literal.startsWith("'") ? literal : null;
 }
 
 /** SQLite cannot change a column in place. */

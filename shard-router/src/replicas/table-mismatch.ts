@@ -6,6 +6,31 @@ import { formatTableName } from "@cascade/shared/topic";
 export interface Misfit {
   readonly problem: string;
   readonly cure: string;
+  /** The cure adds the column, and the rows that are there get no value from main-db. */
+  readonly addsColumn?: true;
+}
+
+const MOST_RENAMES = 3;
+
+/** `sqlDefault`: what the older rows got on main-db, as far as its schema tells. `unknown`: the replica's columns that main-db lacks. */
+export function missingColumn(
+  alter: string,
+  column: { readonly name: string; readonly type: string; readonly sqlDefault: string | null },
+  unknown: readonly string[],
+): Misfit {
+  const { name, type, sqlDefault } = column;
+  const add = `${alter} ADD COLUMN ${name} ${type}${sqlDefault === null ? "" : ` DEFAULT ${sqlDefault}`}`;
+  const rename = unknown
+    .slice(0, MOST_RENAMES)
+    .map((old) => `${alter} RENAME COLUMN ${old} TO ${name}`)
+    .join(" or ");
+  const cure = rename === "" ? add : `${add}, or when main-db renamed it: ${rename}`;
+  return { problem: `column ${name} is missing`, cure, addsColumn: true };
+}
+
+/** The literal of a default that is a constant: its cast may name a type that the replica lacks. */
+export function constantDefault(expression: string | null): string | null {
+  return /^(-?\d+(?:\.\d+)?|true|false|'(?:[^']|'')*')(?:::[^']+)?$/.exec(expression ?? "")?.[1] ?? null;
 }
 
 export function tableMismatch(schema: TableSchema, sqlName: string, misfits: readonly Misfit[]): CascadeError {
@@ -13,9 +38,12 @@ export function tableMismatch(schema: TableSchema, sqlName: string, misfits: rea
     code: "REPLICA_TABLE_MISMATCH",
     verdict: "stop-table",
     message: `the replica's table ${sqlName} does not fit ${formatTableName(schema)}: ${misfits.map(({ problem }) => problem).join("; ")}`,
-    advice: `run on the replica, and the table goes on by itself: ${misfits.map(({ cure }) => cure).join("; ")}`,
+    advice: `${misfits.some(({ addsColumn }) => addsColumn) ? OLDER_ROWS : ""}run on the replica, and the table goes on by itself: ${misfits.map(({ cure }) => cure).join("; ")}`,
   });
 }
+
+const OLDER_ROWS =
+  "what main-db gave its older rows when a column was added or computed does not arrive: compare them, and fill the column; ";
 
 /** Fewer rows were there than the statement had changes for: what the missing rows' other columns hold, nobody knows. */
 export function missingRow(topic: string, expected: number, affected: number): CascadeError {
