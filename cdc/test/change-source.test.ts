@@ -229,6 +229,23 @@ test("a second stream waits for the slot and takes it over", async () => {
   expect(eventsOf(await read(await open("stream", l), commits(1)))).toHaveLength(1);
 });
 
+test("a stream that ends has confirmed what it was told, however much is still on its way", async () => {
+  const l = await lab("CREATE TABLE t (id int PRIMARY KEY)");
+  for (let id = 0; id < 10; id++) {
+    await l.sql(`INSERT INTO t SELECT generate_series(${id * 1000}, ${id * 1000 + 999})`);
+    const source = await open("stream", l);
+    const seen = await read(source, commits(1));
+    await l.sql("INSERT INTO t SELECT generate_series(-30000, -1); TRUNCATE t");
+    const end = seen.find((message) => message.kind === "commit")?.endLsn ?? 0n;
+    source.confirm(end);
+    await source[Symbol.asyncDispose]();
+    const session = await connect(l.url);
+    expect((await slotState(session, l.slot))?.confirmedLsn).toBe(end);
+    await session.query("SELECT pg_replication_slot_advance($1, pg_current_wal_flush_lsn())", [l.slot]);
+    await session.end();
+  }
+});
+
 test("a stream that main-db cuts ends with an error that heals", async () => {
   const l = await lab("CREATE TABLE t (id int PRIMARY KEY)");
   const code = codeOf(read(await open("stream", l), () => false));

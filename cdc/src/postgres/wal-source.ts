@@ -15,6 +15,8 @@ const MAX_BUFFERED_CHARS = 2 * 1024 * 1024;
 const MAX_MESSAGES_AT_ONCE = 2000;
 /** Well under wal_sender_timeout (60 s by default). */
 const STATUS_INTERVAL_MS = 1000;
+/** A walsender in the middle of a large transaction goes on to its end: then only closing the connection stops it. */
+const STOP_TIMEOUT_MS = 1000;
 const OBJECT_IN_USE = "55006";
 /** Under load there is always this much waiting, and the linger does not apply. */
 const FULL_ENOUGH_MESSAGES = 1000;
@@ -51,6 +53,9 @@ export class WalSource implements ChangeSource {
   #paused = false;
   #confirmed: Lsn = 0n;
   #failure: CascadeError | null = null;
+  /** Settles when the server has ended the stream; null before it has begun. */
+  #streaming: Promise<void> | null = null;
+  #disposed = false;
   #wake: (() => void) | null = null;
   readonly #lingerMs: number;
   #deliveredAtMs = 0;
@@ -87,7 +92,7 @@ export class WalSource implements ChangeSource {
   async #start(command: string): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       this.#connection.once("replicationStart", resolve);
-      this.#client.query(command).then(
+      this.#streaming = this.#client.query(command).then(
         () => this.#fail(new Error("main-db ended the stream")),
         (error: unknown) => {
           reject(error); // no effect once it has begun
@@ -135,13 +140,19 @@ export class WalSource implements ChangeSource {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
-    this.#sendStatus();
-    // The walsender may be blocked on a socket that nobody reads: then only closing the connection ends it.
-    this.#connection.stream.resume();
+    this.#disposed = true;
+    if (this.#streaming !== null && this.#failure === null) {
+      this.#sendStatus();
+      // Ended in good order: closing a socket with data unread resets it, and the last status with it.
+      this.#connection.endCopyFrom();
+      this.#connection.stream.resume();
+      await Promise.race([this.#streaming, Bun.sleep(STOP_TIMEOUT_MS)]);
+    }
     await disconnect(this.#client);
   }
 
   #receive(chunk: Buffer): void {
+    if (this.#disposed) return;
     const message = readReplicationMessage(chunk);
     if (message.kind === "data") {
       this.#buffer.push(message.text);
