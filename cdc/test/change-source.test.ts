@@ -200,6 +200,34 @@ describe.each<Mode>(["stream", "poll"])("%s source", (mode) => {
     expect(later.filter(({ kind }) => kind === "schema")).toHaveLength(1);
   });
 
+  test("rows from before a column was added, and after one was dropped, come under the schema they fit", async () => {
+    const l = await lab("CREATE TABLE t (id int PRIMARY KEY, gone text); CREATE TABLE k (v text, gone text)");
+    await l.sql("ALTER TABLE k REPLICA IDENTITY FULL; INSERT INTO t VALUES (1, 'g'); INSERT INTO k VALUES ('a', 'g')");
+    await l.sql("ALTER TABLE t ADD added text DEFAULT 'd', ADD more int; INSERT INTO t VALUES (2, 'g', 'x', 1)");
+    const source = await open(mode, l);
+    const seen = await read(source, commits(2));
+    for (const message of seen) if (message.kind === "commit") source.confirm(message.endLsn);
+    await l.sql("ALTER TABLE t DROP gone; ALTER TABLE k DROP gone");
+    await l.sql("INSERT INTO t VALUES (3, 'y', 2); UPDATE k SET v = 'b'; DELETE FROM k");
+    const later = await read(source, (all) => eventsOf(all).length >= 3);
+    expect([...eventsOf(seen), ...eventsOf(later)].map(({ before, after }) => [before, after])).toEqual([
+      [null, '{"id":1,"gone":"g"}'],
+      [null, '{"v":"a","gone":"g"}'],
+      [null, '{"id":2,"gone":"g","added":"x","more":1}'],
+      [null, '{"id":3,"added":"y","more":2}'],
+      ['{"v":"a"}', '{"v":"b"}'],
+      ['{"v":"b"}', null],
+    ]);
+    const schemas = [...seen, ...later].flatMap((message) => (message.kind === "schema" ? [message.schema] : []));
+    expect(schemas.map(({ columns }) => columns.map(({ name }) => name).join())).toEqual([
+      "id,gone",
+      "v,gone",
+      "id,gone,added,more",
+      "id,added,more",
+      "v",
+    ]);
+  });
+
   test("a key stored out of line comes with every update", async () => {
     const l = await lab("CREATE TABLE t (k text PRIMARY KEY, n int, big text); ALTER TABLE t ALTER k SET STORAGE EXTERNAL");
     const source = await open(mode, l);

@@ -1,6 +1,6 @@
-const INTERVAL_MS = 200;
+const INTERVAL_MS = 50;
 /** Collecting may take at most this share of the time, however much memory is really in use. */
-const MAX_SHARE = 0.1;
+const MAX_SHARE = 0.15;
 
 /**
  * Collects garbage whenever the process's resident memory is above `maxRssBytes`. JavaScriptCore sizes its heap by the machine's memory:

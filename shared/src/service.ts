@@ -8,7 +8,7 @@ import { type Environment, RefusalError } from "./settings.ts";
 import { startTelemetry, type Telemetry } from "./telemetry.ts";
 
 /** Above what a service needs while it works hard, and below a container's limit of 256 MiB. */
-const MAX_RSS_BYTES = 190e6;
+const MAX_RSS_BYTES = 170e6;
 
 export const EXIT = { stopped: 0, failed: 1, refused: 78 } as const;
 

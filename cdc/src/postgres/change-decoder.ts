@@ -1,6 +1,7 @@
 import type { EventTransaction } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import type { Lsn } from "@cascade/shared/lsn";
+import { identifySchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { SourceMessage } from "../change-source.ts";
 import type { Catalog, Relation } from "./catalog.ts";
@@ -107,13 +108,16 @@ export class ChangeDecoder {
     const name: TableName = { schema: row.schema, table: row.table };
     const relation = await this.#catalog.relation(name);
     if (relation === "excluded" || relation === "absent") return this.#leaveOut(name, relation);
-    const reader = { relation, decoder: new TableDecoder(relation) };
-    this.#remember(name, reader);
     const missing = missingIdentity(relation, { changesMayBeLost: true });
     if (missing !== null) throw missing;
-    const decoded = reader.decoder.decode(row);
-    if (decoded === null) throw schemaDrift(name);
-    this.#push(row, ordinal, reader, decoded, into);
+    for (const version of versionsOf(relation)) {
+      const reader = { relation: version, decoder: new TableDecoder(version) };
+      const decoded = reader.decoder.decode(row);
+      if (decoded === null) continue;
+      this.#remember(name, reader);
+      return this.#push(row, ordinal, reader, decoded, into);
+    }
+    throw schemaDrift(name);
   }
 
   /** A truncated partition tree is told of at one LSN: first its root, then every leaf. */
@@ -160,6 +164,19 @@ export class ChangeDecoder {
         if (reader === "absent" || (reader === "excluded" && excludedToo)) tables.delete(table);
       }
     }
+  }
+}
+
+/** The relation as it is, then as it was before its newest columns were added: rows from before that may still be on their way. */
+function* versionsOf(relation: Relation): Generator<Relation> {
+  const { id: _id, ...schema } = relation.schema;
+  yield relation;
+  for (let count = schema.columns.length - 1; count > 0; count--) {
+    if (schema.key.includes(schema.columns[count]?.name ?? "")) return;
+    const columns = schema.columns.slice(0, count);
+    const names = new Set(columns.map(({ name }) => name));
+    const walColumns = relation.walColumns.filter(({ name }) => names.has(name));
+    yield { ...relation, schema: identifySchema({ ...schema, columns }), walColumns };
   }
 }
 

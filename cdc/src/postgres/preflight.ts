@@ -7,12 +7,14 @@ import { postgresError } from "./session.ts";
 interface ServerRow {
   readonly wal_level: string;
   readonly may_replicate: boolean;
+  readonly standby: boolean;
   readonly encoding: string;
   readonly output_plugins: string | null;
 }
 
 const SERVER = `
   SELECT current_setting('wal_level') AS wal_level, pg_encoding_to_char(d.encoding) AS encoding,
+         pg_is_in_recovery() AS standby,
          (SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user) AS may_replicate,
          (SELECT setting FROM pg_settings WHERE name = 'output_plugin_libraries') AS output_plugins
     FROM pg_database d WHERE d.datname = current_database()`;
@@ -35,6 +37,9 @@ function serverFindings(server: ServerRow): CascadeError[] {
   const findings: CascadeError[] = [];
   const add = (code: string, message: string, advice: string) =>
     findings.push(new CascadeError({ code, verdict: "refuse", message, advice }));
+  if (server.standby) {
+    add("STANDBY", "the server of CDC_DATABASE_URL is a standby", "let CDC_DATABASE_URL lead to the primary");
+  }
   if (server.wal_level !== "logical") {
     add("WAL_LEVEL", `wal_level is ${server.wal_level}`, "set wal_level = logical on main-db and restart it");
   }

@@ -118,7 +118,14 @@ const JUDGEMENTS: readonly (readonly [string, Judgement])[] = [
       advice: "install wal2json on main-db's host (Debian: postgresql-<major>-wal2json)",
     },
   ],
-  ["55000", { code: "NOT_READY_FOR_LOGICAL", verdict: "refuse", advice: "set wal_level = logical on main-db and restart it" }],
+  [
+    "55000",
+    {
+      code: "NOT_READY_FOR_LOGICAL",
+      verdict: "refuse",
+      advice: "set wal_level = logical on main-db and restart it; when the slot was invalidated, the next start tells its cure",
+    },
+  ],
   [
     "53400",
     {

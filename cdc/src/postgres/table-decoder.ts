@@ -95,6 +95,8 @@ export class TableDecoder {
       // A key stored out of line that did not change is in the old row alone.
       if (action === "U") for (const i of this.#keyAt) values[i] ??= old[i];
     }
+    // An insert has every column, and so has the old row of a table without key: one that lacks any is of another schema.
+    if ((action === "I" || this.#keyAt.length === 0) && (action === "I" ? values : old).includes(undefined)) return null;
     // The key has changed since the catalog was read.
     if (!this.#hasKey(action === "I" ? values : old) || !this.#hasKey(action === "D" ? old : values)) return null;
     return this.#row(action, values, old);

@@ -159,7 +159,12 @@ class KafkaConsumer implements EventConsumer {
     while (this.#inHand === key) await this.#pulled.wait();
     const remembered = await this.#options.resume(partition);
     this.#lostLogs.check(key, remembered);
-    return startOffset(this.#kafka.admin, partition, remembered);
+    try {
+      return await startOffset(this.#kafka.admin, partition, remembered);
+    } catch (error) {
+      this.#lostLogs.note(key, error, remembered);
+      throw error;
+    }
   }
 
   #stopPartition(partition: Partition, error: CascadeError): void {

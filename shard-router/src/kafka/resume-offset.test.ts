@@ -67,6 +67,12 @@ describe("LostLogs", () => {
     expect(thrown(() => lost.check("t/0", null))).toBeNull();
   });
 
+  test("go on at the first look when the progress was moved before it", () => {
+    const lost = new LostLogs();
+    lost.note("t/0", error, 10n);
+    expect(thrown(() => lost.check("t/0", 0n))).toBeNull();
+  });
+
   test("are only those whose end is lost", () => {
     const lost = new LostLogs();
     lost.note("t/0", Object.assign(Object.create(error), { code: "OFFSET_BELOW_RETENTION" }));

@@ -38,9 +38,10 @@ export async function startOffset(admin: Admin, partition: Partition, remembered
 export class LostLogs {
   readonly #lost = new Map<string, { readonly error: CascadeError; remembered: bigint | null | undefined }>();
 
-  /** Takes note of a partition's error, when it is one of these. */
-  note(key: string, error: CascadeError): void {
-    if (error.code === OFFSET_ABOVE_LOG && !this.#lost.has(key)) this.#lost.set(key, { error, remembered: undefined });
+  /** Takes note of a partition's error, when it is one of these. `remembered` is what the replica says, where that is known. */
+  note(key: string, error: unknown, remembered?: bigint | null): void {
+    if (!(error instanceof CascadeError) || error.code !== OFFSET_ABOVE_LOG || this.#lost.has(key)) return;
+    this.#lost.set(key, { error, remembered });
   }
 
   /** Throws that error again for as long as the replica remembers the same. */
