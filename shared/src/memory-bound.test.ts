@@ -21,5 +21,6 @@ test("memory that is really in use does not make it collect all the time", async
     Bun.sleepSync(100);
     return 0;
   });
-  expect(await collections(1, 1_000)).toBe(1);
+  // A look every 50 ms, each taking 100 ms, would make it six or seven.
+  expect(await collections(1, 1_000)).toBeLessThanOrEqual(2);
 });
