@@ -196,6 +196,22 @@ describe("a topic that lost messages", () => {
     await arrives("fine");
     await arrives("expired");
   });
+
+  test("older than its retention: a new replica begins where its progress is put", async () => {
+    const url = pipeline.replicas.find((replica) => replica.name === "sqlite")?.url.replace("replica.db", "fresh.db") ?? "";
+    const fresh = await pipeline.router("sqlite", { replicaUrl: url, replicaName: "fresh", tables: "public.expired" });
+    await fresh.ready();
+    const { code, advice } = await held(fresh, "public.expired");
+    expect([code, advice]).toEqual([
+      "OFFSET_BELOW_RETENTION",
+      expect.stringMatching(/next_offset 2, commit_lsn '0\/0', ordinal 0/),
+    ]);
+    using file = new Database(url.replace("sqlite://", ""));
+    const now = new Date().toISOString();
+    file.run("INSERT INTO cascade_progress VALUES (?, 0, 2, '0/0', 0, ?, ?)", [topicOf("expired"), now, now]);
+    expect(await until(async () => (await fresh.status()).eventsTotal === 2, 20_000)).toBe(true);
+    expect(await fresh.stop()).toEqual({ code: 0, signal: null });
+  });
 });
 
 test("in the end nothing is lost, nothing is held and nothing secret was told", async () => {

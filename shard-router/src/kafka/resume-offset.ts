@@ -68,11 +68,15 @@ export async function watermarks(admin: Admin, { topic, partition }: Partition):
 
 function belowRetention({ topic, partition }: Partition, remembered: bigint | null, low: bigint): CascadeError {
   const needs = remembered === null ? "a new replica needs it from offset 0" : `the replica needs it from offset ${remembered}`;
+  const move =
+    remembered === null
+      ? `insert the row of ${topic}[${partition}] into its cascade_progress (next_offset ${low}, commit_lsn '0/0', ordinal 0)`
+      : `set next_offset of ${topic}[${partition}] in its cascade_progress to ${low}`;
   return new CascadeError({
     code: "OFFSET_BELOW_RETENTION",
     verdict: "stop-table",
     message: `changes are gone from Kafka: ${topic}[${partition}] begins at offset ${low}, and ${needs}`,
-    advice: `fill the table of this replica again (a snapshot), or, when it holds those changes already, set next_offset of ${topic}[${partition}] in its cascade_progress to ${low}; give the topic a longer retention.ms`,
+    advice: `fill the table of this replica again (a snapshot), or, when it holds those changes already, ${move}; give the topic a longer retention.ms`,
   });
 }
 
