@@ -26,6 +26,8 @@ export interface Work {
 /** A database kept equal. Every rejection is a CascadeError whose verdict tells what to do. */
 export interface Replica extends AsyncDisposable {
   readonly dialect: Dialect;
+  /** Made once and kept in the replica: tells it from every other one, whatever URL leads to it. */
+  readonly id: string;
   /** What keeps this replica from being treated as it should be, with the cure: for the log and /status. Not a reason to stop. */
   findings(): readonly string[];
   /** Resolves when the replica answers: how a router with nothing to apply learns that it is away. */

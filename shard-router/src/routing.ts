@@ -15,6 +15,8 @@ import type { SchemaBook } from "./schema-book.ts";
 import { TableHolds } from "./table-holds.ts";
 import { turn } from "./turn.ts";
 
+/** Of this process, whatever number of lives it has had. */
+const STARTED_AT_MS = Math.round(performance.timeOrigin);
 const SERVICE = "shard-router";
 const TOPIC_POLL_MS = 1_000;
 const RECHECK_MS = 10_000;
@@ -37,6 +39,7 @@ export function routingService(config: RouterConfig, context: ServiceContext): S
       const tables = new ReplicaTables(replica);
       await using schemas = await openSchemas(config, context);
       await using consumer = await openConsumer(config, context, {
+        identity: { replicaId: replica.id, sinceMs: STARTED_AT_MS },
         resume: (partition) => progress.resume(partition),
         onPartitionError: (partition, error) => void holds.held(partition, error),
       });
@@ -73,7 +76,7 @@ function openSchemas(config: RouterConfig, { logger }: ServiceContext): Promise<
   return openSchemaTopic({ kafka: kafkaOptions(config, SERVICE, logger), prefix, groupId: `${prefix}.${replicaName}` });
 }
 
-type ConsumerHooks = Pick<ConsumerOptions, "resume" | "onPartitionError">;
+type ConsumerHooks = Pick<ConsumerOptions, "identity" | "resume" | "onPartitionError">;
 
 function openConsumer(config: RouterConfig, { logger }: ServiceContext, hooks: ConsumerHooks): Promise<EventConsumer> {
   const { KAFKA_TOPIC_PREFIX: prefix, replicaName, ROUTER_TABLES: tables } = config;

@@ -7,6 +7,7 @@ const consumer = await openKafkaConsumer({
   kafka: kafkaOptions(brokers),
   prefix,
   groupId: `${prefix}.replica`,
+  identity: { replicaId: "one", sinceMs: 0 },
   matches: () => true,
   resume: async () => null,
   limits: { maxBatchRows: 1_000, maxBatchBytes: 1_000_000, maxBufferedBytes: 4_000_000 },

@@ -103,6 +103,7 @@ export async function openConsumer(
     kafka: lab.kafka,
     prefix: lab.prefix,
     groupId: `${lab.prefix}.replica`,
+    identity: { replicaId: "one", sinceMs: 0 },
     matches: () => true,
     resume: progress.resume,
     limits,

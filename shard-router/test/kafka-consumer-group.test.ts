@@ -3,10 +3,21 @@ import { join } from "node:path";
 import { spawnChild } from "@cascade/local/child.ts";
 import { testKafka } from "@cascade/local/servers.ts";
 import { silent } from "@cascade/shared/testing/kafka-lab";
+import type { EventConsumer } from "../src/event-consumer.ts";
 import { cleanUp, labOn, messageOf, openConsumer, Progress, read, see, upTo } from "./consumer-lab.ts";
 
 const lab = async () => labOn((await testKafka()).brokers);
 const names = ["a", "b", "c", "d"];
+
+/** What ends the reading; whatever it gets before is changes like any others. */
+async function untilRefused(consumer: EventConsumer): Promise<unknown> {
+  try {
+    for await (const _ of consumer.batches(new AbortController().signal)) await Bun.sleep(1);
+  } catch (error) {
+    return error;
+  }
+  return null;
+}
 
 describe("routers of one replica", () => {
   test("share its partitions, and who stays goes on from the replica's progress when the other leaves", async () => {
@@ -34,6 +45,20 @@ describe("routers of one replica", () => {
       expect(own.at(-1)).toBe(50);
       expect([...own.filter((offset) => offset < 50), ...leaver.offsets(topic)].sort((x, y) => x - y)).toEqual(upTo(50));
     }
+  });
+
+  test("a group that serves another replica is refused by the newcomer, and goes on without it", async () => {
+    const l = await lab();
+    const topics = await Promise.all(names.map((name) => l.fill(name, 5)));
+    const first = await openConsumer(l, { identity: { replicaId: "first", sinceMs: 1 } });
+    await see(() => first.consumer.assigned().length === 4);
+    const reading = read(first);
+    const newcomer = await openConsumer(l, { identity: { replicaId: "second", sinceMs: 2 } });
+    expect(await untilRefused(newcomer.consumer)).toMatchObject({ code: "GROUP_OF_ANOTHER_REPLICA", verdict: "refuse" });
+    await newcomer.consumer[Symbol.asyncDispose]();
+    await see(() => first.consumer.assigned().length === 4);
+    await see(() => topics.every((topic) => first.progress.next(topic) === 5n));
+    await reading.stop();
   });
 
   test("one that freezes is missed after its session: the other takes over, and shares again when it is back", async () => {

@@ -43,6 +43,7 @@ async function lab({ low = 0, high = 1_000, maxBufferedBytes = 1_000_000 } = {})
   });
   const onFailure = (error: unknown) => void failures.push(error);
   const reader = new GroupReader({
+    checkGroup: async () => {},
     ...{ admin, consumer, prefix: "p", matches: () => true, topicPollMs: 60_000 },
     ...{ queues, assignment, roomMade, onArrived() {}, onFailure },
   });

@@ -7,6 +7,7 @@ import type { Partition } from "../event-consumer.ts";
 import { type AssignedPartition, type Assignment, partitionKey } from "./assignment.ts";
 import type { EventQueues } from "./event-queues.ts";
 import { fetchedEvents } from "./fetched-events.ts";
+import { identifyingAssigner, type MemberIdentity } from "./group-identity.ts";
 import { logRestarted, startOffset } from "./resume-offset.ts";
 import { Signal } from "./signal.ts";
 import { deletedTopic, listTableTopics } from "./table-topics.ts";
@@ -23,6 +24,8 @@ export interface GroupReaderOptions {
   /** Notified when something was taken from the queues or dropped. */
   readonly roomMade: Signal;
   readonly onArrived: () => void;
+  /** After each join: rejects when this member should not be in the group. */
+  readonly checkGroup: () => Promise<void>;
   /** Reading has ended for good. */
   readonly onFailure: (error: unknown) => void;
 }
@@ -49,9 +52,15 @@ export class GroupReader {
   #joining: Promise<unknown> = Promise.resolve();
   #lastSignMs = Date.now();
 
-  static consumer(kafka: Kafka, groupId: string, sessionTimeoutMs = DEFAULT_SESSION_TIMEOUT_MS): Consumer {
+  static consumer(
+    kafka: Kafka,
+    groupId: string,
+    identity: MemberIdentity,
+    sessionTimeoutMs = DEFAULT_SESSION_TIMEOUT_MS,
+  ): Consumer {
     return kafka.consumer({
       groupId,
+      partitionAssigners: [identifyingAssigner(identity)],
       allowAutoTopicCreation: false,
       heartbeatInterval: HEARTBEAT_INTERVAL_MS,
       sessionTimeout: sessionTimeoutMs,
@@ -78,6 +87,7 @@ export class GroupReader {
     consumer.on(GROUP_JOIN, ({ payload }) => {
       alive();
       assignment.joined(payload.memberId, partitionsOf(payload.memberAssignment));
+      options.checkGroup().catch(onFailure);
     });
   }
 

@@ -7,6 +7,7 @@ import type { Admin, Consumer } from "kafkajs";
 import type { EventBatch, EventConsumer, Partition, ResumeOffset } from "../event-consumer.ts";
 import { Assignment, partitionKey } from "./assignment.ts";
 import { EventQueues, type QueueLimits } from "./event-queues.ts";
+import { checkGroup, type MemberIdentity } from "./group-identity.ts";
 import { GroupReader } from "./group-reader.ts";
 import { OffsetReports } from "./offset-reports.ts";
 import { LostLogs, startOffset } from "./resume-offset.ts";
@@ -18,6 +19,7 @@ export interface ConsumerOptions {
   readonly prefix: string;
   /** `<prefix>.<REPLICA_NAME>`. */
   readonly groupId: string;
+  readonly identity: MemberIdentity;
   /** Which tables this replica takes. */
   readonly matches: (name: TableName) => boolean;
   readonly resume: ResumeOffset;
@@ -45,7 +47,7 @@ export async function openKafkaConsumer(options: ConsumerOptions): Promise<Event
   const sockets = new KafkaSockets();
   const kafka = kafkaClient(options.kafka, sockets);
   const admin = kafka.admin({ retry: KAFKA_RETRY });
-  const consumer = GroupReader.consumer(kafka, options.groupId, options.sessionTimeoutMs);
+  const consumer = GroupReader.consumer(kafka, options.groupId, options.identity, options.sessionTimeoutMs);
   try {
     await withDeadline(Promise.all([admin.connect(), consumer.connect()]), CONNECT_DEADLINE_MS, "connect to Kafka");
   } catch (error) {
@@ -98,6 +100,7 @@ class KafkaConsumer implements EventConsumer {
       queues: this.#queues,
       assignment: this.#assignment,
       roomMade: this.#pulled,
+      checkGroup: () => checkGroup(admin, options.groupId, options.identity),
       onArrived: () => this.#arrived.notify(),
       onFailure: (error) => this.#fail(error),
     });

@@ -16,6 +16,10 @@ const CREATE_PROGRESS = `CREATE TABLE IF NOT EXISTS cascade.progress (
   PRIMARY KEY (topic, partition)
 )`;
 
+const CREATE_REPLICA = "CREATE TABLE IF NOT EXISTS cascade.replica (id uuid PRIMARY KEY)";
+const REPLICA_ID = `WITH made AS (INSERT INTO cascade.replica (id) SELECT gen_random_uuid() WHERE NOT EXISTS (SELECT 1 FROM cascade.replica) RETURNING id)
+  SELECT id::text FROM made UNION ALL SELECT id::text FROM cascade.replica LIMIT 1`;
+
 /** Held while tables are made: IF NOT EXISTS alone fails when two routers start at once. */
 export const SCHEMA_CHANGE_LOCK: Query = { text: "SELECT pg_advisory_xact_lock(hashtextextended('cascade schema change', 0))" };
 
@@ -25,15 +29,19 @@ export async function ensureSchema(session: PostgresSession, name: string, quote
   if (found?.rows.length === 0) await session.run([{ text: `CREATE SCHEMA IF NOT EXISTS ${quoted}` }]);
 }
 
-export async function ensureProgressTable(session: PostgresSession): Promise<void> {
-  await session.transaction(async () => {
+/** Makes what Cascade keeps in the replica unless it is there; resolves to the replica's own id. */
+export function ensureOwnTables(session: PostgresSession): Promise<string> {
+  return session.transaction(async () => {
     const [, found] = await session.run([
       SCHEMA_CHANGE_LOCK,
-      { text: "SELECT to_regclass('cascade.progress') IS NOT NULL AS exists" },
+      { text: "SELECT to_regclass('cascade.progress') IS NOT NULL AND to_regclass('cascade.replica') IS NOT NULL AS exists" },
     ]);
-    if (found?.rows[0]?.["exists"] === true) return;
-    await ensureSchema(session, "cascade", "cascade");
-    await session.run([{ text: CREATE_PROGRESS }]);
+    if (found?.rows[0]?.["exists"] !== true) {
+      await ensureSchema(session, "cascade", "cascade");
+      await session.run([{ text: CREATE_PROGRESS }, { text: CREATE_REPLICA }]);
+    }
+    const [answer] = await session.run([{ text: REPLICA_ID }]);
+    return String(answer?.rows[0]?.["id"]);
   });
 }
 

@@ -3,7 +3,7 @@ import type { Statement } from "../dialect.ts";
 import { postgresDialect } from "../dialects/postgres.ts";
 import type { Advance, Replica, Work } from "../replica.ts";
 import { isConstraintError, postgresError } from "./postgres-errors.ts";
-import { advanceQuery, checkAdvanced, ensureProgressTable, readProgress } from "./postgres-progress.ts";
+import { advanceQuery, checkAdvanced, ensureOwnTables, readProgress } from "./postgres-progress.ts";
 import { openPostgresSession, type PostgresSession } from "./postgres-session.ts";
 import { preparePostgresTable } from "./postgres-tables.ts";
 import { missingRow } from "./table-mismatch.ts";
@@ -14,22 +14,21 @@ import { missingRow } from "./table-mismatch.ts";
  */
 export async function openPostgresReplica(url: string): Promise<Replica> {
   const session = await openPostgresSession(url);
-  try {
-    await ensureProgressTable(session);
-  } catch (error) {
+  const id = await ensureOwnTables(session).catch(async (error: unknown) => {
     await session[Symbol.asyncDispose]();
-    throw postgresError(error, "making the replica's table cascade.progress");
-  }
+    throw postgresError(error, "making the replica's tables cascade.progress and cascade.replica");
+  });
   return {
     dialect: postgresDialect,
+    id,
     findings: () => session.findings,
     check: () =>
-      session.run([{ text: "SELECT 1" }]).then(
-        () => {},
-        (error: unknown) => {
+      // In its turn: within a transaction of `apply` that has failed it would fail too.
+      session
+        .transaction(async () => void (await session.run([{ text: "SELECT 1" }])))
+        .catch((error: unknown) => {
           throw postgresError(error, "asking the replica for a sign of life");
-        },
-      ),
+        }),
     progress: (partition) =>
       // In a transaction of its own: between those of `apply` nothing is read that may yet be rolled back.
       session

@@ -16,6 +16,17 @@ export const CREATE_PROGRESS = `CREATE TABLE IF NOT EXISTS cascade_progress (
   PRIMARY KEY (topic, partition)
 ) STRICT`;
 
+const CREATE_REPLICA = "CREATE TABLE IF NOT EXISTS cascade_replica (id TEXT NOT NULL PRIMARY KEY) STRICT";
+
+/** The replica's own id, made when missing. To be called in a transaction that has the write lock. */
+export function ensureReplicaId(database: Database): string {
+  database.run(CREATE_REPLICA);
+  database.run("INSERT INTO cascade_replica (id) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM cascade_replica)", [
+    crypto.randomUUID(),
+  ]);
+  return database.query<{ id: string }, []>("SELECT id FROM cascade_replica").get()?.id ?? "";
+}
+
 interface ProgressRow {
   readonly next_offset: string;
   readonly commit_lsn: string;

@@ -31,7 +31,7 @@ export function prepareSqliteTable(database: Database, schema: TableSchema): Rep
   return { source: schema, sqlName, columns, referenced: false };
 }
 
-const RESERVED = /^(?:sqlite_|cascade_progress$|cascade_tables$)/;
+const RESERVED = /^(?:sqlite_|cascade_progress$|cascade_replica$|cascade_tables$)/;
 
 function claimName(database: Database, schema: TableSchema, name: string): void {
   const source = formatTableName(schema);

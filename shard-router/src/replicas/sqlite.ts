@@ -4,7 +4,7 @@ import type { SqlValue, Statement } from "../dialect.ts";
 import { sqliteDialect } from "../dialects/sqlite.ts";
 import type { Advance, Replica, Work } from "../replica.ts";
 import { isBusy, isConstraintError, sqliteError } from "./sqlite-errors.ts";
-import { advanceProgress, CREATE_PROGRESS, readProgress } from "./sqlite-progress.ts";
+import { advanceProgress, CREATE_PROGRESS, ensureReplicaId, readProgress } from "./sqlite-progress.ts";
 import { CREATE_TABLES, prepareSqliteTable } from "./sqlite-tables.ts";
 import { missingRow } from "./table-mismatch.ts";
 
@@ -30,6 +30,7 @@ export async function openSqliteReplica(
   };
   return {
     dialect: sqliteDialect,
+    id: session.replicaId,
     findings: () => triggersOf(session.database),
     check: async () => {}, // in this process
     progress: (partition) =>
@@ -58,7 +59,7 @@ interface Session {
 /** Texts kept prepared; past that all are dropped, for they come from tables and column sets that are few. */
 const MAX_PREPARED = 512;
 
-async function open(path: string, lockTimeoutMs: number): Promise<Session> {
+async function open(path: string, lockTimeoutMs: number): Promise<Session & { readonly replicaId: string }> {
   let database: Database | undefined;
   try {
     const opened = new Database(path, { create: true, readwrite: true });
@@ -67,11 +68,12 @@ async function open(path: string, lockTimeoutMs: number): Promise<Session> {
     await session.locked(() => {
       for (const pragma of PRAGMAS) opened.run(`PRAGMA ${pragma}`);
     });
-    await session.transaction(() => {
+    const replicaId = await session.transaction(() => {
       opened.run(CREATE_PROGRESS);
       opened.run(CREATE_TABLES);
+      return ensureReplicaId(opened);
     });
-    return session;
+    return { ...session, replicaId };
   } catch (error) {
     database?.close();
     throw sqliteError(error, `opening ${path}`);
