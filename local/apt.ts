@@ -33,6 +33,12 @@ function packagesOf(requirement: Requirement): string {
   return available;
 }
 
+/** What this system's package lists have comes first: it is what people are told to install. */
+export function availableFirst({ what, debian }: Requirement): Requirement {
+  const available = debian.filter((names) => names.split(" ").every(isAvailable));
+  return { what, debian: [...available, ...debian.filter((names) => !available.includes(names))] };
+}
+
 function isAvailable(name: string): boolean {
   const policy = Bun.spawnSync(["apt-cache", "policy", name], { env: { ...process.env, LC_ALL: "C" } }).stdout.toString();
   return /Candidate: (?!\(none\))/.test(policy);

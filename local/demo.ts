@@ -64,7 +64,7 @@ function addresses({ mainUrl, kafka, cdc, replicas }: DemoStack, seconds: number
 
 /** The demo's own password is no secret, a user's is. */
 function withoutPassword(url: string): string {
-  return url.replace(/^(\w+:\/\/[^:/@]+):(?!cascade@)[^@]*@/, "$1:***@");
+  return url.replace(/^(\w+:\/\/[^:/@]+):(?!cascade@)[^@]*@/, "$1:***@").replace(/([?&]password=)[^&]*/g, "$1***");
 }
 
 /** One run over a stack that is up. */

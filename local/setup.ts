@@ -1,6 +1,6 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { installWithApt, packageNames, thisMachine } from "./apt.ts";
+import { availableFirst, installWithApt, packageNames, thisMachine } from "./apt.ts";
 import { findJava } from "./java.ts";
 import { startKafka } from "./kafka.ts";
 import { fetchKafka, hasClassArchive, hasKafka, kafkaFolder, keepClassArchive } from "./kafka-install.ts";
@@ -32,7 +32,7 @@ export async function setUp(options: SetUpOptions = {}): Promise<void> {
 
 async function installPrograms(options: SetUpOptions): Promise<void> {
   const machine = thisMachine();
-  const missing = missingPrograms();
+  const missing = missingPrograms().map(availableFirst);
   const plan = planFor(missing, machine);
   if (plan.kind === "refuse") throw new SetUpRefusedError(plan.message);
   const wanted = [...missing, ...(options.mariadb && findMariadb() === null ? [mariadb] : [])];

@@ -62,6 +62,26 @@ test("lag is that of the oldest event of a batch, and of nothing when nothing ca
   });
 });
 
+test("what waits has a lag that grows, also while its replica is away or its table held, until it is applied", () => {
+  const { made, gauge } = status();
+  const value = JSON.stringify({
+    op: "c",
+    before: null,
+    after: {},
+    source: { ts_ms: Date.now() - 60_000, commit_lsn: 1, ordinal: 0, schema_id: "s" },
+  });
+  const batch = { partition: a, lagEvents: 5n, events: [{ offset: 0n, key: null, value }] } as unknown as EventBatch;
+  made.received(batch);
+  made.follow(null);
+  const lag = () => gauge("cascade_router_lag_seconds")[0]?.value ?? 0;
+  expect(lag()).toBeGreaterThanOrEqual(60);
+  expect(made.toJSON()).toMatchObject({ lagEvents: 6 });
+  made.received({ ...batch, events: [{ offset: 0n, key: null, value: "{" }] });
+  expect(lag()).toBeGreaterThanOrEqual(60);
+  made.applied(...applied(a, 1));
+  expect(lag()).toBeLessThan(5);
+});
+
 test("a partition that another router holds now is forgotten, its hold too", () => {
   const { made } = status();
   made.held(a, error);

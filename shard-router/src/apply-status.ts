@@ -1,3 +1,4 @@
+import { decodeChangeEvent } from "@cascade/shared/change-event";
 import type { CascadeError } from "@cascade/shared/errors";
 import { type ErrorReport, reportOf } from "@cascade/shared/service-health";
 import type { Reading, Telemetry } from "@cascade/shared/telemetry";
@@ -16,6 +17,8 @@ interface PartitionStatus {
   nextOffset: bigint | null;
   lagEvents: bigint;
   sourceCommittedAtMs: number | null;
+  /** Commit time of the oldest event that is known and not applied, milliseconds since 1970. */
+  waitingSinceMs: number | null;
   held: { readonly report: ErrorReport; readonly failures: number } | null;
 }
 
@@ -24,7 +27,7 @@ export class ApplyStatus {
   readonly #prefix: string;
   readonly #lag = new LagWindow();
   readonly #partitions = new Map<string, PartitionStatus>();
-  #assigned: () => readonly Partition[] = () => [];
+  #assigned: (() => readonly Partition[]) | null = null;
   #eventsTotal = 0;
   #lastLagMs = 0;
   #lastEventAtMs = 0;
@@ -41,9 +44,19 @@ export class ApplyStatus {
     telemetry.observe("cascade_router_table_state", () => this.#tableStates(replica));
   }
 
-  /** Which partitions this router holds, asked whenever the status is: what is another router's now is forgotten. */
-  follow(assigned: () => readonly Partition[]): void {
+  /**
+   * Which partitions this router holds, asked whenever the status is: what is another router's now is forgotten. null between two lives:
+   * nothing is known to be another's, and what waits goes on waiting.
+   */
+  follow(assigned: (() => readonly Partition[]) | null): void {
     this.#assigned = assigned;
+  }
+
+  /** A batch is in hand. Its first event is read for its time alone: one per batch. */
+  received(batch: EventBatch): void {
+    const status = this.#of(batch.partition);
+    status.lagEvents = batch.lagEvents + BigInt(batch.events.length);
+    status.waitingSinceMs ??= committedAtMs(batch) ?? Date.now();
   }
 
   /** Resolves a hold; true when the table was held until now. */
@@ -53,6 +66,7 @@ export class ApplyStatus {
     status.held = null;
     status.nextOffset = advance.to.nextOffset;
     status.lagEvents = batch.lagEvents;
+    status.waitingSinceMs = null;
     status.sourceCommittedAtMs = advance.to.sourceCommittedAtMs || null;
     const [oldest] = events;
     if (oldest !== undefined) {
@@ -105,6 +119,7 @@ export class ApplyStatus {
   }
 
   #mine(): readonly PartitionStatus[] {
+    if (this.#assigned === null) return [...this.#partitions.values()];
     const assigned = this.#assigned();
     const keys = new Set(assigned.map(keyOf));
     for (const key of this.#partitions.keys()) if (!keys.has(key)) this.#partitions.delete(key);
@@ -112,6 +127,8 @@ export class ApplyStatus {
   }
 
   #lagSeconds(): number {
+    const waiting = this.#mine().flatMap(({ waitingSinceMs }) => (waitingSinceMs === null ? [] : [Date.now() - waitingSinceMs]));
+    if (waiting.length > 0) return Math.max(0, ...waiting) / 1000;
     return Date.now() - this.#lastEventAtMs < IDLE_MS ? this.#lastLagMs / 1000 : 0;
   }
 
@@ -134,10 +151,20 @@ export class ApplyStatus {
     const key = keyOf(partition);
     let status = this.#partitions.get(key);
     if (status === undefined) {
-      status = { partition, nextOffset: null, lagEvents: 0n, sourceCommittedAtMs: null, held: null };
+      status = { partition, nextOffset: null, lagEvents: 0n, sourceCommittedAtMs: null, waitingSinceMs: null, held: null };
       this.#partitions.set(key, status);
     }
     return status;
+  }
+}
+
+/** null when it is no event: why not, is said where it is turned. */
+function committedAtMs({ events }: EventBatch): number | null {
+  const value = events[0]?.value ?? null;
+  try {
+    return value === null ? null : decodeChangeEvent(value).committedAtMs;
+  } catch {
+    return null;
   }
 }
 

@@ -34,6 +34,7 @@ function ports(batches: readonly EventBatch[], failure: (offsets: readonly numbe
     replica: {
       apply: async (_, { to }) => void log.push(`commit ${to.nextOffset}`),
     },
+    received: () => {},
     traced: (_, work) => work(),
     turn: async (given) => {
       const failed = failure(given.events.map(({ offset }) => Number(offset)));
@@ -68,11 +69,9 @@ test("everything before a poisoned event is applied, nothing from it on", async 
 });
 
 test("what is wrong with the whole table is not halved, and the other batches go on", async () => {
-  const { fake, log } = ports([batch([0, 1]), batch([10])], (offsets) =>
-    offsets.includes(0) ? error("REPLICA_TABLE_MISMATCH") : null,
-  );
+  const { fake, log } = ports([batch([0, 1]), batch([10])], (offsets) => (offsets.includes(0) ? error("REPLICA_LOCKED") : null));
   await pump(fake, never);
-  expect(log).toEqual(["hold REPLICA_TABLE_MISMATCH", "commit 11", "applied 1", "confirm 11"]);
+  expect(log).toEqual(["hold REPLICA_LOCKED", "commit 11", "applied 1", "confirm 11"]);
 });
 
 test("what concerns all tables ends the life, unconfirmed", async () => {

@@ -6,6 +6,8 @@ import type { Step } from "./turn.ts";
 export interface RouterPorts {
   readonly consumer: EventConsumer;
   readonly replica: Pick<Replica, "apply">;
+  /** The batch is in hand: its events wait to be applied from now on, whatever comes. */
+  received(batch: EventBatch): void;
   /** `work` in the trace that the batch comes from. */
   traced(batch: EventBatch, work: () => Promise<void>): Promise<void>;
   /** Events -> mutations -> statements. */
@@ -18,6 +20,7 @@ export interface RouterPorts {
 /** Reads, turns, applies, confirms, until `signal` aborts: the batch in hand is finished. */
 export async function pump(ports: RouterPorts, signal: AbortSignal): Promise<void> {
   for await (const batch of ports.consumer.batches(signal)) {
+    ports.received(batch);
     try {
       await ports.traced(batch, () => applyUpToPoison(ports, batch));
     } catch (error) {

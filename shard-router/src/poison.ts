@@ -1,7 +1,10 @@
 import { CascadeError } from "@cascade/shared/errors";
 import type { EventBatch } from "./event-consumer.ts";
 
-/** Errors that one event of a batch causes: the events before it can be applied. */
+/**
+ * Errors that one event of a batch causes, or the first of those under a newer schema: the events before it can be applied. A statement
+ * that takes too long may be of fewer rows.
+ */
 const OF_ONE_EVENT: ReadonlySet<string> = new Set([
   "MALFORMED_MESSAGE",
   "MALFORMED_EVENT",
@@ -9,6 +12,8 @@ const OF_ONE_EVENT: ReadonlySet<string> = new Set([
   "UNSUPPORTED_VALUE",
   "CONSTRAINT_VIOLATED",
   "MISSING_ROW",
+  "REPLICA_TABLE_MISMATCH",
+  "REPLICA_TIMEOUT",
 ]);
 
 export const isOfOneEvent = (error: unknown): boolean => error instanceof CascadeError && OF_ONE_EVENT.has(error.code);

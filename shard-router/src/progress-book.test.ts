@@ -29,9 +29,11 @@ test("a table is prepared once per schema, and again after it was forgotten", as
       return { source, sqlName: source.table, columns: [], referenced: false };
     },
   });
-  for (const table of ["a", "b", "a"]) await tables.get(schema(table));
+  for (const table of ["a", "b", "a"]) await tables.get(schema(table), true, 0);
   expect(prepared).toEqual(["a", "b"]);
   tables.forget({ schema: "public", table: "a" });
-  for (const table of ["a", "b"]) await tables.get(schema(table));
+  for (const table of ["a", "b"]) await tables.get(schema(table), true, 4_999);
   expect(prepared).toEqual(["a", "b", "a"]);
+  await tables.get(schema("b"), true, 5_000);
+  expect(prepared).toEqual(["a", "b", "a", "b"]);
 });

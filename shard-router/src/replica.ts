@@ -35,10 +35,11 @@ export interface Replica extends AsyncDisposable {
   /** Committed progress of the partition, null when the replica has never heard of it. */
   progress(partition: Partition): Promise<Progress | null>;
   /**
-   * The replica's table for this source schema: created when missing, else checked to fit column by column.
+   * The replica's table for this source schema: created when missing and `mayCreate`, else checked to fit column by column. A table
+   * that has been applied to must not be created again: its rows would be missing (REPLICA_TABLE_LOST, stop-table).
    * Rejects with REPLICA_TABLE_MISMATCH (stop-table) naming each column that does not fit, with the cure.
    */
-  prepare(schema: TableSchema): Promise<ReplicaTable>;
+  prepare(schema: TableSchema, mayCreate?: boolean): Promise<ReplicaTable>;
   /** One transaction: the work and the step from `from` to `to`, or nothing. Rejects with FencedError if `from` is stale. */
   apply(work: Work, advance: Advance): Promise<void>;
 }

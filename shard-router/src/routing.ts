@@ -7,6 +7,7 @@ import type { RouterConfig } from "./config.ts";
 import type { EventConsumer } from "./event-consumer.ts";
 import { applySpan, countApplied, instrumentedReplica } from "./instrumented.ts";
 import { type ConsumerOptions, DEFAULT_MAX_BUFFERED_BYTES, openKafkaConsumer } from "./kafka/kafka-consumer.ts";
+import { LostLogs } from "./kafka/resume-offset.ts";
 import { openSchemaTopic } from "./kafka/schema-topic.ts";
 import { pump } from "./pipeline.ts";
 import { ProgressBook } from "./progress-book.ts";
@@ -21,54 +22,83 @@ const SERVICE = "shard-router";
 const TOPIC_POLL_MS = 1_000;
 const RECHECK_MS = 10_000;
 
+/** What outlives the lives of a router. */
+interface Routing {
+  readonly config: RouterConfig;
+  readonly context: ServiceContext;
+  readonly status: ApplyStatus;
+  readonly holds: TableHolds;
+  readonly lostLogs: LostLogs;
+  /** What the operator should know of the replica; told once. */
+  findings: readonly string[];
+}
+
 /** shard-router as a service: in each life it opens its replica and joins its group, and pumps from the topics to the replica. */
 export function routingService(config: RouterConfig, context: ServiceContext): Service {
-  const { logger, health } = context;
   const { replicaName: name, REPLICA_URL: target } = config;
   const status = new ApplyStatus(config.KAFKA_TOPIC_PREFIX, name, context.telemetry);
   const holds = new TableHolds(config, context, status);
-  let findings: readonly string[] = [];
+  const routing: Routing = { config, context, status, holds, lostLogs: new LostLogs(), findings: [] };
   return {
-    status: () => ({ replica: name, dialect: target.dialect, findings, ...status.toJSON() }),
+    status: () => ({ replica: name, dialect: target.dialect, findings: routing.findings, ...status.toJSON() }),
     reasons: () => status.reasons(),
     live: async (signal) => {
-      await using replica = await target.open();
-      findings = replica.findings();
-      for (const finding of findings) logger.warn(finding);
-      const progress = new ProgressBook(replica);
-      const tables = new ReplicaTables(replica);
-      await using schemas = await openSchemas(config, context);
-      await using consumer = await openConsumer(config, context, {
-        identity: { replicaId: replica.id, sinceMs: STARTED_AT_MS },
-        resume: (partition) => progress.resume(partition),
-        onPartitionError: (partition, error) => void holds.held(partition, error),
-      });
-      status.follow(() => consumer.assigned());
-      health.running();
-      logger.info({ replica: name, dialect: target.dialect, tables: config.ROUTER_TABLES.text }, "applying");
-      const { telemetry } = context;
-      const pumping = pump(
-        {
-          consumer,
-          replica: instrumentedReplica(replica, name, telemetry),
-          traced: (batch, work) => applySpan(telemetry, name, batch, work),
-          turn: (batch) => turn(batch, { dialect: replica.dialect, schemas, tables, progress }),
-          applied: (batch, step) => {
-            progress.moved(step.advance);
-            countApplied(telemetry, name, batch, step);
-            if (status.applied(batch, step)) logger.info({ table: formatTableName(batch.table) }, "the table goes on");
-          },
-          hold: (batch, error) => {
-            const delayMs = holds.afterFailure(batch.partition, error);
-            tables.forget(batch.table);
-            consumer.hold(batch.partition, delayMs);
-          },
-        },
-        signal,
-      );
-      await whileAnswering(() => replica.check(), pumping);
+      try {
+        await route(routing, signal);
+      } catch (error) {
+        holds.count(error);
+        throw error;
+      }
     },
   };
+}
+
+/** One life. */
+async function route(routing: Routing, signal: AbortSignal): Promise<void> {
+  const { config, context, status, holds, lostLogs } = routing;
+  const { logger, telemetry, health } = context;
+  const { replicaName: name, REPLICA_URL: target } = config;
+  await using replica = await target.open();
+  tellFindings(routing, replica.findings());
+  const progress = new ProgressBook(replica);
+  const tables = new ReplicaTables(replica);
+  await using schemas = await openSchemas(config, context);
+  await using consumer = await openConsumer(config, context, {
+    lostLogs,
+    identity: { replicaId: replica.id, sinceMs: STARTED_AT_MS },
+    resume: (partition) => progress.resume(partition),
+    onPartitionError: (partition, error) => void holds.held(partition, error),
+  });
+  status.follow(() => consumer.assigned());
+  using _ = { [Symbol.dispose]: () => status.follow(null) };
+  health.running();
+  logger.info({ replica: name, dialect: target.dialect, tables: config.ROUTER_TABLES.text }, "applying");
+  const pumping = pump(
+    {
+      consumer,
+      replica: instrumentedReplica(replica, name, telemetry),
+      received: (batch) => status.received(batch),
+      traced: (batch, work) => applySpan(telemetry, name, batch, work),
+      turn: (batch) => turn(batch, { dialect: replica.dialect, schemas, tables, progress }),
+      applied: (batch, step) => {
+        progress.moved(step.advance);
+        countApplied(telemetry, name, batch, step);
+        if (status.applied(batch, step)) logger.info({ table: formatTableName(batch.table) }, "the table goes on");
+      },
+      hold: (batch, error) => {
+        const delayMs = holds.afterFailure(batch.partition, error);
+        tables.forget(batch.table);
+        consumer.hold(batch.partition, delayMs);
+      },
+    },
+    signal,
+  );
+  await whileAnswering(() => replica.check(), pumping);
+}
+
+function tellFindings(routing: Routing, findings: readonly string[]): void {
+  for (const finding of findings) if (!routing.findings.includes(finding)) routing.context.logger.warn(finding);
+  routing.findings = findings;
 }
 
 function openSchemas(config: RouterConfig, { logger }: ServiceContext): Promise<SchemaBook> {
@@ -76,7 +106,7 @@ function openSchemas(config: RouterConfig, { logger }: ServiceContext): Promise<
   return openSchemaTopic({ kafka: kafkaOptions(config, SERVICE, logger), prefix, groupId: `${prefix}.${replicaName}` });
 }
 
-type ConsumerHooks = Pick<ConsumerOptions, "identity" | "resume" | "onPartitionError">;
+type ConsumerHooks = Pick<ConsumerOptions, "identity" | "lostLogs" | "resume" | "onPartitionError">;
 
 function openConsumer(config: RouterConfig, { logger }: ServiceContext, hooks: ConsumerHooks): Promise<EventConsumer> {
   const { KAFKA_TOPIC_PREFIX: prefix, replicaName, ROUTER_TABLES: tables } = config;

@@ -25,7 +25,7 @@ export class TableHolds {
   /** Milliseconds until the partition is tried again. Throws `error` when it concerns more than this table. */
   afterFailure(partition: Partition, error: unknown): number {
     if (error instanceof FencedError) {
-      this.#count(error);
+      this.count(error);
       this.#context.logger.info({ ...partition, code: error.code }, error.message);
       return FENCED_PAUSE_MS;
     }
@@ -37,7 +37,7 @@ export class TableHolds {
   held(partition: Partition, error: CascadeError): number {
     const { failures, news } = this.#status.held(partition, error);
     const table = formatTableName(tableOfTopic(this.#config.KAFKA_TOPIC_PREFIX, partition.topic) as TableName);
-    this.#count(error);
+    this.count(error);
     this.#context.logger[news ? "error" : "debug"](
       { ...errorFields(error), ...partition },
       `${table} is held: ${errorText(error)}`,
@@ -45,7 +45,9 @@ export class TableHolds {
     return failures;
   }
 
-  #count({ code }: CascadeError): void {
+  /** One more try that failed and is repeated. */
+  count(error: unknown): void {
+    const code = error instanceof CascadeError ? error.code : "BUG";
     this.#context.telemetry.add("cascade_router_retries_total", 1, { replica: this.#config.replicaName, code });
   }
 }

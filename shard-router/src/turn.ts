@@ -39,7 +39,8 @@ export async function turn(batch: EventBatch, { dialect, schemas, tables, progre
   for (const run of bySchema(events)) {
     const schema = schemas.known(run.schemaId) ?? (await schemas.get(run.schemaId));
     if (!isOf(batch.table, schema)) throw strayEvent(batch, schema);
-    runs.push({ table: await tables.get(schema), mutations: toMutations(schema, run.events) });
+    const mayCreate = from === null || from.commitLsn === 0n;
+    runs.push({ table: await tables.get(schema, mayCreate), mutations: toMutations(schema, run.events) });
   }
   return {
     work: {

@@ -102,7 +102,7 @@ describe("disposal", () => {
     expect(await members(l)).toBe(1);
     const started = performance.now();
     await consumer[Symbol.asyncDispose]();
-    expect(performance.now() - started).toBeLessThan(700);
+    expect(performance.now() - started).toBeLessThan(3_000);
     expect(await reading.ended).toBeNull();
     expect(await members(l)).toBe(0);
     expect(consumer.assigned()).toEqual([]);
@@ -119,7 +119,7 @@ describe("disposal", () => {
     await see(() => reading.batches.length === 1);
     const started = performance.now();
     await opened.consumer[Symbol.asyncDispose]();
-    expect(performance.now() - started).toBeLessThan(700);
+    expect(performance.now() - started).toBeLessThan(3_000);
     expect(await members(l)).toBe(0);
   });
 

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { testReplicaPostgres } from "@cascade/local/servers.ts";
@@ -157,6 +157,15 @@ describe("SQLite", () => {
     cleanups.push(() => rmSync(made, { recursive: true, force: true }));
     return made;
   };
+
+  test("a file that was moved away while it is open is worth a retry: what is written to it nobody sees", async () => {
+    const path = join(folder(), "r.db");
+    const replica = await openSqliteReplica(path);
+    cleanups.push(() => replica[Symbol.asyncDispose]());
+    await replica.check();
+    renameSync(path, `${path}.old`);
+    expect(await failure(replica.check())).toMatchObject({ code: "REPLICA_UNAVAILABLE", verdict: "retry" });
+  });
 
   test("a file that another process has locked is waited for, then worth a retry", async () => {
     const lab = await openLab("sqlite");

@@ -36,6 +36,42 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
   const expectRows = async (l: ReplicaLab, schema: typeof orders, rows: readonly WireRow[]) =>
     expect(comparableRows(await l.rows(schema))).toEqual(comparableRows(rows));
 
+  test("has an id of its own, the same for everyone who opens it, and no other replica has it", async () => {
+    const [one, other] = [await lab(), await lab()];
+    const { id } = await one.open();
+    expect(id).toMatch(/^[0-9a-f-]{36}$/);
+    expect((await one.open()).id).toBe(id);
+    expect((await other.open()).id).not.toBe(id);
+  });
+
+  test("a table that was applied to and is gone is not made anew: its rows would be missing", async () => {
+    const l = await lab();
+    const replica = await l.open();
+    expect((await failure(replica.prepare(orders, false))).code).toBe("REPLICA_TABLE_LOST");
+    await replica.prepare(orders, true);
+    await replica.prepare(orders, false);
+    await l.sql(`DROP TABLE ${l.nameOf(orders)}`);
+    const lost = await failure(replica.prepare(orders, false));
+    expect(lost).toMatchObject({ code: "REPLICA_TABLE_LOST", verdict: "stop-table" });
+    expect(lost.advice).toContain("delete its topic's row");
+  });
+
+  test("a unique index of the replica's own on the key that takes different values for one is refused", async () => {
+    const l = await lab();
+    const texts = tableSchema("texts", { id: "text", v: "text" });
+    const replica = await l.open();
+    await replica.prepare(texts);
+    await l.sql(
+      kind === "sqlite"
+        ? `CREATE UNIQUE INDEX loose ON ${l.nameOf(texts)} (id COLLATE NOCASE)`
+        : `CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+           CREATE UNIQUE INDEX loose ON ${l.nameOf(texts)} (id COLLATE blind)`,
+    );
+    expect((await failure(replica.prepare(texts))).message).toContain("takes different values for one");
+    await l.sql("DROP INDEX loose");
+    await replica.prepare(texts);
+  });
+
   test("makes the table and applies inserts, updates, patches, moves, deletes and truncates", async () => {
     const l = await lab();
     const { apply } = await applier(await l.open(), orders);

@@ -137,7 +137,7 @@ test("each process reads all of it, and leaves nothing in Kafka's groups", async
   for (const book of books) expect(await book.get(schema.id)).toEqual(schema);
   const started = performance.now();
   for (const book of books) await book[Symbol.asyncDispose]();
-  expect(performance.now() - started).toBeLessThan(1_400);
+  expect(performance.now() - started).toBeLessThan(5_000);
   const { groups } = await l.admin.listGroups();
   const own = groups.map(({ groupId }) => groupId).filter((id) => id.startsWith(`${l.prefix}.replica.schemas.`));
   const described = await l.admin.describeGroups(own);

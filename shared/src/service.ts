@@ -118,8 +118,9 @@ function statusOf({ name, version }: ServiceOptions, health: ServiceHealth, serv
 /** One life after the other. Resolves to the exit status; rejects when no further life would help. */
 async function liveOn(service: Service, health: ServiceHealth, logger: Logger, signal: AbortSignal): Promise<number> {
   for (let failures = 1; ; failures++) {
+    const ended = new AbortController();
     try {
-      await Promise.race([service.live(signal), stoppedBeforeRunning(health, signal)]);
+      await Promise.race([service.live(signal), stoppedBeforeRunning(health, signal, ended.signal)]);
       if (!signal.aborted) throw new Error("the pipeline ended by itself");
     } catch (error) {
       if (!(error instanceof CascadeError) || error.verdict === "refuse" || error.verdict === "fatal") throw error;
@@ -129,6 +130,8 @@ async function liveOn(service: Service, health: ServiceHealth, logger: Logger, s
       const news = health.failed(error);
       if (!signal.aborted) logger[news ? "warn" : "debug"]({ ...errorFields(error), retryInMs: delayMs }, errorText(error));
       await pause(delayMs, signal);
+    } finally {
+      ended.abort();
     }
     if (signal.aborted) {
       logger.info("stopped");
@@ -140,14 +143,15 @@ async function liveOn(service: Service, health: ServiceHealth, logger: Logger, s
 const HEALTHY_MS = 10_000;
 
 /** While ports are being opened nothing is in hand: whoever asks for the end then need not wait for servers that are away. */
-async function stoppedBeforeRunning(health: ServiceHealth, signal: AbortSignal): Promise<void> {
-  await aborted(signal);
+async function stoppedBeforeRunning(health: ServiceHealth, signal: AbortSignal, ended: AbortSignal): Promise<void> {
+  await aborted(signal, ended);
   if (health.state === "running") await new Promise<never>(() => {});
 }
 
-function aborted(signal: AbortSignal): Promise<void> {
+/** Never resolves once `ended`: a life leaves no listener behind. */
+function aborted(signal: AbortSignal, ended: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true, signal: ended }));
 }
 
 /** Aborts at the first SIGTERM or SIGINT; past the deadline, or at the second, the process ends at once. */

@@ -272,3 +272,8 @@ describe("a missing table", () => {
     );
   });
 });
+
+test("a source's table with the name of one that the router keeps in the replica is refused", () => {
+  const progress = { ...tableSchema("progress", { topic: "text" }), schema: "cascade" };
+  expect(() => postgresDialect.createTable(progress)).toThrow("that the router keeps in the replica");
+});

@@ -30,7 +30,18 @@ export const postgresDialect: Dialect = {
 
 export const postgresTableName = ({ schema, table }: TableName): string => `${quote(schema)}.${quote(table)}`;
 
+/** Tables of ours on every replica. */
+const RESERVED: ReadonlySet<string> = new Set(["progress", "replica"]);
+
 function columnsOf(schema: TableSchema): readonly ReplicaColumn[] {
+  if (schema.schema === "cascade" && RESERVED.has(schema.table)) {
+    throw new UnsupportedValueError({
+      code: "UNSUPPORTED_TABLE",
+      verdict: "stop-table",
+      message: `table ${formatTableName(schema)} has the name of a table that the router keeps in the replica`,
+      advice: `exclude it: ROUTER_TABLES=...,!${formatTableName(schema)}, or CDC_TABLES=...,!cascade.*`,
+    });
+  }
   if (schema.columns.length === 0) {
     throw new UnsupportedValueError({
       code: "UNSUPPORTED_TABLE",

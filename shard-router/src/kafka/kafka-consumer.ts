@@ -19,6 +19,8 @@ export interface ConsumerOptions {
   readonly prefix: string;
   /** `<prefix>.<REPLICA_NAME>`. */
   readonly groupId: string;
+  /** Kept over the lives of a service: what was lost stays lost. */
+  readonly lostLogs?: LostLogs;
   readonly identity: MemberIdentity;
   /** Which tables this replica takes. */
   readonly matches: (name: TableName) => boolean;
@@ -70,7 +72,7 @@ class KafkaConsumer implements EventConsumer {
   readonly #assignment: Assignment;
   readonly #reader: GroupReader;
   readonly #reports: OffsetReports;
-  readonly #lostLogs = new LostLogs();
+  readonly #lostLogs: LostLogs;
   readonly #arrived = new Signal();
   readonly #pulled = new Signal();
   /** The partition whose batch the caller has and is not done with. */
@@ -81,6 +83,7 @@ class KafkaConsumer implements EventConsumer {
   constructor(options: ConsumerOptions, kafka: Connected) {
     const { admin, consumer } = kafka;
     this.#options = options;
+    this.#lostLogs = options.lostLogs ?? new LostLogs();
     this.#kafka = kafka;
     this.#queues = new EventQueues(options.limits);
     this.#reports = new OffsetReports(consumer, options.kafka.logger);

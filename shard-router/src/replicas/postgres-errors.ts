@@ -23,6 +23,12 @@ const locked: Rule = {
   verdict: "stop-table", // the other tables need not wait for it
   advice: "another session of the replica holds a lock on the table: see pg_locks; the table is tried again",
 };
+const tooSlow: Rule = {
+  code: "REPLICA_TIMEOUT",
+  verdict: "stop-table",
+  advice:
+    "a statement took longer than 120 s or was cancelled: see what else the replica is busy with; a table without a key is searched for every row that changes (give it one); the table is tried again with fewer rows",
+};
 const login: Rule = {
   code: "REPLICA_LOGIN_REFUSED",
   verdict: "refuse",
@@ -75,7 +81,8 @@ const unexpected: Rule = {
 /** By SQLSTATE, exact codes before classes (the first two characters). */
 const RULES: Readonly<Record<string, Rule>> = {
   "08": away,
-  "57": away, // operator intervention: shutdown, crash, cannot connect now, statement cancelled
+  "57": away, // operator intervention: shutdown, crash, cannot connect now
+  "57014": tooSlow, // query_canceled: by statement_timeout, or by somebody
   "53": full,
   "58": full, // outside PostgreSQL: I/O
   "54": badValue, // program limits: a row too large for its index
@@ -119,8 +126,8 @@ export function postgresError(error: unknown, doing: string, table?: string): Ca
 }
 
 /**
- * The server's words without a row's values: those stand in the detail, which is left out, and in double quotes in messages about
- * values (class 22). What people's own functions and triggers say can be anything, under whatever SQLSTATE they choose.
+ * The server's words without a row's values: those stand in the detail, which is left out, and in messages about values (class 22),
+ * after a quote of whatever kind the server's language has. What people's own functions and triggers say can be anything, under whatever SQLSTATE they choose.
  */
 function explain(error: DatabaseError): string {
   const names = [
@@ -133,16 +140,16 @@ function explain(error: DatabaseError): string {
     code.startsWith("P0") || error.routine === PLPGSQL_RAISE
       ? "a function of the replica raised an error"
       : code.startsWith("22")
-        ? unquoted(error.message)
+        ? upToQuote(error.message)
         : error.message;
   return [message, ...names].join(", ");
 }
 
+const upToQuote = (message: string): string =>
+  message.replace(/["'«»„“”‚‘’‹›「『].*/s, "…").replace(/byte sequence (?:0x[0-9a-f]{2} ?)+/, "byte sequence … ");
+
 /** Where in the server's source a PL/pgSQL RAISE comes from. */
 const PLPGSQL_RAISE = "exec_stmt_raise";
-
-const unquoted = (message: string): string =>
-  message.replace(/".*"/s, '"…"').replace(/byte sequence (?:0x[0-9a-f]{2} ?)+/, "byte sequence … ");
 
 export const noPassword = (): CascadeError =>
   new CascadeError({ ...login, message: "connecting to the replica: its server asks for a password, and there is none" });

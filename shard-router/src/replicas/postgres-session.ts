@@ -47,7 +47,7 @@ const SETTINGS: Readonly<Record<string, string>> = {
   default_transaction_isolation: "read committed",
   default_transaction_read_only: "off",
   row_security: "off", // an error instead of rows that a policy hides from us, and that would stay as they are
-  lock_timeout: "10s",
+  lock_timeout: "1s", // the other tables wait meanwhile
   statement_timeout: "120s",
   idle_in_transaction_session_timeout: "60s",
   tcp_keepalives_idle: "10",
@@ -73,7 +73,11 @@ export async function openPostgresSession(url: string): Promise<PostgresSession>
   try {
     await client.connect();
     await Promise.all(Object.entries(SETTINGS).map(([name, value]) => client.query(`SET ${name} = '${value}'`)));
-    return sessionOver(client, [...(await becomeReplicationRole(client)), ...(await encodingFindings(client))]);
+    return sessionOver(client, [
+      ...(await becomeReplicationRole(client)),
+      ...(await encodingFindings(client)),
+      ...(await triggerFindings(client)),
+    ]);
   } catch (error) {
     await close(client);
     throw postgresError(error, "connecting to the replica");
@@ -119,6 +123,17 @@ async function becomeReplicationRole(client: Client): Promise<readonly string[]>
         `On PostgreSQL 15 and later: GRANT SET ON PARAMETER session_replication_role TO "${client.user ?? "role"}"; before, use a superuser; or drop them`,
     ];
   }
+}
+
+/** Those that fire even for the replication role. */
+async function triggerFindings(client: Client): Promise<readonly string[]> {
+  const { rows } = await client.query<{ name: string; of: string }>(
+    "SELECT tgname AS name, tgrelid::regclass::text AS of FROM pg_trigger WHERE tgenabled IN ('A', 'R') AND NOT tgisinternal ORDER BY 1, 2",
+  );
+  return rows.map(
+    ({ name, of }) =>
+      `trigger ${name} of the replica's table ${of} is enabled for replicated rows too, and may change or drop them: ALTER TABLE ${of} ENABLE TRIGGER ${name} unless that is wanted`,
+  );
 }
 
 async function encodingFindings(client: Client): Promise<readonly string[]> {

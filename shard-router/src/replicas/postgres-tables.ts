@@ -5,7 +5,7 @@ import { holds } from "../dialects/postgres-types.ts";
 import { quote } from "../dialects/sql.ts";
 import { ensureSchema, SCHEMA_CHANGE_LOCK } from "./postgres-progress.ts";
 import type { PostgresSession } from "./postgres-session.ts";
-import { constantDefault, type Misfit, missingColumn, tableMismatch } from "./table-mismatch.ts";
+import { constantDefault, type Misfit, missingColumn, tableLost, tableMismatch } from "./table-mismatch.ts";
 
 /** A table as the replica's catalog has it. */
 export interface FoundTable {
@@ -14,6 +14,8 @@ export interface FoundTable {
   readonly columns: readonly FoundColumn[];
   /** Column sets of the unique indexes that ON CONFLICT can use. */
   readonly uniqueKeys: readonly (readonly string[])[];
+  /** Unique indexes on whose columns a collation takes different values for one, with their columns. */
+  readonly looseUniqueKeys?: readonly { readonly name: string; readonly columns: readonly string[] }[];
 }
 
 export interface FoundColumn {
@@ -42,18 +44,27 @@ const FIND_TABLE = `SELECT json_build_object(
       'collationIsExact', coalesce(l.collisdeterministic, true)) ORDER BY a.attnum), '[]')
     FROM pg_attribute a LEFT JOIN pg_collation l ON l.oid = a.attcollation
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+  'looseUniqueKeys', (SELECT coalesce(json_agg(json_build_object('name', i.indexrelid::regclass::text, 'columns',
+      (SELECT json_agg(a.attname) FROM unnest(i.indkey[0:i.indnkeyatts - 1]) AS part JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = part))), '[]')
+    FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique
+      AND EXISTS (SELECT 1 FROM unnest(i.indcollation) AS used JOIN pg_collation l ON l.oid = used WHERE NOT l.collisdeterministic)),
   'uniqueKeys', (SELECT coalesce(json_agg(k.columns), '[]') FROM (
     SELECT (SELECT json_agg(a.attname) FROM unnest(i.indkey[0:i.indnkeyatts - 1]) AS part JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = part) AS columns
     FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL) k)
 )::text AS found
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind NOT IN ('i', 'I', 'S', 't', 'c')`;
 
-/** The replica's table for the schema, made when missing. Throws REPLICA_TABLE_MISMATCH. To be called in a transaction. */
-export async function preparePostgresTable(session: PostgresSession, schema: TableSchema): Promise<ReplicaTable> {
+/** The replica's table for the schema, made when missing if it may be. Throws REPLICA_TABLE_MISMATCH. To be called in a transaction. */
+export async function preparePostgresTable(
+  session: PostgresSession,
+  schema: TableSchema,
+  mayCreate: boolean,
+): Promise<ReplicaTable> {
   const sqlName = postgresTableName(schema);
   const wanted = postgresDialect.columnsOf(schema);
   const found = await findTable(session, schema);
   if (found === null) {
+    if (!mayCreate) throw tableLost(schema, sqlName, "cascade.progress");
     await session.run([SCHEMA_CHANGE_LOCK]);
     await ensureSchema(session, schema.schema, quote(schema.schema));
     // Another router may have made it meanwhile, from an older schema.
@@ -109,6 +120,15 @@ export function misfitsOf(schema: TableSchema, sqlName: string, found: FoundTabl
     misfits.push({
       problem: `its own column ${name} is NOT NULL without a default`,
       cure: `${alter} ALTER COLUMN ${name} DROP NOT NULL`,
+    });
+  }
+  for (const { name, columns } of found.looseUniqueKeys ?? []) {
+    // ON CONFLICT takes any unique index on exactly its columns for the key.
+    const ownCollations = found.columns.every((column) => column.collationIsExact || !columns.includes(column.name));
+    if (schema.key.length === 0 || !sameNames(columns, schema.key) || !ownCollations) continue;
+    misfits.push({
+      problem: `its own unique index ${name} on the key has a collation that takes different values for one`,
+      cure: `DROP INDEX ${name}`,
     });
   }
   if (schema.key.length > 0 && !found.uniqueKeys.some((columns) => sameNames(columns, schema.key))) {

@@ -36,9 +36,9 @@ export async function openPostgresReplica(url: string): Promise<Replica> {
         .catch((error: unknown) => {
           throw postgresError(error, `reading progress of ${partition.topic}`);
         }),
-    prepare: (schema) =>
+    prepare: (schema, mayCreate = true) =>
       session
-        .transaction(() => preparePostgresTable(session, schema))
+        .transaction(() => preparePostgresTable(session, schema, mayCreate))
         .catch((error: unknown) => {
           throw postgresError(error, "preparing the replica", formatTableName(schema));
         }),
@@ -61,14 +61,20 @@ async function apply(session: PostgresSession, work: Work, advance: Advance): Pr
   }
 }
 
+/** Each is given up when its answer takes too long, counted from when it was sent: rows of a table without a key take a scan each. */
+const MAX_QUERIES_AT_ONCE = 200;
+
 /** Compare-and-set and statements in one round trip: when the first fails or finds a stale value, the transaction is rolled back. */
 async function carryOut(session: PostgresSession, statements: readonly Statement[], advance: Advance): Promise<void> {
   const queries = statements.flatMap(({ text, parameterSets }) => parameterSets.map((values) => ({ text, values })));
   const advanced = session.run([advanceQuery(advance)]);
-  const sent = session.run(queries);
+  const sent = session.run(queries.slice(0, MAX_QUERIES_AT_ONCE));
   sent.catch(() => {}); // a stale value matters more than what the statements met because of it
   checkAdvanced((await advanced)[0], advance);
-  const answers = await sent;
+  const answers = [...(await sent)];
+  for (let at = MAX_QUERIES_AT_ONCE; at < queries.length; at += MAX_QUERIES_AT_ONCE) {
+    answers.push(...(await session.run(queries.slice(at, at + MAX_QUERIES_AT_ONCE))));
+  }
   let next = 0;
   for (const { parameterSets, mustAffect } of statements) {
     const mine = answers.slice(next, next + parameterSets.length);

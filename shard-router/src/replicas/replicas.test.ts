@@ -15,7 +15,7 @@ describe("PostgreSQL's errors", () => {
   const table: readonly (readonly [string, string, Verdict])[] = [
     ["08006", "REPLICA_UNAVAILABLE", "retry"],
     ["57P01", "REPLICA_UNAVAILABLE", "retry"],
-    ["57014", "REPLICA_UNAVAILABLE", "retry"],
+    ["57014", "REPLICA_TIMEOUT", "stop-table"],
     ["53300", "REPLICA_FULL", "retry"],
     ["53100", "REPLICA_FULL", "retry"],
     ["40P01", "REPLICA_CONFLICT", "retry"],
@@ -54,8 +54,9 @@ describe("PostgreSQL's errors", () => {
     );
     expect(said("23502", { message: "null value", column: "qty" })).toContain("column qty");
     expect(said("22P02", { message: 'invalid input syntax for type integer: "secret"\n"x"', where: "secret" })).toBe(
-      'applying: invalid input syntax for type integer: "…" (SQLSTATE 22P02)',
+      "applying: invalid input syntax for type integer: … (SQLSTATE 22P02)",
     );
+    expect(said("22P02", { message: "ungültige Eingabesyntax für Typ integer: »secret«" })).not.toContain("secret");
     expect(
       said("22P05", { message: 'character with byte sequence 0xe2 0x82 0xac in encoding "UTF8" has no equivalent' }),
     ).not.toContain("0xe2");

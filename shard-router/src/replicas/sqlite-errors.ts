@@ -94,3 +94,11 @@ export function sqliteError(error: unknown, doing: string): CascadeError {
   const said = error.code === "SQLITE_CONSTRAINT_TRIGGER" ? "a trigger of the replica raised an error" : error.message;
   return new CascadeError({ ...rule, message: `${doing}: ${said} (${error.code ?? "no code"})` });
 }
+
+export const fileReplaced = (path: string): CascadeError =>
+  new CascadeError({
+    code: "REPLICA_UNAVAILABLE",
+    verdict: "retry",
+    message: `the file ${path} was moved, deleted or replaced while it was open`,
+    advice: "nothing to do when that was meant: the router goes on with the file that is there now, from its progress",
+  });

@@ -6,7 +6,7 @@ import type { ReplicaTable } from "../dialect.ts";
 import { quote } from "../dialects/sql.ts";
 import { foldName, ROWID_NAMES, sqliteDialect, sqliteTableName } from "../dialects/sqlite.ts";
 import { storageIn } from "../dialects/sqlite-types.ts";
-import { constantDefault, type Misfit, missingColumn, tableMismatch } from "./table-mismatch.ts";
+import { constantDefault, type Misfit, missingColumn, tableLost, tableMismatch } from "./table-mismatch.ts";
 
 /** Which source table each name of the file stands for: SQLite has no schemas and folds case, so two tables may want one name. */
 export const CREATE_TABLES = `CREATE TABLE IF NOT EXISTS cascade_tables (
@@ -16,13 +16,14 @@ export const CREATE_TABLES = `CREATE TABLE IF NOT EXISTS cascade_tables (
 ) STRICT`;
 
 /** The replica's table for the schema, made when missing. To be called in a transaction that has the write lock. */
-export function prepareSqliteTable(database: Database, schema: TableSchema): ReplicaTable {
+export function prepareSqliteTable(database: Database, schema: TableSchema, mayCreate: boolean): ReplicaTable {
   const wanted = sqliteDialect.columnsOf(schema);
   const name = sqliteTableName(schema);
   const sqlName = quote(name);
   claimName(database, schema, name);
   const found = findTable(database, name);
   if (found === null) {
+    if (!mayCreate) throw tableLost(schema, sqlName, "cascade_progress");
     for (const text of sqliteDialect.createTable(schema)) database.run(text);
     return { source: schema, sqlName, columns: wanted, referenced: false };
   }
@@ -191,7 +192,19 @@ function keyMisfits(schema: TableSchema, sqlName: string, found: FoundTable): re
   if (schema.key.length === 0) return rowidMisfits(schema, sqlName, found);
   const key = new Set(schema.key.map(foldName));
   const exact = ({ name, coll }: KeyPart): boolean => name !== null && coll === "BINARY" && key.has(foldName(name));
-  if (found.uniqueKeys.some((parts) => parts.length === key.size && parts.every(exact))) return [];
+  const onKey = ({ name }: KeyPart): boolean => name !== null && key.has(foldName(name));
+  // ON CONFLICT takes any unique index on exactly its columns for the key.
+  const loose = found.uniqueKeys.filter((parts) => parts.length === key.size && parts.every(onKey) && !parts.every(exact));
+  const hasExact = found.uniqueKeys.some((parts) => parts.length === key.size && parts.every(exact));
+  if (hasExact && loose.length > 0) {
+    return [
+      {
+        problem: "its own unique index on the key has a collation that takes different values for one",
+        cure: `drop that index of ${sqlName}`,
+      },
+    ];
+  }
+  if (hasExact) return [];
   const columns = schema.key.map(quote).join(", ");
   const index = quote(`${schema.table}_key`);
   return [

@@ -1,9 +1,10 @@
 import { Database, type Statement as PreparedStatement } from "bun:sqlite";
+import { statSync } from "node:fs";
 import { formatTableName } from "@cascade/shared/topic";
 import type { SqlValue, Statement } from "../dialect.ts";
 import { sqliteDialect } from "../dialects/sqlite.ts";
 import type { Advance, Replica, Work } from "../replica.ts";
-import { isBusy, isConstraintError, sqliteError } from "./sqlite-errors.ts";
+import { fileReplaced, isBusy, isConstraintError, sqliteError } from "./sqlite-errors.ts";
 import { advanceProgress, CREATE_PROGRESS, ensureReplicaId, readProgress } from "./sqlite-progress.ts";
 import { CREATE_TABLES, prepareSqliteTable } from "./sqlite-tables.ts";
 import { missingRow } from "./table-mismatch.ts";
@@ -32,17 +33,34 @@ export async function openSqliteReplica(
     dialect: sqliteDialect,
     id: session.replicaId,
     findings: () => triggersOf(session.database),
-    check: async () => {}, // in this process
+    check: async () => {
+      if (fileId(path) !== session.fileId) throw fileReplaced(path);
+    },
     progress: (partition) =>
       locked(() => readProgress(session.database, partition)).catch(failing(`reading progress of ${partition.topic}`)),
-    prepare: (schema) =>
+    prepare: (schema, mayCreate = true) =>
       session
-        .transaction(() => prepareSqliteTable(session.database, schema))
+        .transaction(() => prepareSqliteTable(session.database, schema, mayCreate))
         .catch(failing(`preparing the replica of table ${formatTableName(schema)}`)),
     apply: (work, advance) =>
       apply(session, work, advance).catch(failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`)),
     [Symbol.asyncDispose]: () => session.close(),
   };
+}
+
+interface OpenFile extends Session {
+  readonly replicaId: string;
+  readonly fileId: string;
+}
+
+/** Which file the path leads to now: one that was moved or deleted would go on being written to, and nobody would see it. */
+function fileId(path: string): string {
+  try {
+    const { dev, ino } = statSync(path);
+    return `${dev}/${ino}`;
+  } catch {
+    return "none";
+  }
 }
 
 interface Session {
@@ -59,7 +77,7 @@ interface Session {
 /** Texts kept prepared; past that all are dropped, for they come from tables and column sets that are few. */
 const MAX_PREPARED = 512;
 
-async function open(path: string, lockTimeoutMs: number): Promise<Session & { readonly replicaId: string }> {
+async function open(path: string, lockTimeoutMs: number): Promise<OpenFile> {
   let database: Database | undefined;
   try {
     const opened = new Database(path, { create: true, readwrite: true });
@@ -73,7 +91,7 @@ async function open(path: string, lockTimeoutMs: number): Promise<Session & { re
       opened.run(CREATE_TABLES);
       return ensureReplicaId(opened);
     });
-    return { ...session, replicaId };
+    return { ...session, replicaId, fileId: fileId(path) };
   } catch (error) {
     database?.close();
     throw sqliteError(error, `opening ${path}`);
@@ -164,7 +182,7 @@ function carryOut(session: Session, statements: readonly Statement[], advance: A
   for (const { text, parameterSets, mustAffect } of statements) {
     const statement = session.prepared(text);
     let affected = 0;
-    for (const values of parameterSets) affected += statement.run(...(values as Exclude<SqlValue, never>[])).changes;
+    for (const values of parameterSets) affected += statement.run(...(values as SqlValue[])).changes;
     if (mustAffect !== undefined && affected < mustAffect) throw missingRow(advance.partition.topic, mustAffect, affected);
   }
 }

@@ -45,13 +45,26 @@ export function tableMismatch(schema: TableSchema, sqlName: string, misfits: rea
 const OLDER_ROWS =
   "what main-db gave its older rows when a column was added or computed does not arrive: compare them, and fill the column; ";
 
+/** A table that was applied to is gone: made anew it would lack all the rows it had. */
+export function tableLost(schema: TableSchema, sqlName: string, progressTable: string): CascadeError {
+  return new CascadeError({
+    code: "REPLICA_TABLE_LOST",
+    verdict: "stop-table",
+    message: `the replica's table ${sqlName} is gone, and the rows that ${formatTableName(schema)} had before are not sent again by themselves`,
+    advice: `restore it, or ${fillAnew(progressTable)}`,
+  });
+}
+
+/** How a table is filled again while there are no snapshots: its topic keeps everything, unless an operator has given it an end. */
+export const fillAnew = (progressTable: string): string =>
+  `empty or drop the table and delete its topic's row from ${progressTable}: it is then filled from the topic's beginning, as far as Kafka keeps it`;
+
 /** Fewer rows were there than the statement had changes for: what the missing rows' other columns hold, nobody knows. */
 export function missingRow(topic: string, expected: number, affected: number): CascadeError {
   return new CascadeError({
     code: "MISSING_ROW",
     verdict: "stop-table",
     message: `the replica lacks ${expected - affected} of ${expected} rows of ${topic} that changed in part`,
-    advice:
-      "something else changed the replica's table: let the table be copied anew (a snapshot), and take the right to write from everyone else",
+    advice: `something else changed the replica's table: take the right to write from everyone else, and ${fillAnew("the progress table")}`,
   });
 }
