@@ -15,7 +15,7 @@ import { ChangeDecoder } from "./postgres/change-decoder.ts";
 import { identityWatch } from "./postgres/identity-watch.ts";
 import { PollSource } from "./postgres/poll-source.ts";
 import { preflight } from "./postgres/preflight.ts";
-import { connect, databaseName, openSession } from "./postgres/session.ts";
+import { checkAnswers, connect, databaseName, openSession } from "./postgres/session.ts";
 import { checkSlot, ensureSlot } from "./postgres/slot.ts";
 import { watchSlot } from "./postgres/slot-watch.ts";
 import { WalSource } from "./postgres/wal-source.ts";
@@ -38,7 +38,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
     live: async (signal) => {
       await using session = await openSession(config.CDC_DATABASE_URL);
       const catalog = new Catalog(session.client, config.CDC_TABLES, config.KAFKA_TOPIC_PREFIX);
-      const findings = await preflight(session.client, catalog);
+      const findings = await preflight(session.client, catalog, config.CDC_MODE);
       if (findings.length > 0) throw new RefusalError(findings);
       await checkSlot(session.client, config.CDC_SLOT); // before Kafka is troubled: a standby looks every second
       await using publisher = await openPublisher(config, context, await databaseName(session.client));
@@ -54,11 +54,9 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       const identities = identityWatch(() => lookAtTables(config));
       void identities(); // the first look only takes note
       const pumping = pump(source, instrumented, limits, onPublished, signal);
-      await whileAnswering(
-        identities,
-        whileAnswering(() => publisher.check(), pumping),
-        IDENTITY_INTERVAL_MS,
-      );
+      const answering = whileAnswering(() => publisher.check(), pumping);
+      const unchanged = whileAnswering(() => checkAnswers(session.client).then(() => decoder.refresh()), answering);
+      await whileAnswering(identities, unchanged, IDENTITY_INTERVAL_MS);
     },
   };
 }
@@ -94,6 +92,7 @@ async function openSource(config: CdcConfig, decoder: ChangeDecoder, warn: (mess
         slot,
         decoder,
         warn,
+        maxMessages: config.CDC_BATCH_ROWS,
         lingerMs: config.CDC_BATCH_LINGER_MS,
       });
     case "poll":

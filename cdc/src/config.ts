@@ -46,8 +46,12 @@ export const CDC_SETTINGS = {
     default: "never",
     meaning: "rows from before the slot are not copied in this version: start with empty tables or fill the replicas yourself",
   },
-  CDC_BATCH_ROWS: { kind: integer(1, 1_000_000), default: "5000", meaning: "most changes in one request to Kafka" },
-  CDC_BATCH_BYTES: { kind: integer(1024, 100_000_000), default: "4194304", meaning: "most bytes in one request to Kafka" },
+  CDC_BATCH_ROWS: { kind: integer(1, 1_000_000), default: "2000", meaning: "most changes in one request to Kafka" },
+  CDC_BATCH_BYTES: {
+    kind: integer(1024, 100_000_000),
+    default: "4194304",
+    meaning: "most bytes of rows, as JSON, in one request to Kafka",
+  },
   CDC_BATCH_LINGER_MS: {
     kind: integer(0, 10_000),
     default: "5",

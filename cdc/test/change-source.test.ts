@@ -55,7 +55,14 @@ async function open(mode: Mode, { url, slot }: Lab, warnings: string[] = []): Pr
   const decoder = new ChangeDecoder(catalog, warn);
   const source =
     mode === "stream"
-      ? await WalSource.open({ client: await connect(url, { replication: true }), slot, decoder, warn, lingerMs: 0 })
+      ? await WalSource.open({
+          client: await connect(url, { replication: true }),
+          slot,
+          decoder,
+          warn,
+          lingerMs: 0,
+          maxMessages: 2000,
+        })
       : new PollSource({ client: await connect(url), slot, decoder, warn, intervalMs: 10 });
   let open = true;
   const close = async () => {
@@ -239,6 +246,61 @@ describe.each<Mode>(["stream", "poll"])("%s source", (mode) => {
     expect(JSON.parse(update?.after ?? "")).toEqual({ k, n: 2, big: "x".repeat(100) });
   });
 
+  test("what changes in a table but not in the look of its rows is noticed before the next of them", async () => {
+    const l = await lab(`
+      CREATE TABLE t (id int PRIMARY KEY, region int NOT NULL, n numeric(10,2));
+      CREATE TABLE p (id int, v int, PRIMARY KEY (id, v)) PARTITION BY LIST (v);
+      CREATE TABLE p1 (id int, v int NOT NULL, PRIMARY KEY (id, v))`);
+    const source = await open(mode, l);
+    const until = (text: string) => (all: readonly SourceMessage[]) => {
+      for (const message of all) if (message.kind === "commit") source.confirm(message.endLsn);
+      return eventsOf(all).some(({ key }) => key === text);
+    };
+    await l.sql("INSERT INTO t VALUES (1, 1, 1)");
+    await l.sql("INSERT INTO p1 VALUES (1, 1)");
+    const before = await read(source, until('{"id":1,"v":1}'));
+    await l.sql("ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (id, region)");
+    await l.sql("ALTER TABLE t ALTER n TYPE numeric(12,4)");
+    await l.sql("INSERT INTO t VALUES (1, 2, 1.2345)");
+    await l.sql("ALTER TABLE p ATTACH PARTITION p1 FOR VALUES IN (1)");
+    await l.sql("INSERT INTO p VALUES (2, 1)");
+    const after = await read(source, until('{"id":2,"v":1}'));
+    const shownKeys = (seen: readonly SourceMessage[]) => eventsOf(seen).map(({ table, key }) => `${table.table} ${key}`);
+    expect(shownKeys(before)).toEqual(['t {"id":1}', 'p1 {"id":1,"v":1}']);
+    expect(shownKeys(after)).toEqual(['t {"id":1,"region":2}', 'p {"id":2,"v":1}']);
+    const schemas = after.flatMap((message) => (message.kind === "schema" ? [message.schema] : []));
+    expect(schemas.find(({ table }) => table === "t")?.columns[2]?.type).toBe("numeric(12,4)");
+  });
+
+  test("a truncated branch of a partition tree is not the whole tree", async () => {
+    const l = await lab(`
+      CREATE TABLE p (a int, b int, PRIMARY KEY (a, b)) PARTITION BY LIST (a);
+      CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1) PARTITION BY LIST (b);
+      CREATE TABLE p11 PARTITION OF p1 FOR VALUES IN (1);
+      CREATE TABLE p2 PARTITION OF p FOR VALUES IN (2)`);
+    await l.sql("INSERT INTO p VALUES (1, 1), (2, 2)");
+    await l.sql("TRUNCATE p1");
+    await l.sql("TRUNCATE p");
+    const warnings: string[] = [];
+    const seen = await read(await open(mode, l, warnings), commits(3));
+    expect(eventsOf(seen).map(({ op }) => op)).toEqual(["c", "c", "t"]);
+    expect(warnings.some((warning) => warning.includes("public.p1 was truncated by itself"))).toBe(true);
+  });
+
+  test("what came before a row that cannot be read is handed over first", async () => {
+    const l = await lab("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE f (id int PRIMARY KEY, n float8 NOT NULL)");
+    await l.sql("INSERT INTO t VALUES (1)");
+    await l.sql("INSERT INTO f VALUES (1, 'NaN')");
+    const source = await open(mode, l);
+    const seen: SourceMessage[] = [];
+    const reading = read(source, (all) => {
+      seen.push(...all.slice(seen.length));
+      return false;
+    });
+    expect(await codeOf(reading)).toBe("SPECIAL_NUMBER_LOST");
+    expect(eventsOf(seen).map(({ key }) => key)).toEqual(['{"id":1}']);
+  });
+
   test("a table that appears without replica identity stops cdc with its name", async () => {
     const l = await lab("");
     await l.sql("CREATE TABLE scratch (id int)");
@@ -294,13 +356,13 @@ test("preflight names every table whose changes would be lost, and its cure", as
     CREATE SCHEMA other; CREATE TABLE other.keyless (id int)`);
   const session = await connect(l.url);
   cleanups.push(() => session.end());
-  const findings = await preflight(session, new Catalog(session, parseTableFilter("public.*"), "cascade"));
+  const findings = await preflight(session, new Catalog(session, parseTableFilter("public.*"), "cascade"), "stream");
   expect(findings.map(({ message }) => /of (\S+) would/.exec(message)?.[1])).toEqual([
     "public.keyless",
     "public.deferred",
     "public.nothing",
   ]);
-  expect(findings[0]?.advice).toContain("ALTER TABLE public.keyless REPLICA IDENTITY FULL");
+  expect(findings[0]?.advice).toContain('ALTER TABLE "public"."keyless" REPLICA IDENTITY FULL');
 });
 
 test("a table that loses its identity is told of at the next look, one that never had any is not", async () => {
@@ -317,6 +379,19 @@ test("a table that loses its identity is told of at the next look, one that neve
   expect(error).toMatchObject({ code: "NO_REPLICA_IDENTITY", verdict: "refuse", message: expect.stringContaining("public.t ") });
   await l.sql("ALTER TABLE t ADD PRIMARY KEY (id)");
   await look();
+});
+
+test("preflight refuses a database whose bytes a stream would not bring over as they are", async () => {
+  const server = await testPostgres();
+  const name = `latin_${process.pid}`;
+  await server.query("postgres", `CREATE DATABASE ${name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0`);
+  cleanups.push(() => server.dropDatabase(name));
+  const session = await connect(server.url(name));
+  cleanups.push(() => session.end());
+  const codes = async (mode: Mode) =>
+    (await preflight(session, new Catalog(session, parseTableFilter("public.*"), "cascade"), mode)).map(({ code }) => code);
+  expect(await codes("stream")).toEqual(["ENCODING"]);
+  expect(await codes("poll")).toEqual([]);
 });
 
 test("a slot that is gone after something was published, or of another plugin, is refused", async () => {

@@ -19,6 +19,11 @@ export function formatTableName(name: TableName): string {
   return `${quoteWhereNeeded(name.schema)}.${quoteWhereNeeded(name.table)}`;
 }
 
+/** For SQL that people are to run: always quoted, for a reserved word or a capital letter needs it too. */
+export function quoteTableName({ schema, table }: TableName): string {
+  return [schema, table].map((part) => `"${part.replaceAll('"', '""')}"`).join(".");
+}
+
 function quoteWhereNeeded(part: string): string {
   return /^[\p{L}_][\p{L}\p{N}_$-]*$/u.test(part) ? part : `"${part.replaceAll('"', '""')}"`;
 }

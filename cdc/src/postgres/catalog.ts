@@ -5,10 +5,13 @@ import type pg from "pg";
 import { postgresError } from "./session.ts";
 import type { CapturedTable } from "./table-decoder.ts";
 
-/** A relation that the WAL names: an ordinary table, a leaf partition, or a partitioned table (in a truncate only). */
+/**
+ * A relation that the WAL names: an ordinary table or a leaf partition; in a truncate also a partitioned table, and a partition that is
+ * partitioned itself (a branch).
+ */
 export interface Relation extends CapturedTable {
   readonly name: TableName;
-  readonly kind: "table" | "partition" | "partitioned";
+  readonly kind: "table" | "partition" | "partitioned" | "branch";
   /** Columns that the WAL shows of the old row: null for all of them (FULL), empty when updates and deletes are silently dropped. */
   readonly identityColumns: readonly string[] | null;
 }
@@ -43,7 +46,7 @@ interface IdentityRow {
 
 // Only what writes rows that belong to someone: no views (a materialized one leaks into the WAL), no temporary or unlogged tables.
 const RELATIONS = `
-  SELECT CASE WHEN c.relkind = 'p' THEN 'partitioned' WHEN c.relispartition THEN 'partition' ELSE 'table' END AS kind, c.oid::text AS oid, r.oid::text AS root_oid, n.nspname AS schema, c.relname AS "table",
+  SELECT CASE WHEN c.relkind = 'p' AND c.relispartition THEN 'branch' WHEN c.relkind = 'p' THEN 'partitioned' WHEN c.relispartition THEN 'partition' ELSE 'table' END AS kind, c.oid::text AS oid, r.oid::text AS root_oid, n.nspname AS schema, c.relname AS "table",
          rn.nspname AS root_schema, r.relname AS root_table
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -89,11 +92,23 @@ function indexColumns(which: string): string {
            GROUP BY i.indexrelid`;
 }
 
+// Whatever makes a row of a table look different, or go elsewhere, writes one of these catalog rows anew.
+const FINGERPRINT = `
+  SELECT coalesce(md5(string_agg(concat_ws(' ', c.oid, c.xmin, a.seen, i.seen, p.seen), ',' ORDER BY c.oid)), '') AS fingerprint
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN (SELECT attrelid, string_agg(xmin::text, ' ' ORDER BY attnum) AS seen FROM pg_attribute WHERE attnum > 0 GROUP BY 1) a ON a.attrelid = c.oid
+    LEFT JOIN (SELECT indrelid, string_agg(concat_ws(':', indexrelid, xmin), ' ' ORDER BY indexrelid) AS seen FROM pg_index GROUP BY 1) i ON i.indrelid = c.oid
+    LEFT JOIN (SELECT inhrelid, string_agg(concat_ws(':', inhparent, xmin), ' ' ORDER BY inhparent) AS seen FROM pg_inherits GROUP BY 1) p ON p.inhrelid = c.oid
+   WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+     AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'`;
+
 /** Tables, keys and types as main-db's catalog has them now. */
 export class Catalog {
   readonly #client: pg.Client;
   readonly #filter: TableFilter;
   readonly #prefix: string;
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(client: pg.Client, filter: TableFilter, topicPrefix: string) {
     this.#client = client;
@@ -112,8 +127,34 @@ export class Catalog {
     return relations[0] ?? (found > 0 ? "excluded" : "absent");
   }
 
-  async #read(name: TableName | null): Promise<{ readonly found: number; readonly relations: readonly Relation[] }> {
-    try {
+  /** Another text whenever any table's definition, key or place in a partition tree has changed. */
+  fingerprint(): Promise<string> {
+    return this.#inOneSnapshot(async () => {
+      const [row] = await this.#query<{ readonly fingerprint: string }>(FINGERPRINT, []);
+      return row?.fingerprint ?? "";
+    });
+  }
+
+  /** Several queries that see the same catalog, one such group after the other. */
+  #inOneSnapshot<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.#last.then(async () => {
+      try {
+        await this.#client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+        const result = await work();
+        await this.#client.query("COMMIT");
+        return result;
+      } catch (error) {
+        // A lost connection has ended it already.
+        await this.#client.query("ROLLBACK").catch(() => undefined);
+        throw postgresError(error, "cannot read main-db's catalog");
+      }
+    });
+    this.#last = mine.catch(() => undefined);
+    return mine;
+  }
+
+  #read(name: TableName | null): Promise<{ readonly found: number; readonly relations: readonly Relation[] }> {
+    return this.#inOneSnapshot(async () => {
       const found = await this.#query<RelationRow>(RELATIONS, [name?.schema ?? null, name?.table ?? null]);
       const relations = found.filter((row) => this.#filter.matches({ schema: row.root_schema, table: row.root_table }));
       if (relations.length === 0) return { found: found.length, relations: [] };
@@ -121,9 +162,7 @@ export class Catalog {
       const columns = Map.groupBy(await this.#query<ColumnRow>(COLUMNS, [oids]), (row) => row.rel);
       const identities = new Map((await this.#query<IdentityRow>(IDENTITIES, [oids])).map((row) => [row.rel, row]));
       return { found: found.length, relations: relations.map((row) => this.#relation(row, columns, identities)) };
-    } catch (error) {
-      throw postgresError(error, "cannot read main-db's catalog");
-    }
+    });
   }
 
   async #query<Row extends pg.QueryResultRow>(text: string, values: unknown[]): Promise<Row[]> {

@@ -10,7 +10,7 @@ import { type DecodedRow, TableDecoder } from "./table-decoder.ts";
 import { readWalMessage, unknownMessage, type WalRow } from "./wal2json.ts";
 
 /** What the decoder needs of the catalog. */
-export type RelationSource = Pick<Catalog, "relation">;
+export type RelationSource = Pick<Catalog, "relation" | "fingerprint">;
 
 /** Why rows of a name are left out. */
 type Unread = "excluded" | "absent";
@@ -35,6 +35,12 @@ export class ChangeDecoder {
   readonly #announced = new Set<string>();
   #transaction: EventTransaction | null = null;
   #ordinal = 0;
+  /** Of the catalog that the readers were made from; null before the first. */
+  #fingerprint: string | null = null;
+  #suspectsDdl = false;
+  #refreshed = false;
+  /** Readers from before the catalog changed, by their relations' names: rows from before may still be on their way. */
+  #former = new Map<string, Reader>();
   #hasAbsent = false;
   #forgottenAtMs = 0;
   readonly #warned = new Set<string>();
@@ -50,12 +56,19 @@ export class ChangeDecoder {
     return this.#transaction !== null;
   }
 
-  /** Decodes `texts` and appends to `into`. Awaits only where the catalog must be read. */
-  async decode(texts: readonly string[], into: SourceMessage[]): Promise<void> {
-    for (const text of texts) {
-      const pending = this.decodeOne(text, into);
-      if (pending !== null) await pending;
-    }
+  /** What is decoded from here on was received before now: one look at the catalog serves all of it. */
+  delivered(): void {
+    this.#refreshed = false;
+  }
+
+  /**
+   * Reads the relations anew, if any has changed, before their next rows. What is cached may still fit rows that were written under
+   * another key, type modifier or partition tree: nothing in a row would tell.
+   */
+  async refresh(): Promise<void> {
+    const fingerprint = await this.#catalog.fingerprint();
+    if (this.#fingerprint !== null && this.#fingerprint !== fingerprint) this.#forgetReaders();
+    this.#fingerprint = fingerprint;
   }
 
   /** null when done; a promise where the catalog must be read first. */
@@ -71,6 +84,8 @@ export class ChangeDecoder {
         if (this.#transaction === null) throw unknownMessage("a commit without its begin");
         into.push({ kind: "commit", endLsn: message.endLsn, committedAtMs: this.#transaction.committedAtMs });
         this.#transaction = null;
+        // A transaction without rows is what DDL looks like here, and it stands before every row that is written under it.
+        if (this.#ordinal === 0) this.#suspectsDdl = true;
         return null;
       case "M":
         return null;
@@ -82,6 +97,19 @@ export class ChangeDecoder {
   #decodeRow(row: WalRow, into: SourceMessage[]): Promise<void> | null {
     if (this.#transaction === null) throw unknownMessage("a row outside a transaction");
     const ordinal = this.#ordinal++;
+    if (this.#suspectsDdl || this.#fingerprint === null) return this.#decodeRefreshed(row, ordinal, into);
+    return this.#decodeWith(row, ordinal, into);
+  }
+
+  async #decodeRefreshed(row: WalRow, ordinal: number, into: SourceMessage[]): Promise<void> {
+    if (!this.#refreshed) await this.refresh();
+    this.#refreshed = true;
+    this.#suspectsDdl = false;
+    const pending = this.#decodeWith(row, ordinal, into);
+    if (pending !== null) await pending;
+  }
+
+  #decodeWith(row: WalRow, ordinal: number, into: SourceMessage[]): Promise<void> | null {
     const reader = this.#readers.get(row.schema)?.get(row.table);
     if (reader === "excluded" || reader === "absent") return null;
     if (reader === undefined) return this.#readAgain(row, ordinal, into);
@@ -117,13 +145,16 @@ export class ChangeDecoder {
       this.#remember(name, reader);
       return this.#push(row, ordinal, reader, decoded, into);
     }
-    throw schemaDrift(name);
+    const former = this.#former.get(formatTableName(name));
+    const decoded = former?.decoder.decode(row) ?? null;
+    if (former === undefined || decoded === null) throw schemaDrift(name);
+    this.#push(row, ordinal, former, decoded, into);
   }
 
   /** A truncated partition tree is told of at one LSN: first its root, then every leaf. */
   #isPartOfTruncate(row: WalRow, relation: Relation): boolean {
     if (relation.kind === "partitioned") this.#rootTruncatedAt = row.lsn;
-    if (relation.kind !== "partition") return false;
+    if (relation.kind !== "partition" && relation.kind !== "branch") return false;
     if (this.#rootTruncatedAt !== row.lsn) {
       this.#warnOnce(
         `partition ${formatTableName(relation.name)} was truncated by itself: its rows stay in ${formatTableName(relation.schema)} on the replicas; delete them there, or use DELETE on main-db`,
@@ -151,6 +182,15 @@ export class ChangeDecoder {
       this.#readers.set(name.schema, tables);
     }
     tables.set(name.table, reader);
+  }
+
+  #forgetReaders(): void {
+    for (const [schema, tables] of this.#readers) {
+      for (const [table, reader] of tables) {
+        if (typeof reader !== "string") this.#former.set(formatTableName({ schema, table }), reader);
+      }
+    }
+    this.#readers.clear();
   }
 
   /** A name that stood for nothing may be a table by the next transaction. */
@@ -186,7 +226,7 @@ function schemaDrift(name: TableName): CascadeError {
   return new CascadeError({
     code: "SCHEMA_DRIFT",
     verdict: "fatal",
-    message: `a row of ${formatTableName(name)} was written under an older schema than main-db's catalog has now: a column was dropped, renamed or retyped before cdc had read the rows`,
+    message: `a row of ${formatTableName(name)} was written under an older schema than main-db's catalog has now: a column was dropped, renamed or retyped, or the key changed, before cdc had read the rows`,
     advice: `exclude the table (CDC_TABLES=...,!${formatTableName(name)}) and copy it anew; alter columns of captured tables while cdc is caught up`,
   });
 }

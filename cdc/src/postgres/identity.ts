@@ -1,5 +1,5 @@
 import { CascadeError } from "@cascade/shared/errors";
-import { formatTableName } from "@cascade/shared/topic";
+import { formatTableName, quoteTableName } from "@cascade/shared/topic";
 import type { Relation } from "./catalog.ts";
 
 /**
@@ -12,10 +12,11 @@ export function missingIdentity(
   { changesMayBeLost = false }: { readonly changesMayBeLost?: boolean } = {},
 ): CascadeError | null {
   // A partitioned table has no rows of its own; each of its partitions is asked by itself.
-  if (kind === "partitioned" || identityColumns === null) return null;
+  if (kind === "partitioned" || kind === "branch" || identityColumns === null) return null;
   const sent = new Set(identityColumns);
   if (schema.key.length > 0 && schema.key.every((column) => sent.has(column))) return null;
   const table = formatTableName(name);
+  const sqlName = quoteTableName(name);
   const why =
     sent.size === 0
       ? "it has no primary key and no replica identity"
@@ -24,7 +25,7 @@ export function missingIdentity(
     code: "NO_REPLICA_IDENTITY",
     verdict: "refuse",
     message: `updates and deletes of ${table} would be silently lost: ${why}`,
-    advice: `ALTER TABLE ${table} REPLICA IDENTITY FULL; or give it a primary key; or exclude it: CDC_TABLES=...,!${table}${changesMayBeLost ? LOST_ALREADY : ""}`,
+    advice: `ALTER TABLE ${sqlName} REPLICA IDENTITY FULL; or give it a primary key; or exclude it: CDC_TABLES=...,!${table}${changesMayBeLost ? LOST_ALREADY : ""}`,
   });
 }
 

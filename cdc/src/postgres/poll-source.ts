@@ -33,6 +33,7 @@ export class PollSource implements ChangeSource {
   readonly #options: PollSourceOptions;
   /** Asked for by trying: the plugin tells its version nowhere (facts.md §1.1). */
   #pluginOptions: readonly string[] = Object.entries(PLUGIN_OPTIONS_2_6).flat();
+  #undecodable: unknown = null;
   #confirmed: Lsn = 0n;
   #advanced: Lsn = 0n;
   #advancedAtMs = 0;
@@ -45,6 +46,7 @@ export class PollSource implements ChangeSource {
 
   async *messages(signal: AbortSignal): AsyncIterable<readonly SourceMessage[]> {
     while (!signal.aborted) {
+      if (this.#undecodable !== null) throw this.#undecodable;
       const before = this.#confirmed;
       const messages = await this.#poll();
       yield messages;
@@ -63,16 +65,12 @@ export class PollSource implements ChangeSource {
   }
 
   async #poll(): Promise<readonly SourceMessage[]> {
-    const { client, decoder } = this.#options;
+    const { client } = this.#options;
     try {
       const end = (await client.query<{ lsn: string }>("SELECT pg_current_wal_flush_lsn()::text AS lsn")).rows[0]?.lsn ?? "0/0";
       await this.#advance(false);
       const rows = await this.#peek(end);
-      const messages: SourceMessage[] = [];
-      for (const { data } of rows) {
-        const pending = decoder.decodeOne(data, messages);
-        if (pending !== null) await pending;
-      }
+      const messages = await this.#decode(rows);
       this.#idle = rows.length === 0;
       // Everything that ends up to there has been seen: the database was idle, or wrote nothing that is captured.
       if (this.#idle) messages.push({ kind: "keepalive", walEnd: parseLsn(end) });
@@ -80,6 +78,23 @@ export class PollSource implements ChangeSource {
     } catch (error) {
       throw postgresError(error, "cannot read the slot by SQL");
     }
+  }
+
+  /** What cannot be decoded is thrown at the next poll, once what came before it was handed over. */
+  async #decode(rows: readonly PeekRow[]): Promise<SourceMessage[]> {
+    const { decoder } = this.#options;
+    const messages: SourceMessage[] = [];
+    decoder.delivered();
+    try {
+      for (const { data } of rows) {
+        const pending = decoder.decodeOne(data, messages);
+        if (pending !== null) await pending;
+      }
+    } catch (error) {
+      if (messages.length === 0) throw error;
+      this.#undecodable = error;
+    }
+    return messages;
   }
 
   async #peek(end: string): Promise<readonly PeekRow[]> {

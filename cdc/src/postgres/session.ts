@@ -27,7 +27,7 @@ export async function connect(databaseUrl: string, options: { readonly replicati
     .join(" ")
     .trim();
   url.searchParams.delete("options");
-  const client = new pg.Client({
+  const client = newClient({
     connectionString: url.toString(),
     options: settings,
     application_name: "cascade-cdc",
@@ -44,6 +44,38 @@ export async function connect(databaseUrl: string, options: { readonly replicati
   } catch (error) {
     await client.end().catch(() => undefined);
     throw postgresError(error, "cannot connect to main-db");
+  }
+}
+
+/** The driver reads the files that the URL names. */
+function newClient(config: pg.ClientConfig): pg.Client {
+  try {
+    return new pg.Client(config);
+  } catch (error) {
+    const { code, path } = error as NodeJS.ErrnoException;
+    throw new CascadeError({
+      code: "CONFIGURATION",
+      verdict: "refuse",
+      message: `CDC_DATABASE_URL cannot be used${path === undefined ? "" : `: file ${path} cannot be read`} (${code ?? "unknown reason"})`,
+      advice: "correct the files that sslrootcert, sslcert and sslkey name in it",
+    });
+  }
+}
+
+const ANSWER_TIMEOUT_MS = 10_000;
+
+/** Rejects with MAIN_DB_AWAY when the server does not answer: a stream that is silent for want of changes would not tell. */
+export async function checkAnswers(client: pg.Client): Promise<void> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error(`no answer for ${ANSWER_TIMEOUT_MS / 1_000} s`)), ANSWER_TIMEOUT_MS);
+  const answered = client.query("SELECT 1");
+  answered.catch(() => undefined); // when the deadline won
+  try {
+    await Promise.race([answered, late]);
+  } catch (error) {
+    throw postgresError(error, "main-db gives no sign of life");
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -151,10 +183,24 @@ const AWAY: Judgement = {
   advice: "cdc tries again until main-db answers; if it runs, check host, port and sslmode in CDC_DATABASE_URL",
 };
 
+/** Connection exceptions, too many connections, shutting down or starting up. */
+const AWAY_STATES = ["08", "53300", "57P"];
+
+const SERVER_ERROR: Judgement = {
+  code: "MAIN_DB_ERROR",
+  verdict: "retry",
+  advice:
+    "look the SQLSTATE up in PostgreSQL's documentation (appendix A) and in main-db's log; cdc tries again. When one transaction cannot be decoded (out of memory in wal2json: a row whose JSON passes 1 GB), only moving the slot past it helps, and its changes are lost: SELECT pg_replication_slot_advance(...)",
+};
+
+function judgementOf(state: string | null): Judgement {
+  if (state === null || AWAY_STATES.some((prefix) => state.startsWith(prefix))) return AWAY;
+  return JUDGEMENTS.find(([prefix]) => state.startsWith(prefix))?.[1] ?? SERVER_ERROR;
+}
+
 /** An error of pg or of the server as a CascadeError. */
 export function postgresError(error: unknown, doing: string): CascadeError {
   if (error instanceof CascadeError) return error;
-  const state = sqlStateOf(error);
-  const judgement = state === null ? AWAY : (JUDGEMENTS.find(([prefix]) => state.startsWith(prefix))?.[1] ?? AWAY);
+  const judgement = judgementOf(sqlStateOf(error));
   return new CascadeError({ ...judgement, message: `${doing}: ${describeError(error)}`, cause: error });
 }

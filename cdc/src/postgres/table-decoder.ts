@@ -1,7 +1,7 @@
 import type { EventTable, RowJson } from "@cascade/shared/change-event";
 import { CascadeError, UnsupportedValueError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import { formatTableName } from "@cascade/shared/topic";
+import { formatTableName, quoteTableName } from "@cascade/shared/topic";
 import { endOfString, unknownMessage, type WalRow } from "./wal2json.ts";
 import { losesSpecialNumbers, type WireKind, wireKindOf, wireValue } from "./wire-value.ts";
 
@@ -163,8 +163,8 @@ export class TableDecoder {
     return new UnsupportedValueError({
       code: "SPECIAL_NUMBER_LOST",
       verdict: "fatal",
-      message: `column ${column} of ${this.#name()} is NOT NULL, yet wal2json sent null: it holds NaN or an infinity, which wal2json before 2.6 cannot send`,
-      advice: `install wal2json 2.6 or newer on main-db (cdc uses it at once), or exclude the table: CDC_TABLES=...,!${this.#name()}`,
+      message: `column ${column} of ${this.#name()} is NOT NULL, yet wal2json sent null: it holds NaN or an infinity, which wal2json before 2.6 cannot send, or the column was made NOT NULL after the row was written and before cdc had read it`,
+      advice: `in the first case install wal2json 2.6 or newer on main-db (cdc uses it at once), or exclude the table: CDC_TABLES=...,!${this.#name()}; in the second, ALTER TABLE ${quoteTableName(this.#table.schema)} ALTER COLUMN ... DROP NOT NULL until cdc has caught up`,
     });
   }
 
@@ -173,7 +173,7 @@ export class TableDecoder {
       code: "NO_REPLICA_IDENTITY",
       verdict: "refuse",
       message: `${action === "U" ? "an update" : "a delete"} of ${this.#name()} came without its key`,
-      advice: `ALTER TABLE ${this.#name()} REPLICA IDENTITY FULL (or give it a primary key), or exclude it: CDC_TABLES=...,!${this.#name()}`,
+      advice: `ALTER TABLE ${quoteTableName(this.#table.schema)} REPLICA IDENTITY FULL (or give it a primary key), or exclude it: CDC_TABLES=...,!${this.#name()}`,
     });
   }
 }

@@ -11,8 +11,6 @@ import { NUMBERS_AS_STRINGS_WARNING, PLUGIN_OPTIONS, PLUGIN_OPTIONS_2_6 } from "
 
 /** At most this much text waits undecoded; past it the socket is paused, and the WAL stays on the server. */
 const MAX_BUFFERED_CHARS = 2 * 1024 * 1024;
-/** Messages handed over at once at most: what is decoded is held until it is published. */
-const MAX_MESSAGES_AT_ONCE = 2000;
 /** Well under wal_sender_timeout (60 s by default). */
 const STATUS_INTERVAL_MS = 1000;
 /** A walsender in the middle of a large transaction goes on to its end: then only closing the connection stops it. */
@@ -36,6 +34,8 @@ export interface WalSourceOptions {
   readonly client: pg.Client;
   readonly slot: string;
   readonly decoder: ChangeDecoder;
+  /** Handed over at once at most: what is decoded is held until it is published. */
+  readonly maxMessages: number;
   /** Shortest time from one delivery to the next while little comes: fewer, larger batches. The first after a pause goes at once. */
   readonly lingerMs: number;
   readonly warn: (message: string) => void;
@@ -58,11 +58,15 @@ export class WalSource implements ChangeSource {
   #disposed = false;
   #wake: (() => void) | null = null;
   readonly #lingerMs: number;
+  readonly #maxMessages: number;
+  /** What could not be decoded; thrown once what came before it was handed over. */
+  #undecodable: unknown = null;
   #deliveredAtMs = 0;
 
-  private constructor({ client, decoder, lingerMs }: WalSourceOptions) {
+  private constructor({ client, decoder, lingerMs, maxMessages }: WalSourceOptions) {
     this.#client = client;
     this.#lingerMs = lingerMs;
+    this.#maxMessages = maxMessages;
     this.#connection = (client as unknown as { readonly connection: CopyConnection }).connection;
     this.#decoder = decoder;
     this.#connection.on("copyData", ({ chunk }) => this.#receive(chunk));
@@ -108,6 +112,7 @@ export class WalSource implements ChangeSource {
     signal.addEventListener("abort", wake);
     try {
       while (!signal.aborted) {
+        if (this.#undecodable !== null) throw this.#undecodable;
         if (this.#buffer.length === 0) {
           if (this.#failure !== null) throw this.#failure;
           await new Promise<void>((resolve) => {
@@ -169,8 +174,8 @@ export class WalSource implements ChangeSource {
   }
 
   #take(): readonly (string | Lsn)[] {
-    const taken = this.#buffer.length <= MAX_MESSAGES_AT_ONCE ? this.#buffer : this.#buffer.slice(0, MAX_MESSAGES_AT_ONCE);
-    this.#buffer = taken === this.#buffer ? [] : this.#buffer.slice(MAX_MESSAGES_AT_ONCE);
+    const taken = this.#buffer.length <= this.#maxMessages ? this.#buffer : this.#buffer.slice(0, this.#maxMessages);
+    this.#buffer = taken === this.#buffer ? [] : this.#buffer.slice(this.#maxMessages);
     for (const item of taken) if (typeof item === "string") this.#bufferedChars -= item.length;
     if (this.#paused && this.#bufferedChars < MAX_BUFFERED_CHARS / 2) {
       this.#paused = false;
@@ -181,13 +186,18 @@ export class WalSource implements ChangeSource {
 
   async #decode(items: readonly (string | Lsn)[]): Promise<readonly SourceMessage[]> {
     const messages: SourceMessage[] = [];
-    for (const item of items) {
-      if (typeof item === "string") {
-        const pending = this.#decoder.decodeOne(item, messages);
-        if (pending !== null) await pending;
-      } else if (!this.#decoder.inTransaction) {
-        messages.push({ kind: "keepalive", walEnd: item });
+    this.#decoder.delivered();
+    try {
+      for (const item of items) {
+        if (typeof item === "string") {
+          const pending = this.#decoder.decodeOne(item, messages);
+          if (pending !== null) await pending;
+        } else if (!this.#decoder.inTransaction) {
+          messages.push({ kind: "keepalive", walEnd: item });
+        }
       }
+    } catch (error) {
+      this.#undecodable = error;
     }
     return messages;
   }

@@ -178,7 +178,7 @@ test("NaN that the plugin wrote as null in a NOT NULL column is refused, never p
 test("an update without its key is refused with the cure", () => {
   const { code, advice } = errorOf(() => decode(captured(), line("U", full)));
   expect(code).toBe("NO_REPLICA_IDENTITY");
-  expect(advice).toContain("ALTER TABLE lab.o REPLICA IDENTITY FULL");
+  expect(advice).toContain('ALTER TABLE "lab"."o" REPLICA IDENTITY FULL');
 });
 
 test.each([
