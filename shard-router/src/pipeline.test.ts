@@ -68,6 +68,15 @@ test("everything before a poisoned event is applied, nothing from it on", async 
   expect(log).toEqual(["commit 4", "applied 4", "confirm 4", "commit 5", "applied 1", "confirm 5", "hold MALFORMED_MESSAGE"]);
 });
 
+test("a schema that the replica's table does not fit yet holds the rows from its first on, not those before it", async () => {
+  const { fake, log } = ports([batch([0, 1, 2, 3])], (offsets) =>
+    offsets.some((offset) => offset >= 3) ? error("REPLICA_TABLE_MISMATCH") : null,
+  );
+  await pump(fake, never);
+  expect(log.filter((line) => line.startsWith("commit"))).toEqual(["commit 2", "commit 3"]);
+  expect(log.at(-1)).toBe("hold REPLICA_TABLE_MISMATCH");
+});
+
 test("what is wrong with the whole table is not halved, and the other batches go on", async () => {
   const { fake, log } = ports([batch([0, 1]), batch([10])], (offsets) => (offsets.includes(0) ? error("REPLICA_LOCKED") : null));
   await pump(fake, never);
