@@ -144,7 +144,10 @@ describe("main-db", () => {
     await pipeline.sql("CREATE TABLE late (v text)");
     await insert("late");
     const findings = await refusal(cdc);
-    expect([codes(findings), text(findings)]).toEqual([["NO_REPLICA_IDENTITY"], expect.stringContaining("TABLE public.late ")]);
+    expect([codes(findings), text(findings)]).toEqual([
+      ["NO_REPLICA_IDENTITY"],
+      expect.stringContaining('TABLE "public"."late" '),
+    ]);
     await insert();
     await pipeline.sql("ALTER TABLE late REPLICA IDENTITY FULL");
     await starts({});
