@@ -56,7 +56,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       const pumping = pump(source, instrumented, limits, onPublished, signal);
       const answering = whileAnswering(() => publisher.check(), pumping);
       const unchanged = whileAnswering(() => checkAnswers(session.client).then(() => decoder.refresh()), answering);
-      await whileAnswering(identities, unchanged, IDENTITY_INTERVAL_MS);
+      await whileAnswering(identities, unchanged, { intervalMs: IDENTITY_INTERVAL_MS });
     },
   };
 }

@@ -93,7 +93,8 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
     },
     signal,
   );
-  await whileAnswering(() => replica.check(), pumping);
+  const onSilence = (silent: boolean) => health.silent(silent ? "the replica has not answered for 10 s" : null);
+  await whileAnswering(() => replica.check(), pumping, { onSilence });
 }
 
 function tellFindings(routing: Routing, findings: readonly string[]): void {

@@ -9,6 +9,10 @@ test("ready while running only, and the reason is the error that heals", () => {
   expect(health.reasons()).toEqual(["starting: not connected yet"]);
   health.running();
   expect(health.reasons()).toEqual([]);
+  health.silent("no answer");
+  expect(health.reasons()).toEqual(["no answer"]);
+  health.silent(null);
+  expect(health.reasons()).toEqual([]);
   health.failed(away("KAFKA"));
   expect(health.reasons()).toEqual(["KAFKA: KAFKA is away"]);
   expect(health.ranForMs()).toBe(0);

@@ -27,6 +27,7 @@ export class ServiceHealth {
   #lastError: ErrorReport | null = null;
   #runningSince: number | null = null;
   #toldAt = 0;
+  #silence: string | null = null;
 
   get state(): ServiceState {
     return this.#state;
@@ -42,12 +43,18 @@ export class ServiceHealth {
     this.#runningSince = performance.now();
   }
 
+  /** Somebody does not answer, and may yet; null when it does. */
+  silent(reason: string | null): void {
+    this.#silence = reason;
+  }
+
   /** A life ended with an error that heals. True when that is news worth a line in the log. */
   failed(error: CascadeError): boolean {
     const now = performance.now();
     const news = this.#state !== "retrying" || this.#lastError?.code !== error.code || now - this.#toldAt > REMIND_MS;
     if (news) this.#toldAt = now;
     this.#state = "retrying";
+    this.#silence = null;
     this.#lastError = reportOf(error);
     this.#runningSince = null;
     return news;
@@ -61,7 +68,7 @@ export class ServiceHealth {
   reasons(): readonly string[] {
     switch (this.#state) {
       case "running":
-        return [];
+        return this.#silence === null ? [] : [this.#silence];
       case "starting":
         return ["starting: not connected yet"];
       case "retrying":
