@@ -163,7 +163,7 @@ describe.each(engines)("$name", ({ make, otherTable }) => {
 });
 
 test("a large table is compared in bounded memory", async () => {
-  const rows = 200_000;
+  const rows = 400_000;
   const make = `CREATE TABLE large AS SELECT id, repeat(md5(id::text), 8) AS filler FROM generate_series(1, ${rows}) id;
     ALTER TABLE large ADD PRIMARY KEY (id)`;
   await main.query(database, make);
@@ -174,8 +174,8 @@ test("a large table is compared in bounded memory", async () => {
   expect(await compareReplica(main.url(database), url, "public.large")).toMatchObject([
     { rows, missing: 1, extra: 0, different: 0 },
   ]);
-  // 50 MB of text on each side.
-  expect((process.memoryUsage().rss - before) / 1e6).toBeLessThan(80);
+  // 100 MB of text on each side: held whole, as strings in rows, it would be several times that.
+  expect((process.memoryUsage().rss - before) / 1e6).toBeLessThan(180);
   await main.query(database, "DROP TABLE large");
 });
 
