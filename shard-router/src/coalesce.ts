@@ -1,5 +1,5 @@
 import type { TableSchema } from "@cascade/shared/table-schema";
-import type { Mutation } from "./mutation.ts";
+import { keysOf, type Mutation } from "./mutation.ts";
 import { columnSet, type KeyText, keyRow, keyText, type RowShape, shapeOf } from "./row-shape.ts";
 
 type Move = Extract<Mutation, { kind: "move" }>;
@@ -13,6 +13,8 @@ interface Segment {
   moves: Move[];
   readonly movedKeys: Set<KeyText>;
   readonly outcomes: Map<KeyText, Entry>;
+  /** How each key is written in this segment, by its class; empty where only the same text is the same key. */
+  readonly spellings: Map<string, KeyText>;
 }
 
 /**
@@ -25,8 +27,9 @@ interface Segment {
 export function coalesce(schema: TableSchema, mutations: readonly Mutation[]): Mutation[] {
   const shape = shapeOf(schema);
   let merged: Mutation[] = [];
-  const segment: Segment = { moves: [], movedKeys: new Set(), outcomes: new Map() };
+  const segment: Segment = { moves: [], movedKeys: new Set(), outcomes: new Map(), spellings: new Map() };
   for (const mutation of mutations) {
+    if (shape.keyClass !== null && isSpeltAnew(shape, segment, mutation)) flush(shape, segment, merged);
     switch (mutation.kind) {
       case "put":
         segment.outcomes.set(keyText(shape, mutation.row), mutation);
@@ -52,6 +55,17 @@ export function coalesce(schema: TableSchema, mutations: readonly Mutation[]): M
   }
   flush(shape, segment, merged);
   return merged;
+}
+
+/** Takes note of the mutation's keys; true when one that may be the same was written in another way, so that their order matters. */
+function isSpeltAnew(shape: RowShape, segment: Segment, mutation: Mutation): boolean {
+  const { keyClass } = shape;
+  const keys = keysOf(mutation);
+  if (keyClass === null) return false;
+  const anew = keys.some((row) => (segment.spellings.get(keyClass(row)) ?? keyText(shape, row)) !== keyText(shape, row));
+  if (anew) segment.spellings.clear();
+  for (const row of keys) segment.spellings.set(keyClass(row), keyText(shape, row));
+  return anew;
 }
 
 function patch(shape: RowShape, segment: Segment, mutation: Extract<Mutation, { kind: "patch" }>, merged: Mutation[]): void {

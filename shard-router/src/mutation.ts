@@ -17,6 +17,23 @@ export type Mutation =
   | { readonly kind: "append"; readonly row: WireRow }
   | { readonly kind: "remove"; readonly row: WireRow };
 
+/** Rows that hold the keys which a mutation of a table with a key touches. */
+export function keysOf(mutation: Mutation): readonly WireRow[] {
+  switch (mutation.kind) {
+    case "put":
+    case "patch":
+      return [mutation.row];
+    case "delete":
+      return [mutation.key];
+    case "move":
+      return [mutation.from, mutation.row];
+    case "truncate":
+    case "append":
+    case "remove":
+      return [];
+  }
+}
+
 /**
  * What the events, all written under `schema`, mean for the table, in order.
  * Throws CascadeError MALFORMED_EVENT (stop-table), naming table and column, when a row does not fit the schema.

@@ -2,6 +2,7 @@ import type { WireRow, WireValue } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
+import { type KeyClass, keyClassOf } from "./key-equality.ts";
 
 /** How values of a column come on the wire (contract.md §3). A float may also be "NaN", "Infinity" or "-Infinity". */
 export type WireKind = "boolean" | "integer" | "float" | "string";
@@ -29,6 +30,7 @@ export interface RowShape {
   readonly schema: TableSchema;
   readonly columns: readonly ShapeColumn[];
   readonly key: readonly string[];
+  readonly keyClass: KeyClass;
 }
 
 export interface ShapeColumn {
@@ -51,7 +53,7 @@ export function shapeOf(schema: TableSchema): RowShape {
       inKey: keySet.has(name),
       inherited: name in Object.prototype,
     }));
-    shape = { schema, columns, key: schema.key };
+    shape = { schema, columns, key: schema.key, keyClass: keyClassOf(schema) };
     shapes.set(schema, shape);
   }
   return shape;

@@ -1,6 +1,6 @@
 import type { WireRow } from "@cascade/shared/change-event";
 import type { ReplicaTable, Statement } from "../dialect.ts";
-import type { Mutation } from "../mutation.ts";
+import { keysOf, type Mutation } from "../mutation.ts";
 import { columnSet, type KeyText, keyText, type RowShape, type ShapeColumn, shapeOf } from "../row-shape.ts";
 
 /** DML text that the dialects share, and the grouping of mutations into statements. */
@@ -15,22 +15,25 @@ export type Run =
   | { readonly kind: "truncate" };
 
 /**
- * Cuts mutations where the kind or the set of columns changes, in order, and where a row moves on: a statement sees each row once.
- * Complete rows have the set "".
+ * Cuts mutations where the kind or the set of columns changes, in order, and where a row that the run has already comes again (it moves
+ * on, or its key is written in another way): a statement sees each row once. Complete rows have the set "".
  */
 export function runsOf(shape: RowShape, mutations: readonly Mutation[]): readonly Run[] {
   const runs: Run[] = [];
-  const moved = new Set<KeyText>();
+  const seen = new Set<KeyText>();
   let last: Run | undefined;
   for (const mutation of mutations) {
     const columns = mutation.kind === "patch" || mutation.kind === "move" ? columnSet(shape, mutation.row) : "";
-    const movesOn = mutation.kind === "move" && movedKeys(shape, mutation).some((key) => moved.has(key));
-    if (last === undefined || movesOn || last.kind !== mutation.kind || ("columnSet" in last && last.columnSet !== columns)) {
+    // Of other mutations coalescing leaves one per key, unless equal keys may look different.
+    const keys =
+      mutation.kind === "move" || shape.keyClass !== null ? keysOf(mutation).map((row) => keyClassOrText(shape, row)) : [];
+    const comesAgain = keys.some((key) => seen.has(key));
+    if (last === undefined || comesAgain || last.kind !== mutation.kind || ("columnSet" in last && last.columnSet !== columns)) {
       last = emptyRun(mutation.kind, columns);
       runs.push(last);
-      moved.clear();
+      seen.clear();
     }
-    if (mutation.kind === "move") for (const key of movedKeys(shape, mutation)) moved.add(key);
+    for (const key of keys) seen.add(key);
     if (last.kind === "truncate") continue;
     if (last.kind === "move" && mutation.kind === "move") last.from.push(mutation.from);
     if ("row" in mutation) last.rows.push(mutation.row);
@@ -39,10 +42,7 @@ export function runsOf(shape: RowShape, mutations: readonly Mutation[]): readonl
   return runs;
 }
 
-const movedKeys = (shape: RowShape, { from, row }: Extract<Mutation, { kind: "move" }>): readonly KeyText[] => [
-  keyText(shape, from),
-  keyText(shape, row),
-];
+const keyClassOrText = (shape: RowShape, row: WireRow): KeyText => shape.keyClass?.(row) ?? keyText(shape, row);
 
 function emptyRun(kind: Mutation["kind"], columns: string): Run {
   switch (kind) {
