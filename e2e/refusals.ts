@@ -46,8 +46,9 @@ export async function retrying(service: Service<unknown>, code: string): Promise
 export async function held(router: Service<RouterStatus>, table: string): Promise<NonNullable<TableStatus["error"]>> {
   let found: TableStatus["error"] = null;
   const stands = await until(async () => {
-    const status = await router.status();
-    found = status.tables.find((one) => one.table === table)?.error ?? null;
+    // It may not answer yet: whoever is held from the beginning is never ready before.
+    const status = await router.status().catch(() => null);
+    found = status?.tables.find((one) => one.table === table)?.error ?? null;
     return found !== null;
   }, 20_000);
   const status = await router.status();
