@@ -10,7 +10,7 @@ import type { EventPublisher } from "./event-publisher.ts";
 import { instrumentedPublisher } from "./instrumented.ts";
 import { openKafkaPublisher } from "./kafka/kafka-publisher.ts";
 import { pump } from "./pipeline.ts";
-import { Catalog, type Relation } from "./postgres/catalog.ts";
+import { Catalog } from "./postgres/catalog.ts";
 import { ChangeDecoder } from "./postgres/change-decoder.ts";
 import { identityWatch } from "./postgres/identity-watch.ts";
 import { PollSource } from "./postgres/poll-source.ts";
@@ -51,7 +51,8 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       health.running();
       logger.info({ slot: config.CDC_SLOT, mode: config.CDC_MODE, tables: config.CDC_TABLES.text }, "capturing");
       const instrumented = instrumentedPublisher(publisher, telemetry, status);
-      const identities = identityWatch(() => lookAtTables(config));
+      // Empty when main-db cannot be asked now: whether that is an error is for those to say who need it.
+      const identities = identityWatch(() => catalog.captured().catch(() => []));
       void identities(); // the first look only takes note
       const pumping = pump(source, instrumented, limits, onPublished, signal);
       const answering = whileAnswering(() => publisher.check(), pumping);
@@ -59,16 +60,6 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       await whileAnswering(identities, unchanged, { intervalMs: IDENTITY_INTERVAL_MS });
     },
   };
-}
-
-/** Empty when main-db cannot be asked now: whether that is an error is the source's to say. */
-async function lookAtTables(config: CdcConfig): Promise<readonly Relation[]> {
-  try {
-    await using session = await openSession(config.CDC_DATABASE_URL);
-    return await new Catalog(session.client, config.CDC_TABLES, config.KAFKA_TOPIC_PREFIX).captured();
-  } catch {
-    return [];
-  }
 }
 
 function openPublisher(config: CdcConfig, { logger, telemetry }: ServiceContext, db: string): Promise<EventPublisher> {

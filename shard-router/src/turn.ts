@@ -35,11 +35,11 @@ export interface TurnOptions {
 export async function turn(batch: EventBatch, { dialect, schemas, tables, progress }: TurnOptions): Promise<Step> {
   const from = progress.current(batch.partition);
   const events = newEvents(batch, from);
+  const mayCreate = from === null || from.commitLsn === 0n;
   const runs: TurnedRun[] = [];
   for (const run of bySchema(events)) {
     const schema = schemas.known(run.schemaId) ?? (await schemas.get(run.schemaId));
     if (!isOf(batch.table, schema)) throw strayEvent(batch, schema);
-    const mayCreate = from === null || from.commitLsn === 0n;
     runs.push({ table: await tables.get(schema, mayCreate), mutations: toMutations(schema, run.events) });
   }
   return {

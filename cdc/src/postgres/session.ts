@@ -119,6 +119,8 @@ interface Judgement {
   readonly advice: string;
 }
 
+export const SLOT_ACTIVE_ADVICE = "nothing to do when it is meant as a standby: this cdc takes over when the other one goes";
+
 /** By SQLSTATE, longest prefix first; never by message text. */
 const JUDGEMENTS: readonly (readonly [string, Judgement])[] = [
   [
@@ -171,7 +173,7 @@ const JUDGEMENTS: readonly (readonly [string, Judgement])[] = [
     {
       code: "SLOT_ACTIVE",
       verdict: "retry",
-      advice: "nothing to do when it is meant as a standby: this cdc takes over when the other one goes",
+      advice: SLOT_ACTIVE_ADVICE,
     },
   ],
   ["42704", { code: "SLOT_MISSING", verdict: "retry", advice: "the slot is gone; cdc looks again" }],

@@ -1,7 +1,7 @@
 import { CascadeError } from "@cascade/shared/errors";
 import { type Lsn, parseLsn } from "@cascade/shared/lsn";
 import type pg from "pg";
-import { databaseName, postgresError } from "./session.ts";
+import { databaseName, postgresError, SLOT_ACTIVE_ADVICE } from "./session.ts";
 
 /** The replication slot as `pg_replication_slots` shows it. */
 export interface SlotState {
@@ -106,7 +106,7 @@ export function slotActive(slot: string, cause?: unknown): CascadeError {
     code: "SLOT_ACTIVE",
     verdict: "retry",
     message: `replication slot "${slot}" is held by another cdc`,
-    advice: "nothing to do when it is meant as a standby: this cdc takes over when the other one goes",
+    advice: SLOT_ACTIVE_ADVICE,
     retryAfterMs: STANDBY_INTERVAL_MS,
     cause,
   });
