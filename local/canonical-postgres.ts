@@ -72,7 +72,7 @@ function orderOf(column: CanonicalColumn): string {
 function textOf({ name, kind }: CanonicalColumn): string {
   const column = quoted(name);
   if (kind === "bytea") return `encode(${column}, 'hex')`;
-  return kind === "char" ? `CASE WHEN ${column} IS NOT NULL THEN concat(${column}) END` : `${column}::text`;
+  return kind === "printed" ? `CASE WHEN ${column} IS NOT NULL THEN concat(${column}) END` : `${column}::text`;
 }
 
 export const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
@@ -135,8 +135,9 @@ function kindOf(typeOid: number): CanonicalColumn["kind"] {
     case 700:
     case 701:
       return "float";
-    case 1042:
-      return "char";
+    case 869: // inet
+    case 1042: // char(n)
+      return "printed";
     default:
       return "text";
   }

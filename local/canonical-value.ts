@@ -1,9 +1,10 @@
 /**
  * How a source column's values are compared: `float` by the number, since each engine writes it in its own way, `boolean` as true
  * or false, `bytea` in hexadecimal, everything else by PostgreSQL's exact text: `integer`s (told apart only because they sort faster),
- * `char(n)` with the blanks that a cast would drop.
+ * `printed` where a cast to text gives another: `char(n)` would
+ * lose its blanks, inet gain a mask.
  */
-export type ValueKind = "text" | "char" | "boolean" | "bytea" | "float" | "integer";
+export type ValueKind = "text" | "printed" | "boolean" | "bytea" | "float" | "integer";
 
 export interface CanonicalColumn {
   readonly name: string;

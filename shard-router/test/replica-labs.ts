@@ -21,6 +21,9 @@ export type Row = Readonly<Record<string, unknown>>;
 /** An empty database of a replica, and a second way into it. */
 export interface ReplicaLab {
   readonly url: string;
+  readonly dialect: TestedDialect;
+  /** What a user of the engine calls a column for any text. */
+  readonly textType: string;
   open(): Promise<Replica>;
   /** As someone other than the replica. */
   sql(text: string): Promise<readonly Row[]>;
@@ -35,6 +38,8 @@ export type ReplicaKind = "postgres" | "sqlite";
 export const REPLICA_KINDS: readonly ReplicaKind[] = ["postgres", "sqlite"];
 
 export const replicaLab = (kind: ReplicaKind): Promise<ReplicaLab> => (kind === "postgres" ? postgresLab() : sqliteLab());
+
+export type TestedDialect = "postgres" | "mysql" | "sqlite" | "duckdb";
 
 /** Databases are used again, emptied: making one takes longer than most tests. */
 const freeUrls: string[] = [];
@@ -60,7 +65,7 @@ async function postgresLab(): Promise<ReplicaLab> {
     return Array.isArray(result) ? [] : result.rows;
   };
   return labOver(
-    url,
+    { url, dialect: "postgres", textType: "text" },
     () => openPostgresReplica(url),
     sql,
     postgresTableName,
@@ -84,7 +89,7 @@ async function sqliteLab(): Promise<ReplicaLab> {
   };
   const nameOf = (schema: TableSchema) => quote(sqliteTableName(schema));
   return labOver(
-    `sqlite://${path}`,
+    { url: `sqlite://${path}`, dialect: "sqlite", textType: "text" },
     () => openSqliteReplica(path, { lockTimeoutMs: 200 }),
     sql,
     nameOf,
@@ -96,7 +101,7 @@ async function sqliteLab(): Promise<ReplicaLab> {
 }
 
 function labOver(
-  url: string,
+  about: Pick<ReplicaLab, "url" | "dialect" | "textType">,
   openReplica: () => Promise<Replica>,
   sql: ReplicaLab["sql"],
   nameOf: ReplicaLab["nameOf"],
@@ -104,7 +109,7 @@ function labOver(
 ): ReplicaLab {
   const opened: Replica[] = [];
   return {
-    url,
+    ...about,
     sql,
     nameOf,
     open: async () => {

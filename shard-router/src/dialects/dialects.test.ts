@@ -238,13 +238,13 @@ describe("a missing table", () => {
     f: "real",
     of: "regclass",
   };
-  test("is created with the source's columns and key, and no other constraint", () => {
+  test("is created with the source's columns, key and NOT NULL, and no other constraint", () => {
     const source = tableSchema("t", types, { notNull: ["at"] });
     expect(postgresDialect.createTable(source)).toEqual([
-      'CREATE TABLE IF NOT EXISTS "public"."t" (\n  "id" bigint,\n  "at" timestamp(3) with time zone,\n  "mood" text,\n  "ok" boolean,\n  "f" real,\n  "of" text,\n  PRIMARY KEY ("id")\n)',
+      'CREATE TABLE IF NOT EXISTS "public"."t" (\n  "id" bigint NOT NULL,\n  "at" timestamp(3) with time zone NOT NULL,\n  "mood" text,\n  "ok" boolean,\n  "f" real,\n  "of" text,\n  PRIMARY KEY ("id")\n)',
     ]);
     expect(sqliteDialect.createTable(source)).toEqual([
-      'CREATE TABLE IF NOT EXISTS "t" (\n  "id" INTEGER,\n  "at" TEXT,\n  "mood" TEXT,\n  "ok" INTEGER,\n  "f" REAL,\n  "of" TEXT,\n  PRIMARY KEY ("id")\n) STRICT',
+      'CREATE TABLE IF NOT EXISTS "t" (\n  "id" INTEGER NOT NULL,\n  "at" TEXT NOT NULL,\n  "mood" TEXT,\n  "ok" INTEGER,\n  "f" ANY,\n  "of" TEXT,\n  PRIMARY KEY ("id")\n) STRICT',
     ]);
   });
 

@@ -1,11 +1,30 @@
 import type { WireRow } from "@cascade/shared/change-event";
-import type { ReplicaTable, Statement } from "../dialect.ts";
+import type { TableSchema } from "@cascade/shared/table-schema";
+import type { ReplicaColumn, ReplicaTable, Statement } from "../dialect.ts";
 import { keysOf, type Mutation } from "../mutation.ts";
 import { columnSet, type KeyText, keyText, type RowShape, type ShapeColumn, shapeOf } from "../row-shape.ts";
 
 /** DML text that the dialects share, and the grouping of mutations into statements. */
 
 export const quote = (identifier: string): string => `"${identifier.replaceAll('"', '""')}"`;
+
+export type Quote = (identifier: string) => string;
+
+/**
+ * Of constraints only the key and NOT NULL are mirrored: the others are the source's to enforce, and would only get in the way of its
+ * changes.
+ */
+export function createTableText(
+  sqlName: string,
+  schema: TableSchema,
+  columns: readonly ReplicaColumn[],
+  quoted: Quote = quote,
+): string {
+  const nullable = new Set(schema.columns.filter((column) => column.nullable).map(({ name }) => name));
+  const lines = columns.map(({ name, type }) => `  ${quoted(name)} ${type}${nullable.has(name) ? "" : " NOT NULL"}`);
+  if (schema.key.length > 0) lines.push(`  PRIMARY KEY (${schema.key.map(quoted).join(", ")})`);
+  return `CREATE TABLE IF NOT EXISTS ${sqlName} (\n${lines.join(",\n")}\n)`;
+}
 
 /** Consecutive mutations that one statement can carry out. */
 export type Run =
@@ -97,8 +116,8 @@ export const keyColumns = (shape: RowShape): readonly ShapeColumn[] => {
 };
 
 /** `rows` is what follows the column list: VALUES or SELECT. */
-export function insertText(table: ReplicaTable, columns: readonly ShapeColumn[], rows: string): string {
-  return `INSERT INTO ${table.sqlName} (${columns.map((column) => quote(column.name)).join(", ")}) ${rows}`;
+export function insertText(table: ReplicaTable, columns: readonly ShapeColumn[], rows: string, quoted: Quote = quote): string {
+  return `INSERT INTO ${table.sqlName} (${columns.map((column) => quoted(column.name)).join(", ")}) ${rows}`;
 }
 
 /**

@@ -7,6 +7,7 @@ import { type ShapeColumn, shapeOf } from "../row-shape.ts";
 import {
   assignedColumns,
   columnsOfSet,
+  createTableText,
   insertText,
   keyColumns,
   onConflictText,
@@ -45,7 +46,7 @@ function columnsOf(schema: TableSchema): readonly ReplicaColumn[] {
   if (schema.key.length === 0 && ROWID_NAMES.every((name) => seen.has(name))) {
     throw unsupportedTable(schema, `has no key, and columns ${ROWID_NAMES.join(", ")} that hide SQLite's row number`);
   }
-  return schema.columns.map(({ name, typeOid }) => ({ name, type: storageClass(typeOid) }));
+  return schema.columns.map((column) => ({ name: column.name, type: storageClass(column) }));
 }
 
 function unsupportedTable(schema: TableSchema, reason: string): CascadeError {
@@ -59,9 +60,7 @@ function unsupportedTable(schema: TableSchema, reason: string): CascadeError {
 
 /** STRICT, so that SQLite refuses what it would else convert. */
 function createTable(schema: TableSchema): readonly string[] {
-  const lines = columnsOf(schema).map(({ name, type }) => `  ${quote(name)} ${type}`);
-  if (schema.key.length > 0) lines.push(`  PRIMARY KEY (${schema.key.map(quote).join(", ")})`);
-  return [`CREATE TABLE IF NOT EXISTS ${quote(sqliteTableName(schema))} (\n${lines.join(",\n")}\n) STRICT`];
+  return [`${createTableText(quote(sqliteTableName(schema)), schema, columnsOf(schema))} STRICT`];
 }
 
 function writerFor(table: ReplicaTable, run: Run): RunWriter {
@@ -70,8 +69,12 @@ function writerFor(table: ReplicaTable, run: Run): RunWriter {
   switch (run.kind) {
     case "put":
     case "append": {
-      const insert = insertText(table, shape.columns, `VALUES (${shape.columns.map(() => "?").join(", ")})`);
-      return rowsWriter(run.kind === "put" ? `${insert} ${onConflictText(shape)}` : insert, binder(table, shape.columns));
+      const insert = insertText(table, shape.columns, `VALUES (${parameters(table, shape.columns).join(", ")})`);
+      const looseKey = key.filter((column) => column.kind === "float");
+      return rowsWriter(
+        run.kind === "put" ? `${insert} ${onConflictText(shape, looseKey)}` : insert,
+        binder(table, shape.columns),
+      );
     }
     case "patch": {
       const assigned = assignedColumns(columnsOfSet(shape, run.columnSet));
@@ -99,8 +102,18 @@ const where = (table: ReplicaTable, columns: readonly ShapeColumn[], operator: "
   columns.map(({ name }) => `${table.sqlName}.${quote(name)} ${operator} ?`).join(" AND ");
 
 function updateText(table: ReplicaTable, assigned: readonly ShapeColumn[], key: readonly ShapeColumn[]): string {
-  const set = assigned.map(({ name }) => `${quote(name)} = ?`).join(", ");
+  const values = parameters(table, assigned);
+  const set = assigned.map(({ name }, index) => `${quote(name)} = ${values[index]}`).join(", ");
   return `UPDATE ${table.sqlName} SET ${set} WHERE ${where(table, key, "=")}`;
+}
+
+/** What stores the statement's first parameters. A whole number in a float's column must be a REAL there, for 5 / 2 to be 2.5. */
+function parameters(table: ReplicaTable, columns: readonly ShapeColumn[]): readonly string[] {
+  const floats = new Set(table.columns.filter(({ type }) => type === "ANY").map(({ name }) => name));
+  return columns.map(({ name }, index) => {
+    const parameter = `?${index + 1}`;
+    return floats.has(name) ? `iif(typeof(${parameter}) = 'text', ${parameter}, CAST(${parameter} AS REAL))` : "?";
+  });
 }
 
 /** The name of the row number that no column of the table hides; columnsOf has made sure of one. */
@@ -118,7 +131,7 @@ function binder(table: ReplicaTable, columns: readonly ShapeColumn[]): Binder {
   const encoders: readonly Encoder[] = names.map((name) => {
     const source = sources.get(name);
     if (source === undefined) throw new TypeError(`${formatTableName(table.source)} has no column ${name}`);
-    return encoderFor(table.source, source, types.get(name) ?? storageClass(source.typeOid));
+    return encoderFor(table.source, source, types.get(name) ?? storageClass(source));
   });
   return (row) => {
     const values: SqlValue[] = new Array(names.length);
