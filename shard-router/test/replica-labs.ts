@@ -2,17 +2,21 @@ import { Database } from "bun:sqlite";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { testReplicaPostgres } from "@cascade/local/servers.ts";
+import { findMariadb } from "@cascade/local/mariadb-install.ts";
+import { testMariadb, testReplicaPostgres } from "@cascade/local/servers.ts";
 import type { Op, ReceivedEvent, WireRow } from "@cascade/shared/change-event";
 import type { TableSchema } from "@cascade/shared/table-schema";
+import { createConnection } from "mariadb";
 import pg from "pg";
 import { coalesce } from "../src/coalesce.ts";
 import type { ReplicaTable, Statement } from "../src/dialect.ts";
+import { mysqlTableName, quoteMysql } from "../src/dialects/mysql.ts";
 import { postgresTableName } from "../src/dialects/postgres.ts";
 import { quote } from "../src/dialects/sql.ts";
 import { sqliteTableName } from "../src/dialects/sqlite.ts";
 import { type Mutation, toMutations } from "../src/mutation.ts";
 import type { Progress, Replica, Work } from "../src/replica.ts";
+import { openMysqlReplica } from "../src/replicas/mysql.ts";
 import { openPostgresReplica } from "../src/replicas/postgres.ts";
 import { openSqliteReplica } from "../src/replicas/sqlite.ts";
 
@@ -24,6 +28,7 @@ export interface ReplicaLab {
   readonly dialect: TestedDialect;
   /** What a user of the engine calls a column for any text. */
   readonly textType: string;
+  readonly quote: (name: string) => string;
   open(): Promise<Replica>;
   /** As someone other than the replica. */
   sql(text: string): Promise<readonly Row[]>;
@@ -34,10 +39,16 @@ export interface ReplicaLab {
   close(): Promise<void>;
 }
 
-export type ReplicaKind = "postgres" | "sqlite";
-export const REPLICA_KINDS: readonly ReplicaKind[] = ["postgres", "sqlite"];
+export type ReplicaKind = "postgres" | "mariadb" | "sqlite";
+const LABS: Readonly<Record<ReplicaKind, () => Promise<ReplicaLab>>> = {
+  postgres: postgresLab,
+  mariadb: mariadbLab,
+  sqlite: sqliteLab,
+};
+/** MariaDB is left out where it is not installed and may not be. */
+export const REPLICA_KINDS = (Object.keys(LABS) as ReplicaKind[]).filter((kind) => kind !== "mariadb" || findMariadb() !== null);
 
-export const replicaLab = (kind: ReplicaKind): Promise<ReplicaLab> => (kind === "postgres" ? postgresLab() : sqliteLab());
+export const replicaLab = (kind: ReplicaKind): Promise<ReplicaLab> => LABS[kind]();
 
 export type TestedDialect = "postgres" | "mysql" | "sqlite" | "duckdb";
 
@@ -65,7 +76,7 @@ async function postgresLab(): Promise<ReplicaLab> {
     return Array.isArray(result) ? [] : result.rows;
   };
   return labOver(
-    { url, dialect: "postgres", textType: "text" },
+    { url, dialect: "postgres", textType: "text", quote },
     () => openPostgresReplica(url),
     sql,
     postgresTableName,
@@ -73,6 +84,36 @@ async function postgresLab(): Promise<ReplicaLab> {
       await sql(EMPTY);
       await client.end();
       freeUrls.push(url);
+    },
+  );
+}
+
+async function mariadbLab(): Promise<ReplicaLab> {
+  const server = await testMariadb();
+  if (server === null) throw new Error("MariaDB is not installed");
+  const name = `replica_${process.pid}_${++databases}`;
+  const url = await server.createDatabase(name);
+  const { hostname: host, port, username: user, password } = new URL(url);
+  const connection = await createConnection({
+    ...{ host, port: Number(port), user, password, database: name },
+    multipleStatements: true,
+    dateStrings: true,
+  });
+  await connection.query("SET foreign_key_checks = 0");
+  const sql = async (text: string) => {
+    const rows = await connection.query<readonly Row[] | object>(text);
+    return Array.isArray(rows) ? Array.from(rows as readonly Row[]) : [];
+  };
+  const nameOf = (schema: TableSchema) => quoteMysql(mysqlTableName(schema));
+  const textType = "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin";
+  return labOver(
+    { url, dialect: "mysql", textType, quote: quoteMysql },
+    () => openMysqlReplica(url),
+    sql,
+    nameOf,
+    async () => {
+      await connection.end();
+      await server.dropDatabase(name);
     },
   );
 }
@@ -89,7 +130,7 @@ async function sqliteLab(): Promise<ReplicaLab> {
   };
   const nameOf = (schema: TableSchema) => quote(sqliteTableName(schema));
   return labOver(
-    { url: `sqlite://${path}`, dialect: "sqlite", textType: "text" },
+    { url: `sqlite://${path}`, dialect: "sqlite", textType: "text", quote },
     () => openSqliteReplica(path, { lockTimeoutMs: 200 }),
     sql,
     nameOf,
@@ -101,7 +142,7 @@ async function sqliteLab(): Promise<ReplicaLab> {
 }
 
 function labOver(
-  about: Pick<ReplicaLab, "url" | "dialect" | "textType">,
+  about: Pick<ReplicaLab, "url" | "dialect" | "textType" | "quote">,
   openReplica: () => Promise<Replica>,
   sql: ReplicaLab["sql"],
   nameOf: ReplicaLab["nameOf"],
@@ -117,7 +158,7 @@ function labOver(
       opened.push(replica);
       return replica;
     },
-    rows: (schema) => sql(`SELECT ${schema.columns.map(({ name }) => quote(name)).join(", ")} FROM ${nameOf(schema)}`),
+    rows: (schema) => sql(`SELECT ${schema.columns.map(({ name }) => about.quote(name)).join(", ")} FROM ${nameOf(schema)}`),
     close: async () => {
       for (const replica of opened.splice(0)) await replica[Symbol.asyncDispose]();
       await end();

@@ -79,8 +79,8 @@ function emptyRun(kind: Mutation["kind"], columns: string): Run {
   }
 }
 
-/** Turns runs of one kind and column set into a statement; made once per table and shape, for texts are long and stay the same. */
-export type RunWriter = (run: Run) => Statement;
+/** Turns runs of one kind and column set into a statement, or several; made once per table and shape, for texts are long and stay the same. */
+export type RunWriter = (run: Run) => Statement | readonly Statement[];
 
 /** `render` of a dialect that says how to write each shape of run. */
 export function renderer(writerFor: (table: ReplicaTable, run: Run) => RunWriter) {
@@ -99,7 +99,9 @@ export function renderer(writerFor: (table: ReplicaTable, run: Run) => RunWriter
         writer = writerFor(table, run);
         ofTable.set(name, writer);
       }
-      statements.push(writer(run));
+      const written = writer(run);
+      if ("text" in written) statements.push(written);
+      else statements.push(...written);
     }
     return statements;
   };
