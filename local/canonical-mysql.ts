@@ -21,7 +21,9 @@ export async function openMysqlReader(url: string): Promise<RowReader> {
     dateStrings: true,
   });
   // Rows are put in order by their values, not by the first kilobyte of them.
-  await connection.query("SET SESSION max_sort_length = 200000, sort_buffer_size = 16777216, time_zone = '+00:00', sql_mode = ''");
+  await connection.query(
+    "SET SESSION max_sort_length = 200000, sort_buffer_size = 16777216, time_zone = '+00:00', sql_mode = ''",
+  );
   return {
     rows: async (table) => {
       const columns = await columnsOf(connection, table);

@@ -6,7 +6,7 @@ import { findMariadb } from "@cascade/local/mariadb-install.ts";
 import { testMariadb, testReplicaPostgres } from "@cascade/local/servers.ts";
 import type { Op, ReceivedEvent, WireRow } from "@cascade/shared/change-event";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import { createConnection } from "mariadb";
+import { createConnection, type FieldInfo } from "mariadb";
 import pg from "pg";
 import { coalesce } from "../src/coalesce.ts";
 import type { ReplicaTable, Statement } from "../src/dialect.ts";
@@ -88,6 +88,8 @@ async function postgresLab(): Promise<ReplicaLab> {
   );
 }
 
+type Answer = readonly (readonly unknown[])[] & { readonly meta?: readonly FieldInfo[] };
+
 async function mariadbLab(): Promise<ReplicaLab> {
   const server = await testMariadb();
   if (server === null) throw new Error("MariaDB is not installed");
@@ -101,8 +103,11 @@ async function mariadbLab(): Promise<ReplicaLab> {
   });
   await connection.query("SET foreign_key_checks = 0");
   const sql = async (text: string) => {
-    const rows = await connection.query<readonly Row[] | object>(text);
-    return Array.isArray(rows) ? Array.from(rows as readonly Row[]) : [];
+    // As entries: an object of the connector's would not keep a column "__proto__".
+    const rows = await connection.query<Answer>({ sql: text, rowsAsArray: true });
+    const names = rows.meta?.map((field) => field.name());
+    if (names === undefined) return [];
+    return Array.from(rows, (row) => Object.fromEntries(names.map((name, at) => [name, row[at]])));
   };
   const nameOf = (schema: TableSchema) => quoteMysql(mysqlTableName(schema));
   const textType = "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin";

@@ -57,6 +57,7 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
   });
 
   test("a unique index of the replica's own on the key that takes different values for one is refused", async () => {
+    if (kind === "mariadb") return; // an index has its columns' collations there
     const l = await lab();
     const texts = tableSchema("texts", { id: "text", v: "text" });
     const replica = await l.open();
@@ -248,7 +249,11 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
     expect(await replica.progress(router.partition)).toEqual(router.progress);
     const clash = await failure(router.apply([event("c", null, row(3, 1, "secret"))]));
     expect(clash).toMatchObject({ code: "CONSTRAINT_VIOLATED", verdict: "stop-table" });
-    expect(clash.message).toMatch(/qty/);
+    expect(clash.message).toMatch(kind === "mariadb" ? /unique value/ : /qty/);
+    if (kind === "mariadb")
+      expect((await failure((await applier(replica, orders)).apply([event("c", null, row(3, 1, "secret"))]))).message).toMatch(
+        /qty/,
+      );
     expect(clash.message).not.toContain("secret");
   });
 
@@ -258,7 +263,7 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
     const customers = tableSchema("customers", { id: "integer" });
     const parents = await applier(replica, customers);
     await l.sql(
-      `CREATE TABLE ${l.nameOf(orders)} (id integer PRIMARY KEY, qty integer REFERENCES ${l.nameOf(customers)} (id) ON DELETE CASCADE, big text)`,
+      `CREATE TABLE ${l.nameOf(orders)} (id integer PRIMARY KEY, qty integer REFERENCES ${l.nameOf(customers)} (id) ON DELETE CASCADE, big ${l.textType})`,
     );
     const children = await applier(replica, orders);
     await children.apply([event("c", null, row(1, 5, "orphan")), event("c", null, row(2, 6, "kept"))]);

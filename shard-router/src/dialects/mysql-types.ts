@@ -139,23 +139,44 @@ function holdsInteger(typeOid: number, { base, unsigned }: MysqlType): boolean {
 /** CHAR loses blanks at the end. */
 function holdsText(schema: TableSchema, source: ColumnSchema, { base, size }: MysqlType): boolean {
   if (base === "longtext" || base === "mediumtext") return true;
-  const length = base === "char" || base === "varchar" ? (size[0] ?? 1) : 0;
   if (base === "char" && source.typeOid !== UUID) return false;
+  // TEXT and TINYTEXT have so many bytes, of which a character may take four.
+  const length = base === "text" ? 16_383 : base === "tinytext" ? 63 : (size[0] ?? 1);
   return length >= neededLength(schema, source);
 }
 
 /** Characters of PostgreSQL's longest text of the type; a key's column need not be longer than what Cascade would make. */
 function neededLength(schema: TableSchema, source: ColumnSchema): number {
   const made = parseMysqlType(mysqlColumnType(schema, source));
-  if (made.kind === "text") return made.size[0] ?? declaredLength(source) ?? Number.POSITIVE_INFINITY;
-  return source.typeOid === PG_TYPE.bool ? 5 : 25; // numbers and times of the engine's own, none longer
+  if (made.kind === "text" && made.size[0] !== undefined) return made.size[0];
+  return declaredLength(source) ?? LONGEST_TEXT[source.typeOid] ?? Number.POSITIVE_INFINITY;
 }
 
-const VARLENA_HEADER = 4;
+/** By pg_type OID: numbers, money, times, addresses and identifiers have short texts. */
+const LONGEST_TEXT: Readonly<Record<number, number>> = {
+  [PG_TYPE.bool]: 5,
+  [PG_TYPE.int2]: 6,
+  [PG_TYPE.int4]: 11,
+  [PG_TYPE.int8]: 20,
+  [PG_TYPE.oid]: 10,
+  [PG_TYPE.float4]: 24,
+  [PG_TYPE.float8]: 24,
+  [TIME]: 15,
+  790: 32, // money
+  829: 17, // macaddr
+  774: 23, // macaddr8
+  3220: 17, // pg_lsn
+  18: 1, // "char"
+  19: 63, // name
+};
 
-/** n of varchar(n) and char(n). */
-const declaredLength = ({ typeOid, typmod }: ColumnSchema): number | null =>
-  (typeOid === 1042 || typeOid === 1043) && typmod >= VARLENA_HEADER ? typmod - VARLENA_HEADER : null;
+/** n of varchar(n) and char(n); of numeric(p,s) the digits with sign and point. */
+function declaredLength(source: ColumnSchema): number | null {
+  const length = /^character(?: varying)?\((\d+)\)$/.exec(source.type)?.[1];
+  if (length !== undefined) return Number(length);
+  const digits = decimalOf(source);
+  return digits === null ? null : Math.max(digits.precision, digits.precision - digits.scale, digits.scale) + 3;
+}
 
 const bytesOf = ({ base, size }: MysqlType): number =>
   base === "longblob" || base === "mediumblob" ? Number.POSITIVE_INFINITY : base === "varbinary" ? (size[0] ?? 0) : 0;

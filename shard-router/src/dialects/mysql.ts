@@ -129,14 +129,25 @@ function writerFor(flavor: MysqlFlavor, table: ReplicaTable, run: Run): RunWrite
 const insertRow = (table: ReplicaTable, columns: readonly ShapeColumn[]): string =>
   insertText(table, columns, `VALUES (${columns.map(() => "?").join(", ")})`, quoteMysql);
 
+/**
+ * ON DUPLICATE KEY UPDATE acts on whatever row shares any unique value. None but the key's index was there when the table was looked at; should
+ * someone add one, a row with another key is not touched: its key is set to NULL, which the server refuses.
+ */
 function putWriter({ newRowAlias, newValue }: MysqlFlavor, table: ReplicaTable): RunWriter {
-  const { columns } = shapeOf(table.source);
-  const set = assignedColumns(columns).map(({ name }) => `${quoteMysql(name)} = ${newValue(quoteMysql(name))}`);
+  const { columns, key } = shapeOf(table.source);
+  const value = (name: string) => newValue(quoteMysql(name));
+  const own = (name: string) => `${table.sqlName}.${quoteMysql(name)}`;
+  const same = key.map((name) => `${own(name)} <=> ${value(name)}`).join(" AND ");
+  const first = key[0] ?? "";
+  const set = [
+    `${quoteMysql(first)} = IF(${same}, ${own(first)}, NULL)`,
+    ...columns.filter(({ inKey }) => !inKey).map(({ name }) => `${quoteMysql(name)} = ${value(name)}`),
+  ];
   const text = `${insertRow(table, columns)}${newRowAlias} ON DUPLICATE KEY UPDATE ${set.join(", ")}`;
   return rowsWriter(text, binder(table, columns));
 }
 
-/** ON DUPLICATE KEY UPDATE would also act on a row that shares another unique value, and damage it. */
+/** Beside other unique indexes an upsert of MySQL's does not do: see putWriter. */
 function putBesideUnique(table: ReplicaTable): RunWriter {
   const shape = shapeOf(table.source);
   const key = keyColumns(shape);

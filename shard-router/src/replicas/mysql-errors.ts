@@ -149,6 +149,7 @@ export function mysqlError(error: unknown, doing: string): CascadeError {
 function explain(error: SqlError): string {
   if (errnoOf(error) === 1644 || error.sqlState === "45000") return "a trigger of the replica raised an error";
   const message = error.sqlMessage ?? "";
+  if (errnoOf(error) === NULL_REFUSED) return `${message} (of a key's column: another row has a unique value of this one)`;
   const names = [
     ...message.matchAll(
       /\b(?:key|column|table|constraint|user|database|Field|for) [`'"]([^`'"]*)[`'"](?:\.[`'"]([^`'"]*)[`'"])*/gi,
@@ -159,6 +160,9 @@ function explain(error: SqlError): string {
     : message;
   return kept === "" ? "the replica refused it" : kept;
 }
+
+/** Also how an upsert refuses to act on another row: putWriter in dialects/mysql.ts. */
+const NULL_REFUSED = 1048;
 
 /** Their messages quote what was to be stored. */
 const VALUES_IN_MESSAGE: ReadonlySet<number> = new Set([1062, 1169, 1265, 1292, 1366, 1367, 1411, 1557, 1586, 1690, 3140, 3988]);

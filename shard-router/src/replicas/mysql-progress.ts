@@ -5,8 +5,8 @@ import type { Advance, Progress } from "../replica.ts";
 import type { MysqlSession } from "./mysql-session.ts";
 
 /** `commit_lsn` in PostgreSQL's text form, as on every replica; times in UTC. */
-const CREATE_PROGRESS = `CREATE TABLE IF NOT EXISTS cascade_progress (
-  topic VARCHAR(249) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+const createProgress = (collation: string): string => `CREATE TABLE IF NOT EXISTS cascade_progress (
+  topic VARCHAR(249) CHARACTER SET utf8mb4 COLLATE ${collation} NOT NULL,
   \`partition\` INT NOT NULL,
   next_offset BIGINT NOT NULL,
   commit_lsn VARCHAR(17) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -36,7 +36,7 @@ export async function ensureOwnTables(session: MysqlSession, collation: string):
     OWN_TABLES,
   );
   if (found.length < OWN_TABLES.length) {
-    for (const text of [CREATE_PROGRESS, CREATE_REPLICA, createTables(collation)]) await session.query(text);
+    for (const text of [createProgress(collation), CREATE_REPLICA, createTables(collation)]) await session.query(text);
   }
   // Of two routers that start at once one makes the row, and both read it.
   await session.query("INSERT IGNORE INTO cascade_replica (one, id) VALUES (TRUE, ?)", [crypto.randomUUID()]);

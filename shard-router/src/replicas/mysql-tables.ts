@@ -31,7 +31,11 @@ export async function prepareMysqlTable(
   if (misfits.length > 0) throw tableMismatch(schema, sqlName, misfits);
   const types = new Map(found.columns.map((column) => [foldName(column.name), column.type]));
   const columns = wanted.map((column) => ({ name: column.name, type: types.get(foldName(column.name)) ?? column.type }));
-  const hasOtherUnique = found.uniqueKeys.some((key) => !isKey(schema, key));
+  // An upsert counts on a key that cannot be NULL.
+  const nullableKey = found.columns.some(
+    ({ name, nullable }) => nullable && schema.key.some((key) => foldName(key) === foldName(name)),
+  );
+  const hasOtherUnique = nullableKey || found.uniqueKeys.some((key) => !isKey(schema, key));
   return { source: schema, sqlName, columns, referenced: false, hasOtherUnique };
 }
 
