@@ -223,7 +223,6 @@ describe("parseReplicaUrl", () => {
   test.each([
     ["shop.db", "has no scheme"],
     ["", "has no scheme"],
-    ["mysql://u:s3cret@h/d", "mysql replicas are not in this version"],
     ["oracle://u:s3cret@h/d", "unknown scheme oracle"],
     ["postgres://u:s3cret@h:port/d", "cannot be read"],
     ["postgres:///shop", "names no host"],
