@@ -64,12 +64,21 @@ const LONGEST_FIXED = 36;
 /** The type of the column that Cascade makes; in a key a text must have a length, of which longer ones share what there is. */
 export function mysqlColumnType(schema: TableSchema, column: ColumnSchema): string {
   const type = columnTypeFor("mysql", column);
-  if (!schema.key.includes(column.name)) return type === "TEXT" ? "LONGTEXT" : type;
+  if (!schema.key.includes(column.name)) return type === "TEXT" || isCrowded(schema, type) ? "LONGTEXT" : type;
   if (type === "LONGBLOB") return `VARBINARY(${keyShare(schema)})`;
   const length = parseMysqlType(type).base === "varchar" ? parseMysqlType(type).size[0] : undefined;
   const most = Math.floor(keyShare(schema) / BYTES_PER_CHARACTER);
   if (type === "TEXT") return `VARCHAR(${most})`;
   return length !== undefined && length > most ? `VARCHAR(${most})` : type;
+}
+
+/** A row may be declared to have 65,535 bytes, in which a LONGTEXT counts for little. */
+const ROW_BYTES = 48_000;
+
+function isCrowded(schema: TableSchema, type: string): boolean {
+  if (!type.startsWith("VARCHAR")) return false;
+  const lengths = schema.columns.map((column) => /^VARCHAR\((\d+)\)$/.exec(columnTypeFor("mysql", column))?.[1] ?? 0);
+  return lengths.reduce<number>((sum, length) => sum + Number(length), 0) * BYTES_PER_CHARACTER > ROW_BYTES;
 }
 
 /** Bytes for each of the key's columns that can be long. */

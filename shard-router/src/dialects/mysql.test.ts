@@ -109,6 +109,13 @@ test("the long columns of a key share what InnoDB allows", () => {
   ]);
 });
 
+test("a row of many long columns is declared with texts that count for little", () => {
+  const names = Array.from({ length: 60 }, (_, at) => [`c${at}`, "character varying(255)"] as const);
+  const source = tableSchema("t", [["id", "bigint"], ...names]);
+  const types = source.columns.map((column) => mysqlColumnType(source, column));
+  expect(types).toEqual(["BIGINT", ...names.map(() => "LONGTEXT")]);
+});
+
 test("names that MySQL does not allow, or takes for one, are refused with the reason", () => {
   const refused = (source: typeof orders) => expect(() => mariadbDialect.columnsOf(source));
   refused(tableSchema("t", { é: "text", E: "text" })).toThrow("has columns é and E, which MySQL takes for one");
