@@ -14,6 +14,7 @@ import {
   type Run,
   type RunWriter,
   renderer,
+  upserted,
 } from "./sql.ts";
 import { type Encoder, encoderFor, storageClass } from "./sqlite-types.ts";
 
@@ -70,7 +71,8 @@ function writerFor(table: ReplicaTable, run: Run): RunWriter {
   switch (run.kind) {
     case "put":
     case "append": {
-      const insert = insertText(table, shape.columns, `VALUES (${shape.columns.map(() => "?").join(", ")})`);
+      const rows = `VALUES (${shape.columns.map(() => "?").join(", ")})`;
+      const insert = insertText(run.kind === "put" ? upserted(table) : table, shape.columns, rows);
       return rowsWriter(run.kind === "put" ? `${insert} ${onConflictText(shape)}` : insert, binder(table, shape.columns));
     }
     case "patch": {
