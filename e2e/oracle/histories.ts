@@ -120,7 +120,7 @@ export function historySql({ tables, transactions }: History, number: number): H
     publicTables: names.flatMap(({ schema, table }) => (schema === "public" ? [table] : [])),
     ddl: [
       ...schemas.map((schema) => `CREATE SCHEMA ${identifier(schema)}`),
-      ...tables.flatMap((table) => createTable(table, number)),
+      ...tables.flatMap((table, at) => createTable(table, at, number)),
     ],
     transactions: transactions.map(({ steps, guarded, end }) => ({
       guarded,
@@ -250,13 +250,13 @@ function swapUnique(name: string, column: OracleColumn | undefined, deferrable: 
   const away = deferrable ? "" : `  UPDATE ${name} SET ${unique} = NULL WHERE ctid = one RETURNING ctid INTO one;\n`;
   return doBlock(
     "inner",
-    `DECLARE one tid; other tid; first_value ${type}; second_value ${type};
+    `DECLARE one tid; other tid; first_value text; second_value text;
 BEGIN
-  SELECT ctid, ${unique} INTO one, first_value FROM ${name} WHERE ${one};
-  SELECT ctid, ${unique} INTO other, second_value FROM ${name} WHERE ${other};
+  SELECT ctid, ${unique}::text INTO one, first_value FROM ${name} WHERE ${one};
+  SELECT ctid, ${unique}::text INTO other, second_value FROM ${name} WHERE ${other};
   IF one IS NULL OR one = other THEN RETURN; END IF;
-${away}  UPDATE ${name} SET ${unique} = first_value WHERE ctid = other;
-  UPDATE ${name} SET ${unique} = second_value WHERE ctid = one;
+${away}  UPDATE ${name} SET ${unique} = CAST(first_value AS ${type}) WHERE ctid = other;
+  UPDATE ${name} SET ${unique} = CAST(second_value AS ${type}) WHERE ctid = one;
 END`,
   );
 }

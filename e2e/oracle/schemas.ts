@@ -75,7 +75,9 @@ const drawnTable = fc.record({
     { weight: 2, arbitrary: fc.array(keyColumn, { minLength: 2, maxLength: 3 }) },
     { weight: 2, arbitrary: fc.constant<OracleColumn[]>([]) },
   ),
-  others: fc.array(otherColumn, { minLength: 1, maxLength: 6, size: "max" }),
+  // One at least that is written to.
+  one: fc.oneof({ weight: 3, arbitrary: columnOf(COLUMN_TYPES) }, { weight: 1, arbitrary: longColumn }),
+  others: fc.array(otherColumn, { maxLength: 5, size: "max" }),
   identity: fc.constantFrom("default" as const, "default" as const, "full" as const, "index" as const),
   keyFirst: fc.boolean(),
   keyReversed: fc.boolean(),
@@ -89,7 +91,8 @@ export const oracleTable: fc.Arbitrary<OracleTable> = drawnTable.map(tableOf);
 type Drawn = typeof drawnTable extends fc.Arbitrary<infer T> ? T : never;
 
 function tableOf(drawn: Drawn): OracleTable {
-  const { name, inKey, others, keyFirst, keyReversed, dropped } = drawn;
+  const { name, inKey, keyFirst, keyReversed, dropped } = drawn;
+  const others = [drawn.one, ...drawn.others];
   const given = keyFirst ? [...inKey, ...others] : [...others, ...inKey];
   const names = unlike(given.map((column) => column.name));
   const columns = given.map((column, at): OracleColumn => ({ ...column, name: names[at] ?? "" }));
@@ -113,7 +116,7 @@ function tableOf(drawn: Drawn): OracleTable {
 }
 
 /** The SQL that makes the table. */
-export function createTable(table: OracleTable, history: number): readonly string[] {
+export function createTable(table: OracleTable, at: number, history: number): readonly string[] {
   const name = quoteTableName(tableName(table.name, history));
   const names = (positions: readonly number[]): string =>
     positions.map((at) => identifier(table.columns[at]?.name ?? "")).join(", ");
@@ -127,7 +130,7 @@ export function createTable(table: OracleTable, history: number): readonly strin
   const statements = [`CREATE TABLE ${name} (\n${lines.join(",\n")}\n)`];
   if (table.identity === "full") statements.push(`ALTER TABLE ${name} REPLICA IDENTITY FULL`);
   if (table.identity === "index") {
-    const index = identifier(`oracle_identity_${history}`);
+    const index = identifier(`oracle_identity_${history}_${at}`);
     statements.push(
       `CREATE UNIQUE INDEX ${index} ON ${name} (${names(table.key)})`,
       `ALTER TABLE ${name} REPLICA IDENTITY USING INDEX ${index}`,

@@ -57,7 +57,7 @@ export const TYPES_DDL = `
   CREATE DOMAIN ${own("d_char")} AS char(4);
   CREATE DOMAIN ${own("d_mood")} AS ${own(`"Mo.od ""M\\"""`)};
   CREATE TYPE ${own("pair")} AS (a int, "b c" text, d numeric);
-  CREATE TYPE ${own("span")} AS RANGE (subtype = double precision, multirange_type_name = spans);
+  CREATE TYPE ${own("span")} AS RANGE (subtype = double precision, multirange_type_name = ${own("spans")});
 `;
 
 const mood = own(`"Mo.od ""M\\"""`);
