@@ -194,6 +194,15 @@ function valueSql(column: OracleColumn, pick: number): string {
   return text === undefined ? "DEFAULT" : literal(text);
 }
 
+/** A condition; of a bare literal PostgreSQL does not always know the type. */
+function isValue(column: OracleColumn, pick: number): string {
+  const { comparedAs } = column.type;
+  const name = identifier(column.name);
+  const left = comparedAs === undefined ? name : `CAST(${name} AS ${comparedAs})`;
+  return `${left} = CAST(${valueSql(column, pick)} AS ${comparedAs ?? bareType(column)})`;
+}
+const bareType = ({ type }: OracleColumn): string => type.sql.replace(/ COLLATE .*/, "");
+
 function assignments(table: OracleTable, positions: readonly number[], values: readonly Value[]): readonly string[] {
   return positions.flatMap((at) => {
     const column = table.columns[at];
@@ -246,7 +255,7 @@ function copySql(name: string, table: OracleTable, row: number): string {
 /** Two rows exchange their values of a unique column. */
 function swapUnique(name: string, column: OracleColumn | undefined, deferrable: boolean, one: string, other: string): string {
   const unique = identifier(column?.name ?? "");
-  const type = column?.type.sql.replace(/ COLLATE .*/, "") ?? "text";
+  const type = column === undefined ? "text" : bareType(column);
   const away = deferrable ? "" : `  UPDATE ${name} SET ${unique} = NULL WHERE ctid = one RETURNING ctid INTO one;\n`;
   return doBlock(
     "inner",
@@ -267,18 +276,16 @@ function swapKeys(name: string, table: OracleTable, row: number, other: number):
   const column = at === undefined ? undefined : table.columns[at];
   if (column === undefined || table.key.length !== 1 || column.palette.length < 3) return [];
   const key = identifier(column.name);
-  const [one, two, away] = [0, 1 + (other % 2), 2 - (other % 2)].map((step_) => valueSql(column, row + step_));
-  return [
-    `UPDATE ${name} SET ${key} = ${away} WHERE ${key} = ${one}`,
-    `UPDATE ${name} SET ${key} = ${one} WHERE ${key} = ${two}`,
-    `UPDATE ${name} SET ${key} = ${two} WHERE ${key} = ${away}`,
-  ];
+  const [one, two, away] = [row, row + 1 + (other % 2), row + 2 - (other % 2)];
+  const becomes = (from: number, to: number): string =>
+    `UPDATE ${name} SET ${key} = ${valueSql(column, to)} WHERE ${isValue(column, from)}`;
+  return [becomes(one, away), becomes(two, one), becomes(away, two)];
 }
 
 function deleteKey(name: string, table: OracleTable, row: number): readonly string[] {
   const [at] = table.key;
   const column = at === undefined ? undefined : table.columns[at];
-  return column === undefined ? [] : [`DELETE FROM ${name} WHERE ${identifier(column.name)} = ${valueSql(column, row)}`];
+  return column === undefined ? [] : [`DELETE FROM ${name} WHERE ${isValue(column, row)}`];
 }
 
 /** A counterexample as a script for psql; what a constraint refused stands in it, too. */

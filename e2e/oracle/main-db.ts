@@ -16,9 +16,12 @@ import { TYPES_DDL, TYPES_SCHEMA } from "./types.ts";
 
 export const TOPIC_PREFIX = "oracle";
 
-/** What may come of a random change: a constraint refuses it (class 23), or a value is too long for its index (54000). */
+/**
+ * What may come of a random change: a constraint refuses it (class 23), a value is too long for its index (54000), a deferred
+ * constraint has yet to look at rows that are to be truncated (55006).
+ */
 const isRefusal = (error: unknown): boolean =>
-  error instanceof pg.DatabaseError && (error.code?.startsWith("23") === true || error.code === "54000");
+  error instanceof pg.DatabaseError && (error.code?.startsWith("23") === true || error.code === "54000" || error.code === "55006");
 
 /** PostgreSQL, which says what is right, and cdc's own way of reading its WAL. */
 export interface MainDb extends AsyncDisposable {

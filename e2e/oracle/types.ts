@@ -30,6 +30,8 @@ export interface ColumnType {
   readonly ordered: boolean;
   /** For types that may be stored out of line: SQL of a value made of `text`, which is SQL of a long text. */
   readonly long?: (text: string) => string;
+  /** A domain over an enum has no `=` of its own. */
+  readonly comparedAs?: string;
 }
 
 /** Where the types, collations and extensions of the generated tables live. */
@@ -199,7 +201,7 @@ const DOMAINS: readonly ColumnType[] = [
   ordered(own("d_time"), timestampsWithZone),
   ordered(own("d_array"), arrays(texts()), longArray),
   ordered(own("d_char"), texts(4)),
-  ordered(own("d_mood"), moods),
+  { ...ordered(own("d_mood"), moods), comparedAs: mood },
 ];
 
 export const COLUMN_TYPES: readonly ColumnType[] = [...NUMBERS, ...TEXTS, ...TIMES, ...OTHERS, ...ARRAYS, ...DOMAINS];
