@@ -37,8 +37,8 @@ const ACTS = [
 ] as const;
 type Act = (typeof ACTS)[number];
 const WEIGHTS: Readonly<Record<Act, number>> = {
-  insert: 16,
-  upsert: 5,
+  insert: 24,
+  upsert: 7,
   update: 12,
   "update all": 1,
   rekey: 8,
@@ -92,7 +92,7 @@ const transaction: fc.Arbitrary<Transaction> = fc.record({
 
 export const history: fc.Arbitrary<History> = fc.record({
   tables: fc.uniqueArray(oracleTable, { minLength: 1, maxLength: 4, size: "max", selector: ({ name }) => placeOf(name) }),
-  transactions: fc.array(transaction, { minLength: 1, maxLength: 12, size: "max" }),
+  transactions: fc.array(transaction, { minLength: 1, maxLength: 16, size: "max" }),
   batchSizes: fc.array(fc.integer({ min: 1, max: 30 }), { minLength: 1, maxLength: 4 }),
   replays: fc.array(fc.constantFrom(0, 0, 0, 1, 5), { minLength: 1, maxLength: 3 }),
 });

@@ -8,7 +8,8 @@ import type { OracleEngine } from "./engines.ts";
 import { type History, historySql } from "./histories.ts";
 import { type MainDb, openMainDb, TOPIC_PREFIX } from "./main-db.ts";
 import { tableName } from "./names.ts";
-import { OracleRouter, type Published, type Stop, type Topic } from "./router.ts";
+import { OracleRouter, type Published, type Stop, type Topic, type UniqueColumn } from "./router.ts";
+import type { OracleTable } from "./schemas.ts";
 
 /** What has been run so far. */
 export interface Figures {
@@ -49,9 +50,10 @@ export class OracleLine implements AsyncDisposable {
       this.figures.transactions += committed;
       this.figures.events += published.topics.reduce((sum, { events }) => sum + events.length, 0);
       const tables = history.tables.map((table) => tableName(table.name, number));
+      const uniques = history.tables.flatMap((table) => uniqueOf(table, number));
       const problems = await Promise.all(
         this.#routers.map(async (router) => {
-          const stops = await router.apply(published, history);
+          const stops = await router.apply(published, history, uniques);
           const stopped = new Set(stops.map(({ table }) => formatTableName(table)));
           const unexpected = stops.filter((stop) => !this.#isDocumented(router.engine, stop, published));
           const compared = tables.filter((table) => !stopped.has(formatTableName(table)));
@@ -102,6 +104,11 @@ export class OracleLine implements AsyncDisposable {
     for (const router of this.#routers) await router[Symbol.asyncDispose]();
     await this.#main[Symbol.asyncDispose]();
   }
+}
+
+function uniqueOf({ name, unique, columns }: OracleTable, number: number): readonly UniqueColumn[] {
+  const column = unique === null || unique.deferrable ? undefined : columns[unique.column];
+  return column === undefined ? [] : [{ table: tableName(name, number), column: column.name }];
 }
 
 function topicOf(topic: string, events: readonly RawEvent[]): Topic {

@@ -21,7 +21,8 @@ export const TOPIC_PREFIX = "oracle";
  * constraint has yet to look at rows that are to be truncated (55006).
  */
 const isRefusal = (error: unknown): boolean =>
-  error instanceof pg.DatabaseError && (error.code?.startsWith("23") === true || error.code === "54000" || error.code === "55006");
+  error instanceof pg.DatabaseError &&
+  (error.code?.startsWith("23") === true || error.code === "54000" || error.code === "55006");
 
 /** PostgreSQL, which says what is right, and cdc's own way of reading its WAL. */
 export interface MainDb extends AsyncDisposable {

@@ -24,6 +24,12 @@ export interface Topic {
   readonly events: readonly RawEvent[];
 }
 
+/** A column with a unique index that holds at every moment. */
+export interface UniqueColumn {
+  readonly table: TableName;
+  readonly column: string;
+}
+
 export interface Stop {
   readonly table: TableName;
   readonly error: CascadeError;
@@ -45,14 +51,23 @@ export class OracleRouter implements AsyncDisposable {
   }
 
   /** Applies everything, and resolves to the tables that stopped. Rejects with what would end a router's life. */
-  async apply(published: Published, history: History): Promise<readonly Stop[]> {
+  async apply(published: Published, history: History, uniques: readonly UniqueColumn[]): Promise<readonly Stop[]> {
     if (this.#open !== null && this.#open.histories >= HISTORIES_PER_DATABASE) await this.renew();
     this.#open ??= await this.#openEmpty();
     this.#open.histories++;
-    const { replica } = this.#open;
+    const { replica, database } = this.#open;
     const stops: Stop[] = [];
     const progress = new ProgressBook(replica);
-    const tables = new ReplicaTables(replica);
+    const tables = new ReplicaTables({
+      prepare: async (schema, mayCreate) => {
+        const table = await replica.prepare(schema, mayCreate);
+        const { engine } = this;
+        // Values that move between rows then meet the index, as they would in a replica that people read from.
+        for (const unique of mayCreate ? uniques.filter((found) => isOf(found.table, schema)) : [])
+          await engine.makeUnique?.(database.url, unique.table, unique.column);
+        return table;
+      },
+    });
     const schemas = {
       known: () => undefined,
       get: async (id: string) => schemaOf(published, id),
@@ -110,6 +125,8 @@ function schemaOf({ schemas }: Published, id: string): TableSchema {
   if (schema === undefined) throw new Error(`an event names schema ${id}, which was not published before it`);
   return schema;
 }
+
+const isOf = (name: TableName, { schema, table }: TableSchema): boolean => name.schema === schema && name.table === table;
 
 interface Hooks {
   readonly held: ReadonlySet<string>;

@@ -123,13 +123,16 @@ const TEXTS: readonly ColumnType[] = [
   ordered(own("ltree"), of("", "a", "A", "Top.Science", "a_1.b")),
 ];
 
+/** Rounded up, the last timestamp becomes one that PostgreSQL writes and cannot read. */
+const roundable = timestamps.filter((text) => !text.startsWith("294276"));
+
 const TIMES: readonly ColumnType[] = [
   ordered("date", dates),
   ordered("time", times),
   ordered("time(2)", times),
   ordered("timetz", timesWithZone),
   ordered("timestamp", timestamps),
-  ordered("timestamp(0)", timestamps),
+  ordered("timestamp(0)", roundable),
   ordered("timestamptz", timestampsWithZone),
   ordered("timestamptz(3)", timestampsWithZone),
   ordered("interval", intervals),
