@@ -41,7 +41,7 @@ const WEIGHTS: Readonly<Record<Act, number>> = {
   upsert: 7,
   update: 12,
   "update all": 1,
-  rekey: 8,
+  rekey: 12,
   "swap unique": 3,
   "swap keys": 3,
   copy: 3,

@@ -29,7 +29,10 @@ export interface OracleTable {
   readonly dropped: boolean;
 }
 
-const palette = (type: ColumnType): fc.Arbitrary<readonly string[]> => fc.array(type.literals, { minLength: 1, maxLength: 4 });
+function palette({ literals, alike }: ColumnType): fc.Arbitrary<readonly string[]> {
+  const any = fc.array(literals, { minLength: 1, maxLength: 4 });
+  return alike === undefined ? any : fc.oneof(any, fc.shuffledSubarray([...alike], { minLength: 2 }));
+}
 
 const columnOf = (types: readonly ColumnType[], more: Partial<OracleColumn> = {}): fc.Arbitrary<OracleColumn> =>
   fc.oneof(
@@ -59,7 +62,7 @@ function typeNamed(sql: string): ColumnType {
 
 const otherColumn = fc.oneof(
   { weight: 12, arbitrary: columnOf(COLUMN_TYPES) },
-  { weight: 3, arbitrary: longColumn },
+  { weight: 5, arbitrary: longColumn },
   { weight: 1, arbitrary: generatedColumn },
   { weight: 1, arbitrary: identityColumn },
 );

@@ -30,6 +30,8 @@ export interface ColumnType {
   readonly ordered: boolean;
   /** For types that may be stored out of line: SQL of a value made of `text`, which is SQL of a long text. */
   readonly long?: (text: string) => string;
+  /** Values that some engine might take for one: such a family often makes up a column. */
+  readonly alike?: readonly string[];
   /** A domain over an enum has no `=` of its own. */
   readonly comparedAs?: string;
 }
@@ -207,6 +209,39 @@ const DOMAINS: readonly ColumnType[] = [
   { ...ordered(own("d_mood"), moods), comparedAs: mood },
 ];
 
-export const COLUMN_TYPES: readonly ColumnType[] = [...NUMBERS, ...TEXTS, ...TIMES, ...OTHERS, ...ARRAYS, ...DOMAINS];
+const LETTERS = ["a", "A", "á", "a ", "a  ", "ａ", "a\u0301", "ä"];
+const ALIKE: Readonly<Record<string, readonly string[]>> = {
+  text: LETTERS,
+  [`text COLLATE ${own("ignorant")}`]: LETTERS,
+  "character varying": LETTERS,
+  "character varying(10)": LETTERS,
+  "character(5)": LETTERS,
+  bpchar: LETTERS,
+  name: LETTERS,
+  [own("citext")]: LETTERS,
+  [own("d_text")]: LETTERS,
+  [own("d_char")]: LETTERS,
+  [own("ltree")]: ["a", "A", "a.a", "A.a"],
+  [mood]: ["so so", "SO SO", ""],
+  "text[]": ["{a}", "{A}", '{"a "}', "{á}"],
+  numeric: ["1", "1.0", "1.00", "0", "-0.0"],
+  "numeric[]": ["{1}", "{1.0}", "{1.00}"],
+  numrange: ["[1.0,2]", "[1.00,2]", "[1,2]"],
+  interval: ["1 day", "24:00:00", "1 mon", "30 days", "720:00:00"],
+  jsonb: ['{"a": 1}', '{"a": 1.0}', '{"a": "1"}'],
+  timetz: ["12:00:00+00", "13:00:00+01", "11:00:00-01"],
+  bytea: ["\\x", "\\x00", "\\x0000", "\\x61", "\\x41"],
+  "bit varying": ["", "0", "00"],
+  inet: ["10.0.0.1", "10.0.0.1/8", "10.0.0.0/8"],
+  [own("pair")]: ["(1,a,1)", "(1,A,1)", "(1,a,1.0)", '(1,"a ",1)'],
+  [own("hstore")]: ['"a"=>"1"', '"A"=>"1"', '"a"=>"1 "'],
+};
+
+export const COLUMN_TYPES: readonly ColumnType[] = [...NUMBERS, ...TEXTS, ...TIMES, ...OTHERS, ...ARRAYS, ...DOMAINS].map(
+  (type) => {
+    const alike = ALIKE[type.sql];
+    return alike === undefined ? type : { ...type, alike };
+  },
+);
 export const ORDERED_TYPES: readonly ColumnType[] = COLUMN_TYPES.filter((type) => type.ordered);
 export const LONG_TYPES: readonly ColumnType[] = COLUMN_TYPES.filter((type) => type.long !== undefined);
