@@ -56,6 +56,15 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
     expect(lost.advice).toContain("delete its topic's row");
   });
 
+  test("a table called excluded, as ON CONFLICT calls the new row, takes new values", async () => {
+    const l = await lab();
+    const excluded = tableSchema("excluded", { id: "integer", v: "text" });
+    const { apply } = await applier(await l.open(), excluded);
+    await apply([event("c", null, { id: 1, v: "old" })]);
+    await apply([event("u", { id: 1 }, { id: 1, v: "new" })]);
+    await expectRows(l, excluded, [{ id: 1, v: "new" }]);
+  });
+
   test("a unique index of the replica's own on the key that takes different values for one is refused", async () => {
     if (kind === "mariadb") return; // an index has its columns' collations there
     const l = await lab();

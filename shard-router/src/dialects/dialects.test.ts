@@ -48,7 +48,7 @@ describe("a statement", () => {
     ]);
     expect(postgres).toEqual({
       text:
-        'INSERT INTO "public"."orders" ("id", "qty", "price", "raw", "tags") ' +
+        'INSERT INTO "public"."orders" AS r ("id", "qty", "price", "raw", "tags") ' +
         `OVERRIDING SYSTEM VALUE SELECT x."id", x."qty", x."price", decode(x."raw", 'base64'), x."tags"::text[] ` +
         'FROM json_to_recordset($1::text::json) AS x("id" bigint, "qty" integer, "price" numeric, "raw" text, "tags" text) ' +
         'ON CONFLICT ("id") DO UPDATE SET "qty" = excluded."qty", "price" = excluded."price", "raw" = excluded."raw", "tags" = excluded."tags"',
@@ -60,7 +60,7 @@ describe("a statement", () => {
     });
     expect(sqlite).toEqual({
       text:
-        'INSERT INTO "orders" ("id", "qty", "price", "raw", "tags") VALUES (?, ?, ?, ?, ?) ' +
+        'INSERT INTO "orders" AS r ("id", "qty", "price", "raw", "tags") VALUES (?, ?, ?, ?, ?) ' +
         'ON CONFLICT ("id") DO UPDATE SET "qty" = excluded."qty", "price" = excluded."price", "raw" = excluded."raw", "tags" = excluded."tags"',
       parameterSets: [
         [1, 2, "3.50", bytes, "{a}"],

@@ -32,7 +32,7 @@ describe("a statement", () => {
     const parameterSets = [["1", "2", "3.50", "n", Buffer.from([0, 255, 65])]];
     expect(mysql).toEqual([
       {
-        text: `${insert} AS new ON DUPLICATE KEY UPDATE \`id\` = IF(\`orders\`.\`id\` <=> new.\`id\`, \`orders\`.\`id\`, NULL), \`qty\` = new.\`qty\`, \`price\` = new.\`price\`, \`note\` = new.\`note\`, \`raw\` = new.\`raw\``,
+        text: `${insert} AS \`the new row\` ON DUPLICATE KEY UPDATE \`id\` = IF(\`orders\`.\`id\` <=> \`the new row\`.\`id\`, \`orders\`.\`id\`, NULL), \`qty\` = \`the new row\`.\`qty\`, \`price\` = \`the new row\`.\`price\`, \`note\` = \`the new row\`.\`note\`, \`raw\` = \`the new row\`.\`raw\``,
         parameterSets,
       },
     ]);

@@ -27,11 +27,14 @@ export interface MysqlFlavor {
   readonly newValue: (column: string) => string;
 }
 
+/** A name that no table of anybody's has. */
+const NEW_ROW = "`the new row`";
+
 export const mysqlDialect: Dialect = mysqlFamily({
   name: "mysql",
   collation: "utf8mb4_0900_bin",
-  newRowAlias: " AS new",
-  newValue: (column) => `new.${column}`,
+  newRowAlias: ` AS ${NEW_ROW}`,
+  newValue: (column) => `${NEW_ROW}.${column}`,
 });
 
 export const quoteMysql = (identifier: string): string => `\`${identifier.replaceAll("`", "``")}\``;

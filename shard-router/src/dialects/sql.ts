@@ -118,9 +118,20 @@ export const keyColumns = (shape: RowShape): readonly ShapeColumn[] => {
 };
 
 /** `rows` is what follows the column list: VALUES or SELECT. */
-export function insertText(table: ReplicaTable, columns: readonly ShapeColumn[], rows: string, quoted: Quote = quote): string {
-  return `INSERT INTO ${table.sqlName} (${columns.map((column) => quoted(column.name)).join(", ")}) ${rows}`;
+export function insertText(
+  { sqlName }: Pick<ReplicaTable, "sqlName">,
+  columns: readonly ShapeColumn[],
+  rows: string,
+  quoted: Quote = quote,
+): string {
+  return `INSERT INTO ${sqlName} (${columns.map((column) => quoted(column.name)).join(", ")}) ${rows}`;
 }
+
+/**
+ * The table of an INSERT with `onConflictText`, under another name: in a table called "excluded" that word would mean the row that is
+ * there, and nothing would change.
+ */
+export const upserted = ({ sqlName }: ReplicaTable): { readonly sqlName: string } => ({ sqlName: `${sqlName} AS r` });
 
 /**
  * Makes an INSERT a put, for engines that know ON CONFLICT. `looseKey`: key columns whose equal values may look different, as the

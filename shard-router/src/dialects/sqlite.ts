@@ -15,6 +15,7 @@ import {
   type Run,
   type RunWriter,
   renderer,
+  upserted,
 } from "./sql.ts";
 import { encoderFor, storageClass } from "./sqlite-types.ts";
 
@@ -69,7 +70,11 @@ function writerFor(table: ReplicaTable, run: Run): RunWriter {
   switch (run.kind) {
     case "put":
     case "append": {
-      const insert = insertText(table, shape.columns, `VALUES (${parameters(table, shape.columns).join(", ")})`);
+      const insert = insertText(
+        run.kind === "put" ? upserted(table) : table,
+        shape.columns,
+        `VALUES (${parameters(table, shape.columns).join(", ")})`,
+      );
       const looseKey = key.filter((column) => column.kind === "float");
       return rowsWriter(
         run.kind === "put" ? `${insert} ${onConflictText(shape, looseKey)}` : insert,
