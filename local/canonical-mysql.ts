@@ -22,7 +22,7 @@ export async function openMysqlReader(url: string): Promise<RowReader> {
   });
   // Rows are put in order by their values, not by the first kilobyte of them.
   await connection.query(
-    "SET SESSION max_sort_length = 200000, sort_buffer_size = 16777216, time_zone = '+00:00', sql_mode = ''",
+    "SET SESSION max_sort_length = 200000, sort_buffer_size = 268435456, time_zone = '+00:00', sql_mode = ''",
   );
   return {
     rows: async (table) => {
@@ -67,7 +67,7 @@ function textOf({ name, kind }: CanonicalColumn, types: ReadonlyMap<string, stri
   const column = quoted(name);
   const type = types.get(name) ?? "";
   if (kind === "bytea") return `lower(hex(${column}))`;
-  if (kind === "boolean" && type === "tinyint") return `CASE ${column} WHEN 0 THEN 'false' WHEN 1 THEN 'true' ELSE 'neither' END`;
+  if (kind === "boolean" && type === "tinyint") return `CASE ${column} WHEN 0 THEN 'false' WHEN 1 THEN 'true' ELSE CAST(${column} AS CHAR) END`;
   // PostgreSQL's fractions of a second end with the last digit that is none of nought.
   if (type === "time" || type === "datetime") return `TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM CAST(${column} AS CHAR)))`;
   return /text|char/.test(type) ? column : `CAST(${column} AS CHAR)`;

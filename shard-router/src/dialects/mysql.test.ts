@@ -119,7 +119,7 @@ test("a row of many long columns is declared with texts that count for little", 
 test("names that MySQL does not allow, or takes for one, are refused with the reason", () => {
   const refused = (source: typeof orders) => expect(() => mariadbDialect.columnsOf(source));
   refused(tableSchema("t", { é: "text", E: "text" })).toThrow("has columns é and E, which MySQL takes for one");
-  refused(tableSchema("t ", { a: "text" })).toThrow("ends with a blank");
+  refused(tableSchema("t ", { a: "text" })).toThrow("ends with white space");
   refused(tableSchema("t", { "😀": "text" })).toThrow("beyond U+FFFF");
   refused(tableSchema("x".repeat(40), { a: "text" }, { schema: "y".repeat(40) })).toThrow("longer than MySQL's 64 characters");
   refused(tableSchema("t", {}, { key: [] })).toThrow("has no columns");
