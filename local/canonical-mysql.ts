@@ -54,20 +54,24 @@ async function* readRows(
   const order = orderColumns(table).map((column) => orderOf(column, types));
   const text = `SELECT ${values} FROM ${quoted(nameOf(table))} ORDER BY ${order.join(", ")}`;
   for await (const found of connection.queryStream({ sql: text, rowsAsArray: true })) {
-    const row = found as readonly (string | null)[];
+    const row = found as readonly (string | Buffer | null)[];
     yield table.columns.map(({ kind }, at) => canonical(kind, row[at] ?? null));
   }
 }
 
-function canonical(kind: CanonicalColumn["kind"], value: string | null): string | null {
-  return value === null ? null : kind === "float" ? canonicalFloat(value) : String(value);
+function canonical(kind: CanonicalColumn["kind"], value: string | Buffer | null): string | null {
+  if (value === null) return null;
+  if (typeof value !== "string") return value.toString(kind === "bytea" ? "hex" : "utf8");
+  return kind === "float" ? canonicalFloat(value) : value;
 }
 
 function textOf({ name, kind }: CanonicalColumn, types: ReadonlyMap<string, string>): string {
   const column = quoted(name);
   const type = types.get(name) ?? "";
-  if (kind === "bytea") return `lower(hex(${column}))`;
-  if (kind === "boolean" && type === "tinyint") return `CASE ${column} WHEN 0 THEN 'false' WHEN 1 THEN 'true' ELSE CAST(${column} AS CHAR) END`;
+  // Not as hexadecimal: the server makes what is longer than max_allowed_packet NULL.
+  if (kind === "bytea") return column;
+  if (kind === "boolean" && type === "tinyint")
+    return `CASE ${column} WHEN 0 THEN 'false' WHEN 1 THEN 'true' ELSE CAST(${column} AS CHAR) END`;
   // PostgreSQL's fractions of a second end with the last digit that is none of nought.
   if (type === "time" || type === "datetime") return `TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM CAST(${column} AS CHAR)))`;
   return /text|char/.test(type) ? column : `CAST(${column} AS CHAR)`;
