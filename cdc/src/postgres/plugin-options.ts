@@ -22,11 +22,21 @@ export async function probePlugin(client: pg.Client, slot: string): Promise<Plug
   } catch (error) {
     switch (sqlStateOf(error)) {
       case INVALID_PARAMETER:
+        await slotReleased(client);
         return { options: PLUGIN_OPTIONS, losesNumbers: true };
       case OBJECT_IN_USE:
         throw slotActive(slot, error);
       default:
         throw postgresError(error, "cannot find out what wal2json knows");
     }
+  }
+}
+
+/** A session tells of an error before it lets go of its slot; it answers the next query after that. */
+async function slotReleased(client: pg.Client): Promise<void> {
+  try {
+    await client.query("SELECT 1");
+  } catch (error) {
+    throw postgresError(error, "cannot find out what wal2json knows");
   }
 }
