@@ -85,7 +85,8 @@ export const foldName = (name: string): string => name.normalize("NFD").replace(
 function checkName(schema: TableSchema, name: string, what: "table" | "column"): void {
   if (name.length > MAX_NAME)
     throw unsupportedTable(schema, `would be the ${what} ${name}: longer than MySQL's ${MAX_NAME} characters`);
-  if (/[ \t-\r]$/.test(name)) throw unsupportedTable(schema, `has a ${what} name that ends with white space, which MySQL does not allow`);
+  if (/[ \t-\r]$/.test(name))
+    throw unsupportedTable(schema, `has a ${what} name that ends with white space, which MySQL does not allow`);
   if (/[\u{10000}-\u{10FFFF}]/u.test(name))
     throw unsupportedTable(schema, `has a ${what} name with a character beyond U+FFFF, which MySQL does not allow`);
 }
