@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import type { CascadeError } from "@cascade/shared/errors";
 import { comparableRows } from "@cascade/shared/testing/table-histories";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
-import { applier, event, REPLICA_KINDS, type ReplicaKind, type ReplicaLab, replicaLab } from "./replica-labs.ts";
+import { applier, event, isMysql, REPLICA_KINDS, type ReplicaKind, type ReplicaLab, replicaLab } from "./replica-labs.ts";
 
 /** Tables that are there before the router: used where every column of the source fits, else refused with all that is wrong and its cure. */
 
@@ -36,7 +36,7 @@ const findings = ({ message, advice }: CascadeError) => ({
 });
 
 /** A key needs a length there, and a collation that tells texts apart. */
-const EXACT_NOTE = "varchar(10) COLLATE utf8mb4_nopad_bin";
+const EXACT_NOTE = (kind: ReplicaKind) => `varchar(10) COLLATE ${kind === "mysql" ? "utf8mb4_0900_bin" : "utf8mb4_nopad_bin"}`;
 
 describe.each(REPLICA_KINDS)("%s replica", (kind) => {
   test("uses a table with wider columns, columns, indexes and views of its own", async () => {
@@ -91,7 +91,7 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
     for (const key of ["UNIQUE (note)", "PRIMARY KEY (id, note)"]) {
       const lab = await labWith(
         kind,
-        `CREATE TABLE orders (id integer, price text, note ${kind === "mariadb" ? EXACT_NOTE : "text"}, ${key})`,
+        `CREATE TABLE orders (id integer, price text, note ${isMysql(kind) ? EXACT_NOTE(kind) : "text"}, ${key})`,
       );
       const { problems } = findings(
         await refusal((await lab.open()).prepare({ ...orders, columns: orders.columns.map((c) => ({ ...c, nullable: false })) })),
