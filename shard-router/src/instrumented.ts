@@ -6,7 +6,7 @@ import type { EventBatch } from "./event-consumer.ts";
 import type { Replica } from "./replica.ts";
 import type { Step } from "./turn.ts";
 
-const SYSTEM_NAMES = { postgres: "postgresql", sqlite: "sqlite" } as const;
+const SYSTEM_NAMES = { postgres: "postgresql", sqlite: "sqlite", duckdb: "duckdb" } as const;
 
 /** The replica with the span of its commit and its metrics, one batch at a time. */
 export function instrumentedReplica(replica: Replica, name: string, telemetry: Telemetry): Pick<Replica, "apply"> {

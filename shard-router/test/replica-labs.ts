@@ -5,14 +5,17 @@ import { join } from "node:path";
 import { testReplicaPostgres } from "@cascade/local/servers.ts";
 import type { Op, ReceivedEvent, WireRow } from "@cascade/shared/change-event";
 import type { TableSchema } from "@cascade/shared/table-schema";
+import { DuckDBInstance } from "@duckdb/node-api";
 import pg from "pg";
 import { coalesce } from "../src/coalesce.ts";
 import type { ReplicaTable, Statement } from "../src/dialect.ts";
+import { duckdbTableName } from "../src/dialects/duckdb.ts";
 import { postgresTableName } from "../src/dialects/postgres.ts";
 import { quote } from "../src/dialects/sql.ts";
 import { sqliteTableName } from "../src/dialects/sqlite.ts";
 import { type Mutation, toMutations } from "../src/mutation.ts";
 import type { Progress, Replica, Work } from "../src/replica.ts";
+import { openDuckdbReplica } from "../src/replicas/duckdb.ts";
 import { openPostgresReplica } from "../src/replicas/postgres.ts";
 import { openSqliteReplica } from "../src/replicas/sqlite.ts";
 
@@ -34,10 +37,16 @@ export interface ReplicaLab {
   close(): Promise<void>;
 }
 
-export type ReplicaKind = "postgres" | "sqlite";
-export const REPLICA_KINDS: readonly ReplicaKind[] = ["postgres", "sqlite"];
+export type ReplicaKind = "postgres" | "sqlite" | "duckdb";
+export const REPLICA_KINDS: readonly ReplicaKind[] = ["postgres", "sqlite", "duckdb"];
 
-export const replicaLab = (kind: ReplicaKind): Promise<ReplicaLab> => (kind === "postgres" ? postgresLab() : sqliteLab());
+const LABS: Readonly<Record<ReplicaKind, () => Promise<ReplicaLab>>> = {
+  postgres: postgresLab,
+  sqlite: sqliteLab,
+  duckdb: duckdbLab,
+};
+
+export const replicaLab = (kind: ReplicaKind): Promise<ReplicaLab> => LABS[kind]();
 
 export type TestedDialect = "postgres" | "mysql" | "sqlite" | "duckdb";
 
@@ -95,6 +104,32 @@ async function sqliteLab(): Promise<ReplicaLab> {
     nameOf,
     async () => {
       database.close();
+      rmSync(folder, { recursive: true });
+    },
+  );
+}
+
+/** DuckDB lets one process at a time have a file, but any part of it: asked for in the same words, the open database is shared. */
+async function duckdbLab(): Promise<ReplicaLab> {
+  const folder = mkdtempSync(join(tmpdir(), "cascade-replica-"));
+  const path = join(folder, "replica.duckdb");
+  const instance = await DuckDBInstance.fromCache(path);
+  const connection = await instance.connect();
+  // Where names without a schema are PostgreSQL's, too.
+  await connection.run("CREATE SCHEMA public; SET search_path = 'public'");
+  const sql = async (text: string) => {
+    const columns = await connection.runAndReadAll(text);
+    const names = columns.columnNames();
+    return columns.getRowsJS().map((row) => Object.fromEntries(row.map((value, at) => [names[at] ?? "", value])));
+  };
+  return labOver(
+    { url: `duckdb://${path}`, dialect: "duckdb", textType: "varchar" },
+    () => openDuckdbReplica(path),
+    sql,
+    duckdbTableName,
+    async () => {
+      connection.closeSync();
+      instance.closeSync();
       rmSync(folder, { recursive: true });
     },
   );
