@@ -1,5 +1,6 @@
 import { parseTableFilter } from "@cascade/shared/table-pattern";
 import { formatTableName } from "@cascade/shared/topic";
+import { openDuckdbReader } from "./canonical-duckdb.ts";
 import { openPostgresReader, readTables } from "./canonical-postgres.ts";
 import { openSqliteReader } from "./canonical-sqlite.ts";
 import { type CanonicalRow, type CanonicalTable, compareOrder } from "./canonical-value.ts";
@@ -15,6 +16,7 @@ const readers: Readonly<Record<string, (url: string) => Promise<RowReader>>> = {
   postgres: openPostgresReader,
   postgresql: openPostgresReader,
   sqlite: openSqliteReader,
+  duckdb: openDuckdbReader,
 };
 
 export const readableSchemes: readonly string[] = Object.keys(readers);

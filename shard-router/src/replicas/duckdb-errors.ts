@@ -23,7 +23,8 @@ const full: Rule = {
 const noMemory: Rule = {
   code: "REPLICA_FULL",
   verdict: "stop-table",
-  advice: "the batch takes more memory than DuckDB may have: lower ROUTER_BATCH_BYTES; the table is tried again with fewer rows",
+  advice:
+    "DuckDB takes more memory than this machine has: give it more, or lower ROUTER_BATCH_BYTES; the table is tried again with fewer rows",
 };
 const unreadable: Rule = {
   code: "REPLICA_UNAVAILABLE",
@@ -110,6 +111,7 @@ export const isConflict = (error: unknown): boolean => {
   const type = exceptionOf(error)?.type;
   return type === "TransactionContext" || type === "Transaction";
 };
+export const isOutOfMemory = (error: unknown): boolean => exceptionOf(error)?.type === "Out of Memory";
 /** In a statement that was prepared only to hear whether DuckDB would take it. */
 export const isRefusal = (error: unknown): boolean => exceptionOf(error)?.type === "Binder";
 

@@ -18,7 +18,16 @@ const CREATE_TABLES = `CREATE TABLE IF NOT EXISTS main.cascade_tables (
   PRIMARY KEY (schema_name, table_name)
 )`;
 
-export const ensureTableNames = (session: DuckdbSession): Promise<unknown> => session.run(CREATE_TABLES);
+/** To be called in a transaction, before anything is prepared. */
+export async function ensureTableNames(session: DuckdbSession): Promise<void> {
+  await session.run(CREATE_TABLES);
+  await makeRoom(session);
+}
+
+async function makeRoom(session: DuckdbSession): Promise<void> {
+  const [row] = await session.rows("SELECT count(*) AS tables FROM duckdb_tables()");
+  await session.makeRoomFor(Number(row?.["tables"]));
+}
 
 /** The replica's table for the schema, made when missing. To be called in a transaction. */
 export async function prepareDuckdbTable(session: DuckdbSession, schema: TableSchema, mayCreate: boolean): Promise<ReplicaTable> {
@@ -30,6 +39,7 @@ export async function prepareDuckdbTable(session: DuckdbSession, schema: TableSc
     if (!mayCreate) throw tableLost(schema, sqlName, "cascade_progress");
     await session.run(`CREATE SCHEMA IF NOT EXISTS ${schemaOf(schema, sqlName)}`);
     await session.run(createTableText(sqlName, schema, columns));
+    await makeRoom(session);
     return { source: schema, sqlName, columns, referenced: false };
   }
   const misfits = misfitsOf(schema, sqlName, found);
