@@ -16,6 +16,7 @@ const mainTables = `
   CREATE TABLE kinds (id bigint PRIMARY KEY, yes boolean, also switch, price numeric(10,2), f4 real, f8 double precision,
     at timestamptz, day date, doc jsonb, ref uuid, raw bytea, mood mood, tags text[], note text);
   CREATE TABLE keyless (word text, number double precision, code char(3));
+  CREATE TABLE hosts (host inet PRIMARY KEY, net cidr, doc xml);
   CREATE TABLE ${odd} ("Key é" text, part integer, "va""lue" text, PRIMARY KEY ("Key é", part));
   CREATE SCHEMA other;
   CREATE TABLE other.t (id int PRIMARY KEY, yes boolean);
@@ -27,6 +28,7 @@ const mainRows = `
     (9, false, true, 0.00, -1.5, 1e-7, 'infinity', '-infinity', '[]', NULL, '', 'sad', '{}', '');
   INSERT INTO keyless VALUES ('twice', 0.5, 'a'), ('twice', 0.5, 'a'), (NULL, 1, NULL), ('b', NULL, NULL), ('💥', 2, ''), ('', 3, NULL);
   INSERT INTO ${odd} VALUES ('é', 1, 'x'), ('💥', 2, 'y'), ('', 3, NULL), ('z', 10, ''), ('z', 9, 'v');
+  INSERT INTO hosts VALUES ('10.0.0.1', '10.0.0.1', '<?xml version="1.0"?><a/>'), ('10.0.0.0/8', '10.0.0.0/8', ''), ('::1', NULL, NULL);
   INSERT INTO other.t VALUES (1, true);
   INSERT INTO skipped VALUES (1)`;
 const filter = "public.*,other.*,!public.skipped";
@@ -36,6 +38,8 @@ const sqliteTables = `
   CREATE TABLE kinds (id INTEGER PRIMARY KEY, yes INTEGER, also INTEGER, price TEXT, f4 REAL, f8 REAL, at TEXT, day TEXT, doc TEXT, ref TEXT, raw BLOB, mood TEXT, tags TEXT, note TEXT) STRICT;
   CREATE TABLE keyless (word TEXT, number REAL, code TEXT) STRICT;
   CREATE TABLE ${odd} ("Key é" TEXT, part INTEGER, "va""lue" TEXT, PRIMARY KEY ("Key é", part)) STRICT;
+  CREATE TABLE hosts (host TEXT PRIMARY KEY, net TEXT, doc TEXT) STRICT;
+  INSERT INTO hosts VALUES ('10.0.0.1', '10.0.0.1/32', '<a/>'), ('10.0.0.0/8', '10.0.0.0/8', ''), ('::1', NULL, NULL);
   CREATE TABLE other_t (id INTEGER PRIMARY KEY, yes INTEGER) STRICT;
   INSERT INTO kinds VALUES (1, 1, 0, '19.90', 0.1, 1e21, '2026-01-02 01:04:05.678901+00', '2026-02-03', '{"a": 1.10, "b": 1}',
     '0b0e7a54-5b1c-4d2f-9a53-2f5d6c1c9a01', x'00ff41', 'happy', '{a,"b,c",NULL}', 'tab\there'),
@@ -107,6 +111,7 @@ describe.each(engines)("$name", ({ make, otherTable }) => {
   test("equal, by the source's types", async () => {
     expect(await compare("")).toEqual([
       { table: "other.t", rows: 1, missing: 0, extra: 0, different: 0 },
+      { table: "public.hosts", rows: 3, missing: 0, extra: 0, different: 0 },
       { table: "public.keyless", rows: 6, missing: 0, extra: 0, different: 0 },
       { table: "public.kinds", rows: 3, missing: 0, extra: 0, different: 0 },
       { table: `public.${odd}`, rows: 5, missing: 0, extra: 0, different: 0 },

@@ -1,8 +1,7 @@
 /**
  * How a source column's values are compared: `float` by the number, since each engine writes it in its own way, `boolean` as true
  * or false, `bytea` in hexadecimal, everything else by PostgreSQL's exact text: `integer`s (told apart only because they sort faster),
- * `printed` where a cast to text gives another: `char(n)` would
- * lose its blanks, inet gain a mask.
+ * `printed` for char(n), inet and xml, whose cast to text is not the text they are read by.
  */
 export type ValueKind = "text" | "printed" | "boolean" | "bytea" | "float" | "integer";
 

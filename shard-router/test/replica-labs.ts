@@ -2,22 +2,25 @@ import { Database } from "bun:sqlite";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { testReplicaPostgres } from "@cascade/local/servers.ts";
+import { findMariadb } from "@cascade/local/mariadb-install.ts";
+import { testMariadb, testReplicaPostgres } from "@cascade/local/servers.ts";
 import type { Op, ReceivedEvent, WireRow } from "@cascade/shared/change-event";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import { DuckDBInstance } from "@duckdb/node-api";
+import { createConnection, type FieldInfo } from "mariadb";
 import pg from "pg";
 import { coalesce } from "../src/coalesce.ts";
 import type { ReplicaTable, Statement } from "../src/dialect.ts";
 import { duckdbTableName } from "../src/dialects/duckdb.ts";
+import { mysqlTableName, quoteMysql } from "../src/dialects/mysql.ts";
 import { postgresTableName } from "../src/dialects/postgres.ts";
 import { quote } from "../src/dialects/sql.ts";
 import { sqliteTableName } from "../src/dialects/sqlite.ts";
 import { type Mutation, toMutations } from "../src/mutation.ts";
 import type { Progress, Replica, Work } from "../src/replica.ts";
-import { openDuckdbReplica } from "../src/replicas/duckdb.ts";
+import { openMysqlReplica } from "../src/replicas/mysql.ts";
 import { openPostgresReplica } from "../src/replicas/postgres.ts";
 import { openSqliteReplica } from "../src/replicas/sqlite.ts";
+import { duckdbFile } from "./duckdb-file.ts";
 
 export type Row = Readonly<Record<string, unknown>>;
 
@@ -27,6 +30,7 @@ export interface ReplicaLab {
   readonly dialect: TestedDialect;
   /** What a user of the engine calls a column for any text. */
   readonly textType: string;
+  readonly quote: (name: string) => string;
   open(): Promise<Replica>;
   /** As someone other than the replica. */
   sql(text: string): Promise<readonly Row[]>;
@@ -37,14 +41,15 @@ export interface ReplicaLab {
   close(): Promise<void>;
 }
 
-export type ReplicaKind = "postgres" | "sqlite" | "duckdb";
-export const REPLICA_KINDS: readonly ReplicaKind[] = ["postgres", "sqlite", "duckdb"];
-
+export type ReplicaKind = "postgres" | "mariadb" | "sqlite" | "duckdb";
 const LABS: Readonly<Record<ReplicaKind, () => Promise<ReplicaLab>>> = {
   postgres: postgresLab,
+  mariadb: mariadbLab,
   sqlite: sqliteLab,
   duckdb: duckdbLab,
 };
+/** MariaDB is left out where it is not installed and may not be. */
+export const REPLICA_KINDS = (Object.keys(LABS) as ReplicaKind[]).filter((kind) => kind !== "mariadb" || findMariadb() !== null);
 
 export const replicaLab = (kind: ReplicaKind): Promise<ReplicaLab> => LABS[kind]();
 
@@ -74,7 +79,7 @@ async function postgresLab(): Promise<ReplicaLab> {
     return Array.isArray(result) ? [] : result.rows;
   };
   return labOver(
-    { url, dialect: "postgres", textType: "text" },
+    { url, dialect: "postgres", textType: "text", quote },
     () => openPostgresReplica(url),
     sql,
     postgresTableName,
@@ -82,6 +87,41 @@ async function postgresLab(): Promise<ReplicaLab> {
       await sql(EMPTY);
       await client.end();
       freeUrls.push(url);
+    },
+  );
+}
+
+type Answer = readonly (readonly unknown[])[] & { readonly meta?: readonly FieldInfo[] };
+
+async function mariadbLab(): Promise<ReplicaLab> {
+  const server = await testMariadb();
+  if (server === null) throw new Error("MariaDB is not installed");
+  const name = `replica_${process.pid}_${++databases}`;
+  const url = await server.createDatabase(name);
+  const { hostname: host, port, username: user, password } = new URL(url);
+  const connection = await createConnection({
+    ...{ host, port: Number(port), user, password, database: name },
+    multipleStatements: true,
+    dateStrings: true,
+  });
+  await connection.query("SET foreign_key_checks = 0");
+  const sql = async (text: string) => {
+    // As entries: an object of the connector's would not keep a column "__proto__".
+    const rows = await connection.query<Answer>({ sql: text, rowsAsArray: true });
+    const names = rows.meta?.map((field) => field.name());
+    if (names === undefined) return [];
+    return Array.from(rows, (row) => Object.fromEntries(names.map((name, at) => [name, row[at]])));
+  };
+  const nameOf = (schema: TableSchema) => quoteMysql(mysqlTableName(schema));
+  const textType = "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin";
+  return labOver(
+    { url, dialect: "mysql", textType, quote: quoteMysql },
+    () => openMysqlReplica(url),
+    sql,
+    nameOf,
+    async () => {
+      await connection.end();
+      await server.dropDatabase(name);
     },
   );
 }
@@ -98,7 +138,7 @@ async function sqliteLab(): Promise<ReplicaLab> {
   };
   const nameOf = (schema: TableSchema) => quote(sqliteTableName(schema));
   return labOver(
-    { url: `sqlite://${path}`, dialect: "sqlite", textType: "text" },
+    { url: `sqlite://${path}`, dialect: "sqlite", textType: "text", quote },
     () => openSqliteReplica(path, { lockTimeoutMs: 200 }),
     sql,
     nameOf,
@@ -109,34 +149,13 @@ async function sqliteLab(): Promise<ReplicaLab> {
   );
 }
 
-/** DuckDB lets one process at a time have a file, but any part of it: asked for in the same words, the open database is shared. */
 async function duckdbLab(): Promise<ReplicaLab> {
-  const folder = mkdtempSync(join(tmpdir(), "cascade-replica-"));
-  const path = join(folder, "replica.duckdb");
-  const instance = await DuckDBInstance.fromCache(path);
-  const connection = await instance.connect();
-  // Where names without a schema are PostgreSQL's, too.
-  await connection.run("CREATE SCHEMA public; SET search_path = 'public'");
-  const sql = async (text: string) => {
-    const columns = await connection.runAndReadAll(text);
-    const names = columns.columnNames();
-    return columns.getRowsJS().map((row) => Object.fromEntries(row.map((value, at) => [names[at] ?? "", value])));
-  };
-  return labOver(
-    { url: `duckdb://${path}`, dialect: "duckdb", textType: "varchar" },
-    () => openDuckdbReplica(path),
-    sql,
-    duckdbTableName,
-    async () => {
-      connection.closeSync();
-      instance.closeSync();
-      rmSync(folder, { recursive: true });
-    },
-  );
+  const { url, open, sql, close } = await duckdbFile();
+  return labOver({ url, dialect: "duckdb", textType: "varchar", quote }, open, sql, duckdbTableName, close);
 }
 
 function labOver(
-  about: Pick<ReplicaLab, "url" | "dialect" | "textType">,
+  about: Pick<ReplicaLab, "url" | "dialect" | "textType" | "quote">,
   openReplica: () => Promise<Replica>,
   sql: ReplicaLab["sql"],
   nameOf: ReplicaLab["nameOf"],
@@ -152,7 +171,7 @@ function labOver(
       opened.push(replica);
       return replica;
     },
-    rows: (schema) => sql(`SELECT ${schema.columns.map(({ name }) => quote(name)).join(", ")} FROM ${nameOf(schema)}`),
+    rows: (schema) => sql(`SELECT ${schema.columns.map(({ name }) => about.quote(name)).join(", ")} FROM ${nameOf(schema)}`),
     close: async () => {
       for (const replica of opened.splice(0)) await replica[Symbol.asyncDispose]();
       await end();

@@ -56,7 +56,18 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
     expect(lost.advice).toContain("delete its topic's row");
   });
 
+  test("a table called excluded, as ON CONFLICT calls the new row, takes new values", async () => {
+    const l = await lab();
+    const excluded = tableSchema("excluded", { id: "integer", v: "text" });
+    const { apply } = await applier(await l.open(), excluded);
+    await apply([event("c", null, { id: 1, v: "old" })]);
+    await apply([event("u", { id: 1 }, { id: 1, v: "new" })]);
+    await expectRows(l, excluded, [{ id: 1, v: "new" }]);
+  });
+
   test("a unique index of the replica's own on the key that takes different values for one is refused", async () => {
+    if (kind === "mariadb") return; // an index has its columns' collations there
+    if (kind === "duckdb") return; // an index has none there
     const l = await lab();
     const texts = tableSchema("texts", { id: "text", v: "text" });
     const replica = await l.open();
@@ -243,22 +254,27 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
       },
     };
     await router.applyWork(counted);
-    expect(fellBack).toBe(1);
+    expect(fellBack).toBe(kind === "duckdb" ? 0 : 1); // it checks a statement as a whole
     await expectRows(l, orders, [row(1, 2, "a"), row(2, 1, "b")]);
     expect(await replica.progress(router.partition)).toEqual(router.progress);
     const clash = await failure(router.apply([event("c", null, row(3, 1, "secret"))]));
     expect(clash).toMatchObject({ code: "CONSTRAINT_VIOLATED", verdict: "stop-table" });
-    expect(clash.message).toMatch(/qty/);
+    expect(clash.message).toMatch(kind === "mariadb" ? /unique value/ : /qty/);
+    if (kind === "mariadb")
+      expect((await failure((await applier(replica, orders)).apply([event("c", null, row(3, 1, "secret"))]))).message).toMatch(
+        /qty/,
+      );
     expect(clash.message).not.toContain("secret");
   });
 
   test("foreign keys of the replica do not fire", async () => {
+    if (kind === "duckdb") return; // they do, and are findings: see replica-failures.test.ts
     const l = await lab();
     const replica = await l.open();
     const customers = tableSchema("customers", { id: "integer" });
     const parents = await applier(replica, customers);
     await l.sql(
-      `CREATE TABLE ${l.nameOf(orders)} (id integer PRIMARY KEY, qty integer REFERENCES ${l.nameOf(customers)} (id) ON DELETE CASCADE, big text)`,
+      `CREATE TABLE ${l.nameOf(orders)} (id integer PRIMARY KEY, qty integer REFERENCES ${l.nameOf(customers)} (id) ON DELETE CASCADE, big ${l.textType})`,
     );
     const children = await applier(replica, orders);
     await children.apply([event("c", null, row(1, 5, "orphan")), event("c", null, row(2, 6, "kept"))]);

@@ -5,8 +5,8 @@ import { formatTableName } from "@cascade/shared/topic";
 import type { ReplicaTable } from "../dialect.ts";
 import { PG_TYPE } from "../row-shape.ts";
 import { columnTypeFor } from "../types/type-table.ts";
+import { floatText } from "./float-text.ts";
 import { quote } from "./sql.ts";
-import { floatText } from "./sqlite-types.ts";
 
 /** The type of the column that Cascade makes for a source column, as duckdb_columns() shows it. */
 export function duckdbType(column: ColumnSchema): string {

@@ -16,6 +16,7 @@ import {
   type Run,
   type RunWriter,
   renderer,
+  upserted,
 } from "./sql.ts";
 import { foldName } from "./sqlite.ts";
 
@@ -80,7 +81,8 @@ function writerFor(table: ReplicaTable, run: Run): RunWriter {
     case "put":
     case "append": {
       const fields = fieldsOf(table, shape.columns);
-      const insert = insertText(table, shape.columns, `SELECT ${fields.map(value).join(", ")} FROM ${structs(fields)}`);
+      const rows = `SELECT ${fields.map(value).join(", ")} FROM ${structs(fields)}`;
+      const insert = insertText(run.kind === "put" ? upserted(table) : table, shape.columns, rows);
       const looseKey = key.filter((field) => !field.comparable).map((field) => field.column);
       return rowsWriter(run.kind === "put" ? `${insert} ${onConflictText(shape, looseKey)}` : insert, fields);
     }

@@ -16,6 +16,7 @@ import {
   type Run,
   type RunWriter,
   renderer,
+  upserted,
 } from "./sql.ts";
 
 /**
@@ -72,7 +73,7 @@ function writerFor(table: ReplicaTable, run: Run): RunWriter {
     case "append": {
       const fields = fieldsOf(table, shape.columns);
       const rows = `OVERRIDING SYSTEM VALUE SELECT ${values(fields)} FROM ${recordset(fields)}`;
-      const insert = insertText(table, shape.columns, rows);
+      const insert = insertText(run.kind === "put" ? upserted(table) : table, shape.columns, rows);
       const looseKey = key.filter((field) => !field.comparable).map((field) => field.column);
       return rowsWriter(run.kind === "put" ? `${insert} ${onConflictText(shape, looseKey)}` : insert, shape);
     }

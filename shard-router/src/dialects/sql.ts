@@ -79,8 +79,8 @@ function emptyRun(kind: Mutation["kind"], columns: string): Run {
   }
 }
 
-/** Turns runs of one kind and column set into a statement; made once per table and shape, for texts are long and stay the same. */
-export type RunWriter = (run: Run) => Statement;
+/** Turns runs of one kind and column set into a statement, or several; made once per table and shape, for texts are long and stay the same. */
+export type RunWriter = (run: Run) => Statement | readonly Statement[];
 
 /** `render` of a dialect that says how to write each shape of run. */
 export function renderer(writerFor: (table: ReplicaTable, run: Run) => RunWriter) {
@@ -99,7 +99,9 @@ export function renderer(writerFor: (table: ReplicaTable, run: Run) => RunWriter
         writer = writerFor(table, run);
         ofTable.set(name, writer);
       }
-      statements.push(writer(run));
+      const written = writer(run);
+      if ("text" in written) statements.push(written);
+      else statements.push(...written);
     }
     return statements;
   };
@@ -116,9 +118,20 @@ export const keyColumns = (shape: RowShape): readonly ShapeColumn[] => {
 };
 
 /** `rows` is what follows the column list: VALUES or SELECT. */
-export function insertText(table: ReplicaTable, columns: readonly ShapeColumn[], rows: string, quoted: Quote = quote): string {
-  return `INSERT INTO ${table.sqlName} (${columns.map((column) => quoted(column.name)).join(", ")}) ${rows}`;
+export function insertText(
+  { sqlName }: Pick<ReplicaTable, "sqlName">,
+  columns: readonly ShapeColumn[],
+  rows: string,
+  quoted: Quote = quote,
+): string {
+  return `INSERT INTO ${sqlName} (${columns.map((column) => quoted(column.name)).join(", ")}) ${rows}`;
 }
+
+/**
+ * The table of an INSERT with `onConflictText`, under another name: in a table called "excluded" that word would mean the row that is
+ * there, and nothing would change.
+ */
+export const upserted = ({ sqlName }: ReplicaTable): { readonly sqlName: string } => ({ sqlName: `${sqlName} AS r` });
 
 /**
  * Makes an INSERT a put, for engines that know ON CONFLICT. `looseKey`: key columns whose equal values may look different, as the

@@ -5,6 +5,8 @@ import { formatTableName } from "@cascade/shared/topic";
 import type { SqlValue } from "../dialect.ts";
 import { malformedEvent, PG_TYPE } from "../row-shape.ts";
 import { columnTypeFor } from "../types/type-table.ts";
+import { floatText } from "./float-text.ts";
+import type { Encoder } from "./row-writers.ts";
 
 /** How a column's values are stored; ANY: floats as REAL, and what REAL cannot hold as text. */
 export type StorageClass = "INTEGER" | "REAL" | "TEXT" | "BLOB" | "ANY";
@@ -54,9 +56,6 @@ function keptByAffinity(given: Affinity): readonly StorageClass[] {
       return ["INTEGER"];
   }
 }
-
-/** Makes a wire value one that SQLite binds; null for a column whose wire values are bound as they are. */
-export type Encoder = ((value: WireValue) => SqlValue) | null;
 
 export function encoderFor(schema: TableSchema, source: ColumnSchema, storage: string): Encoder {
   switch (storage) {
@@ -136,15 +135,6 @@ function textEncoder(typeOid: number): Encoder {
     if (value === null) return null;
     return isFloat && typeof value === "number" ? floatText(value, typeOid) : String(value);
   };
-}
-
-/** Shortest digits as JavaScript finds them too, but with an exponent where and how PostgreSQL writes one. */
-export function floatText(value: number, typeOid: number): string {
-  if (Object.is(value, -0)) return "-0";
-  const [digits, power] = value.toExponential().split("e");
-  const exponent = Number(power);
-  if (exponent >= -4 && exponent < (typeOid === PG_TYPE.float4 ? 6 : 15)) return String(value);
-  return `${digits}e${exponent < 0 ? "-" : "+"}${String(Math.abs(exponent)).padStart(2, "0")}`;
 }
 
 function unsupportedFloat(schema: TableSchema, source: ColumnSchema, what: string): UnsupportedValueError {

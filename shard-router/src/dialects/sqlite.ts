@@ -1,9 +1,9 @@
-import type { WireRow } from "@cascade/shared/change-event";
 import { type CascadeError, UnsupportedValueError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
-import type { Dialect, ReplicaColumn, ReplicaTable, SqlValue } from "../dialect.ts";
+import type { Dialect, ReplicaColumn, ReplicaTable } from "../dialect.ts";
 import { type ShapeColumn, shapeOf } from "../row-shape.ts";
+import { type Binder, binderOver, moveWriter, rowsWriter } from "./row-writers.ts";
 import {
   assignedColumns,
   columnsOfSet,
@@ -15,8 +15,9 @@ import {
   type Run,
   type RunWriter,
   renderer,
+  upserted,
 } from "./sql.ts";
-import { type Encoder, encoderFor, storageClass } from "./sqlite-types.ts";
+import { encoderFor, storageClass } from "./sqlite-types.ts";
 
 /** One prepared text per statement, run for every row: an embedded engine has no round trips to save (docs/decisions/0011). */
 export const sqliteDialect: Dialect = {
@@ -69,7 +70,11 @@ function writerFor(table: ReplicaTable, run: Run): RunWriter {
   switch (run.kind) {
     case "put":
     case "append": {
-      const insert = insertText(table, shape.columns, `VALUES (${parameters(table, shape.columns).join(", ")})`);
+      const insert = insertText(
+        run.kind === "put" ? upserted(table) : table,
+        shape.columns,
+        `VALUES (${parameters(table, shape.columns).join(", ")})`,
+      );
       const looseKey = key.filter((column) => column.kind === "float");
       return rowsWriter(
         run.kind === "put" ? `${insert} ${onConflictText(shape, looseKey)}` : insert,
@@ -122,40 +127,5 @@ function rowidName(columns: readonly ShapeColumn[]): string {
   return ROWID_NAMES.find((name) => !taken.has(name)) as string;
 }
 
-type Binder = (row: WireRow) => SqlValue[];
-
-function binder(table: ReplicaTable, columns: readonly ShapeColumn[]): Binder {
-  const types = new Map(table.columns.map(({ name, type }) => [name, type]));
-  const sources = new Map(table.source.columns.map((source) => [source.name, source]));
-  const names = columns.map((column) => column.name);
-  const encoders: readonly Encoder[] = names.map((name) => {
-    const source = sources.get(name);
-    if (source === undefined) throw new TypeError(`${formatTableName(table.source)} has no column ${name}`);
-    return encoderFor(table.source, source, types.get(name) ?? storageClass(source));
-  });
-  return (row) => {
-    const values: SqlValue[] = new Array(names.length);
-    for (let index = 0; index < names.length; index++) {
-      const value = row[names[index] as string] as SqlValue & (string | number | boolean | null);
-      const encode = encoders[index] as Encoder;
-      values[index] = encode === null ? value : encode(value);
-    }
-    return values;
-  };
-}
-
-function rowsWriter(text: string, bind: Binder, presence?: "must exist"): RunWriter {
-  return (run) => {
-    const { rows } = run as Exclude<Run, { kind: "truncate" }>;
-    const parameterSets = rows.map(bind);
-    return presence === undefined ? { text, parameterSets } : { text, parameterSets, mustAffect: rows.length };
-  };
-}
-
-function moveWriter(text: string, bind: Binder, bindKey: Binder): RunWriter {
-  return (run) => {
-    const { from, rows } = run as Extract<Run, { kind: "move" }>;
-    const parameterSets = rows.map((row, at) => [...bind(row), ...bindKey(from[at] as WireRow)]);
-    return { text, parameterSets, mustAffect: rows.length };
-  };
-}
+const binder = (table: ReplicaTable, columns: readonly ShapeColumn[]): Binder =>
+  binderOver(table, columns, (source, type) => encoderFor(table.source, source, type));

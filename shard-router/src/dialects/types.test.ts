@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { columnSchema, tableSchema } from "@cascade/shared/testing/table-schemas";
+import { floatText } from "./float-text.ts";
 import { holds, recordColumn, replicaType, untypmodded } from "./postgres-types.ts";
-import { encoderFor, floatText, storageClass, storageIn } from "./sqlite-types.ts";
+import { encoderFor, storageClass, storageIn } from "./sqlite-types.ts";
 
 describe("PostgreSQL", () => {
   test.each([

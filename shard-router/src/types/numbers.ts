@@ -58,14 +58,14 @@ export const NUMBERS: readonly TypeRow[] = [
   {
     group: "Numbers",
     types: { real: 700 },
-    columns: { postgres: same, mysql: "TEXT", sqlite: "ANY", duckdb: "FLOAT" },
+    columns: { postgres: same, mysql: "VARCHAR(24)", sqlite: "ANY", duckdb: "FLOAT" },
     literals: [...FLOATS, "3.4028235e38", "1e-45", "1.17549435e-38", "16777217", "999999.9"],
     note: "as text on MySQL and MariaDB, whose DOUBLE has no NaN, no infinities and no negative zero; in SQLite a REAL, and NaN as the text 'NaN'",
   },
   {
     group: "Numbers",
     types: { "double precision": 701 },
-    columns: { postgres: same, mysql: "TEXT", sqlite: "ANY", duckdb: "DOUBLE" },
+    columns: { postgres: same, mysql: "VARCHAR(24)", sqlite: "ANY", duckdb: "DOUBLE" },
     literals: [
       ...FLOATS,
       "1.7976931348623157e308",

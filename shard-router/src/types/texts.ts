@@ -54,10 +54,7 @@ export const TEXTS_AND_BYTES: readonly TypeRow[] = [
 /** Longer ones would make a row's declared size exceed what InnoDB takes. */
 const MAX_VARCHAR = 255;
 
-function mysqlVarchar({ typmod }: { readonly typmod: number }): string {
-  const length = typmod - VARCHAR_HEADER;
-  return length > 0 && length <= MAX_VARCHAR ? `VARCHAR(${length})` : "TEXT";
+function mysqlVarchar({ type }: { readonly type: string }): string {
+  const length = Number(/\((\d+)\)$/.exec(type)?.[1] ?? Number.POSITIVE_INFINITY);
+  return length <= MAX_VARCHAR ? `VARCHAR(${length})` : "TEXT";
 }
-
-/** A varlena's header counts in its typmod (PostgreSQL's VARHDRSZ). */
-const VARCHAR_HEADER = 4;
