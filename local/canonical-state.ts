@@ -1,5 +1,6 @@
 import { parseTableFilter } from "@cascade/shared/table-pattern";
 import { formatTableName } from "@cascade/shared/topic";
+import { openDuckdbReader } from "./canonical-duckdb.ts";
 import { openMysqlReader } from "./canonical-mysql.ts";
 import { openPostgresReader, readTables } from "./canonical-postgres.ts";
 import { openSqliteReader } from "./canonical-sqlite.ts";
@@ -18,6 +19,7 @@ const readers: Readonly<Record<string, (url: string) => Promise<RowReader>>> = {
   mysql: openMysqlReader,
   mariadb: openMysqlReader,
   sqlite: openSqliteReader,
+  duckdb: openDuckdbReader,
 };
 
 export const readableSchemes: readonly string[] = Object.keys(readers);

@@ -1,7 +1,7 @@
 import type { TableSchema } from "@cascade/shared/table-schema";
 import type { Mutation } from "./mutation.ts";
 
-export type DialectName = "postgres" | "mysql" | "mariadb" | "sqlite";
+export type DialectName = "postgres" | "mysql" | "mariadb" | "sqlite" | "duckdb";
 
 export type SqlValue = string | number | bigint | boolean | null | Uint8Array;
 

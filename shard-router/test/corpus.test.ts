@@ -4,6 +4,7 @@ import type { TableSchema } from "@cascade/shared/table-schema";
 import { comparableRows } from "@cascade/shared/testing/table-histories";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import type { Dialect, DialectName } from "../src/dialect.ts";
+import { duckdbDialect, duckdbTableName } from "../src/dialects/duckdb.ts";
 import { mariadbDialect } from "../src/dialects/mariadb.ts";
 import { mysqlDialect, mysqlTableName, quoteMysql } from "../src/dialects/mysql.ts";
 import { postgresDialect, postgresTableName } from "../src/dialects/postgres.ts";
@@ -23,6 +24,7 @@ const DIALECTS: Readonly<Record<DialectName, readonly [Dialect, (schema: TableSc
   mysql: [mysqlDialect, (schema) => quoteMysql(mysqlTableName(schema))],
   mariadb: [mariadbDialect, (schema) => quoteMysql(mysqlTableName(schema))],
   sqlite: [sqliteDialect, (schema) => quote(sqliteTableName(schema))],
+  duckdb: [duckdbDialect, duckdbTableName],
 };
 
 /** In every name and value that is made to break out: no statement may do what it says, and no text may hold it as a value. */
@@ -50,8 +52,8 @@ interface Case {
 }
 
 const plain = tableSchema("plain", { id: "bigint", n: "integer", v: "text" });
-const pair = tableSchema("pair", { b: "text", a: "integer", v: "numeric(10,2)" }, { key: ["b", "a"] });
-const log = tableSchema("log", { at: "date", v: "text" }, { key: [] });
+const pair = tableSchema("pair", { b: "text", a: "integer", v: "numeric" }, { key: ["b", "a"] });
+const log = tableSchema("log", { at: "pg_lsn", v: "text" }, { key: [] });
 const keyOnly = tableSchema("key_only", { a: "integer", b: "uuid" }, { key: ["a", "b"] });
 const UUID = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
 const row = (id: string, n: number | null, v: string | null): WireRow => ({ id, n, v });
@@ -125,12 +127,12 @@ const CASES: Readonly<Record<string, Case>> = {
   "of equal rows without a key one goes": {
     source: log,
     mutations: [
-      ...["a", "a", "A", "a "].map((v): Mutation => ({ kind: "append", row: { at: "2026-01-01", v } })),
+      ...["a", "a", "A", "a "].map((v): Mutation => ({ kind: "append", row: { at: "0/16B3748", v } })),
       { kind: "append", row: { at: null, v: null } },
-      { kind: "remove", row: { at: "2026-01-01", v: "a" } },
+      { kind: "remove", row: { at: "0/16B3748", v: "a" } },
       { kind: "remove", row: { at: null, v: null } },
     ],
-    rows: ["a", "A", "a "].map((v) => ({ at: "2026-01-01", v })),
+    rows: ["a", "A", "a "].map((v) => ({ at: "0/16B3748", v })),
   },
   "truncate, then go on": {
     source: plain,

@@ -10,6 +10,7 @@ import { createConnection, type FieldInfo } from "mariadb";
 import pg from "pg";
 import { coalesce } from "../src/coalesce.ts";
 import type { ReplicaTable, Statement } from "../src/dialect.ts";
+import { duckdbTableName } from "../src/dialects/duckdb.ts";
 import { mysqlTableName, quoteMysql } from "../src/dialects/mysql.ts";
 import { postgresTableName } from "../src/dialects/postgres.ts";
 import { quote } from "../src/dialects/sql.ts";
@@ -19,6 +20,7 @@ import type { Progress, Replica, Work } from "../src/replica.ts";
 import { openMysqlReplica } from "../src/replicas/mysql.ts";
 import { openPostgresReplica } from "../src/replicas/postgres.ts";
 import { openSqliteReplica } from "../src/replicas/sqlite.ts";
+import { duckdbFile } from "./duckdb-file.ts";
 
 export type Row = Readonly<Record<string, unknown>>;
 
@@ -39,12 +41,13 @@ export interface ReplicaLab {
   close(): Promise<void>;
 }
 
-export type ReplicaKind = "postgres" | "mysql" | "mariadb" | "sqlite";
+export type ReplicaKind = "postgres" | "mysql" | "mariadb" | "sqlite" | "duckdb";
 const LABS: Readonly<Record<ReplicaKind, () => Promise<ReplicaLab>>> = {
   postgres: postgresLab,
   mysql: () => mysqlFamilyLab(MYSQL_URL ?? "", "utf8mb4_0900_bin"),
   mariadb: mariadbLab,
   sqlite: sqliteLab,
+  duckdb: duckdbLab,
 };
 /** MariaDB is left out where it is not installed and may not be, MySQL where no server is named. */
 const LEFT_OUT: ReadonlySet<ReplicaKind> = new Set([
@@ -162,6 +165,11 @@ async function sqliteLab(): Promise<ReplicaLab> {
       rmSync(folder, { recursive: true });
     },
   );
+}
+
+async function duckdbLab(): Promise<ReplicaLab> {
+  const { url, open, sql, close } = await duckdbFile();
+  return labOver({ url, dialect: "duckdb", textType: "varchar", quote }, open, sql, duckdbTableName, close);
 }
 
 function labOver(

@@ -67,6 +67,7 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
 
   test("a unique index of the replica's own on the key that takes different values for one is refused", async () => {
     if (isMysql(kind)) return; // an index has its columns' collations there
+    if (kind === "duckdb") return; // an index has none there
     const l = await lab();
     const texts = tableSchema("texts", { id: "text", v: "text" });
     const replica = await l.open();
@@ -253,7 +254,7 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
       },
     };
     await router.applyWork(counted);
-    expect(fellBack).toBe(1);
+    expect(fellBack).toBe(kind === "duckdb" ? 0 : 1); // it checks a statement as a whole
     await expectRows(l, orders, [row(1, 2, "a"), row(2, 1, "b")]);
     expect(await replica.progress(router.partition)).toEqual(router.progress);
     const clash = await failure(router.apply([event("c", null, row(3, 1, "secret"))]));
@@ -267,6 +268,7 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
   });
 
   test("foreign keys of the replica do not fire", async () => {
+    if (kind === "duckdb") return; // they do, and are findings: see replica-failures.test.ts
     const l = await lab();
     const replica = await l.open();
     const customers = tableSchema("customers", { id: "integer" });

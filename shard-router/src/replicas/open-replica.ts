@@ -1,6 +1,7 @@
 import { basename, extname } from "node:path";
 import type { DialectName } from "../dialect.ts";
 import type { Replica } from "../replica.ts";
+import { openDuckdbReplica } from "./duckdb.ts";
 import { openMysqlReplica } from "./mysql.ts";
 import { openPostgresReplica } from "./postgres.ts";
 import { openSqliteReplica } from "./sqlite.ts";
@@ -13,9 +14,8 @@ export interface ReplicaTarget {
   open(): Promise<Replica>;
 }
 
-const RESERVED_SCHEMES = ["duckdb"];
 const FORMS =
-  "postgres://user:password@host:port/database (mysql:// and mariadb:// likewise), sqlite:///path/file.db or sqlite:relative.db";
+  "postgres://user:password@host:port/database (mysql:// and mariadb:// likewise), sqlite:///path/file.db or sqlite:relative.db (duckdb likewise)";
 
 /** Reads a REPLICA_URL. Throws SyntaxError, without the URL's text: it may hold a password. */
 export function parseReplicaUrl(url: string): ReplicaTarget {
@@ -28,13 +28,13 @@ export function parseReplicaUrl(url: string): ReplicaTarget {
     case "mariadb":
       return serverTarget(url, scheme, openMysqlReplica);
     case "sqlite":
-      return sqliteTarget(url);
+      return fileTarget(url, scheme, openSqliteReplica);
+    case "duckdb":
+      return fileTarget(url, scheme, openDuckdbReplica);
     case undefined:
       throw new SyntaxError(`has no scheme; allowed: ${FORMS}`);
-    default: {
-      const why = RESERVED_SCHEMES.includes(scheme) ? `${scheme} replicas are not in this version` : `unknown scheme ${scheme}`;
-      throw new SyntaxError(`${why}; allowed: ${FORMS}`);
-    }
+    default:
+      throw new SyntaxError(`unknown scheme ${scheme}; allowed: ${FORMS}`);
   }
 }
 
@@ -57,15 +57,15 @@ function decoded(text: string): string {
   }
 }
 
-function sqliteTarget(url: string): ReplicaTarget {
-  const rest = url.slice("sqlite:".length);
+function fileTarget(url: string, dialect: "sqlite" | "duckdb", open: (path: string) => Promise<Replica>): ReplicaTarget {
+  const rest = url.slice(`${dialect}:`.length);
   if (rest.startsWith("//") && !rest.startsWith("///")) {
-    throw new SyntaxError("sqlite:// names a host; write sqlite:///absolute/path.db or sqlite:relative.db");
+    throw new SyntaxError(`${dialect}:// names a host; write ${dialect}:///absolute/path.db or ${dialect}:relative.db`);
   }
   const path = decoded(rest.replace(/^\/\/\//, "/"));
   if (path === "" || path.endsWith("/") || path.includes("\0")) throw new SyntaxError(`names no file; allowed: ${FORMS}`);
   if (path.startsWith(":") || path.includes("?"))
     throw new SyntaxError("must name a file on disk, without options: progress must outlive the router");
   const file = basename(path);
-  return { dialect: "sqlite", defaultName: basename(file, extname(file)), open: () => openSqliteReplica(path) };
+  return { dialect, defaultName: basename(file, extname(file)), open: () => open(path) };
 }
