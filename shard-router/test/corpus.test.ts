@@ -53,7 +53,7 @@ interface Case {
 
 const plain = tableSchema("plain", { id: "bigint", n: "integer", v: "text" });
 const pair = tableSchema("pair", { b: "text", a: "integer", v: "numeric" }, { key: ["b", "a"] });
-const log = tableSchema("log", { at: "pg_lsn", v: "text" }, { key: [] });
+const log = tableSchema("log", { at: "interval", v: "text" }, { key: [] });
 const keyOnly = tableSchema("key_only", { a: "integer", b: "uuid" }, { key: ["a", "b"] });
 const UUID = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
 const row = (id: string, n: number | null, v: string | null): WireRow => ({ id, n, v });
@@ -127,12 +127,12 @@ const CASES: Readonly<Record<string, Case>> = {
   "of equal rows without a key one goes": {
     source: log,
     mutations: [
-      ...["a", "a", "A", "a "].map((v): Mutation => ({ kind: "append", row: { at: "0/16B3748", v } })),
+      ...["a", "a", "A", "a "].map((v): Mutation => ({ kind: "append", row: { at: "1 day", v } })),
       { kind: "append", row: { at: null, v: null } },
-      { kind: "remove", row: { at: "0/16B3748", v: "a" } },
+      { kind: "remove", row: { at: "1 day", v: "a" } },
       { kind: "remove", row: { at: null, v: null } },
     ],
-    rows: ["a", "A", "a "].map((v) => ({ at: "0/16B3748", v })),
+    rows: ["a", "A", "a "].map((v) => ({ at: "1 day", v })),
   },
   "truncate, then go on": {
     source: plain,
