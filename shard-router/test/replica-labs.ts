@@ -41,15 +41,22 @@ export interface ReplicaLab {
   close(): Promise<void>;
 }
 
-export type ReplicaKind = "postgres" | "mariadb" | "sqlite" | "duckdb";
+export type ReplicaKind = "postgres" | "mysql" | "mariadb" | "sqlite" | "duckdb";
 const LABS: Readonly<Record<ReplicaKind, () => Promise<ReplicaLab>>> = {
   postgres: postgresLab,
+  mysql: () => mysqlFamilyLab(MYSQL_URL ?? "", "utf8mb4_0900_bin"),
   mariadb: mariadbLab,
   sqlite: sqliteLab,
   duckdb: duckdbLab,
 };
-/** MariaDB is left out where it is not installed and may not be. */
-export const REPLICA_KINDS = (Object.keys(LABS) as ReplicaKind[]).filter((kind) => kind !== "mariadb" || findMariadb() !== null);
+/** MariaDB is left out where it is not installed and may not be, MySQL where no server is named. */
+const LEFT_OUT: ReadonlySet<ReplicaKind> = new Set([
+  ...(findMariadb() === null ? (["mariadb"] as const) : []),
+  ...(process.env["CASCADE_TEST_MYSQL_URL"] ? [] : (["mysql"] as const)),
+]);
+export const REPLICA_KINDS = (Object.keys(LABS) as ReplicaKind[]).filter((kind) => !LEFT_OUT.has(kind));
+
+export const isMysql = (kind: ReplicaKind): boolean => kind === "mysql" || kind === "mariadb";
 
 export const replicaLab = (kind: ReplicaKind): Promise<ReplicaLab> => LABS[kind]();
 
@@ -96,32 +103,43 @@ type Answer = readonly (readonly unknown[])[] & { readonly meta?: readonly Field
 async function mariadbLab(): Promise<ReplicaLab> {
   const server = await testMariadb();
   if (server === null) throw new Error("MariaDB is not installed");
+  return mysqlFamilyLab(server.url("mysql"), "utf8mb4_nopad_bin");
+}
+
+/** A MySQL of somebody else's, for there is no package of its server: .github/workflows/ci.yml runs one beside the tests. */
+const MYSQL_URL = process.env["CASCADE_TEST_MYSQL_URL"];
+
+/** A fresh database of the server; the URL's user may make and drop databases. */
+async function mysqlFamilyLab(serverUrl: string, collation: string): Promise<ReplicaLab> {
   const name = `replica_${process.pid}_${++databases}`;
-  const url = await server.createDatabase(name);
-  const { hostname: host, port, username: user, password } = new URL(url);
+  const target = new URL(serverUrl);
+  target.pathname = `/${name}`;
+  const { hostname: host, port, username: user, password } = target;
   const connection = await createConnection({
-    ...{ host, port: Number(port), user, password, database: name },
+    ...{ host, port: Number(port || 3306), user, password },
     multipleStatements: true,
     dateStrings: true,
+    allowPublicKeyRetrieval: true,
   });
-  await connection.query("SET foreign_key_checks = 0");
+  await connection.query(`CREATE DATABASE ${name}; USE ${name}; SET foreign_key_checks = 0`);
   const sql = async (text: string) => {
     // As entries: an object of the connector's would not keep a column "__proto__".
     const rows = await connection.query<Answer>({ sql: text, rowsAsArray: true });
     const names = rows.meta?.map((field) => field.name());
     if (names === undefined) return [];
-    return Array.from(rows, (row) => Object.fromEntries(names.map((name, at) => [name, row[at]])));
+    return Array.from(rows, (row) => Object.fromEntries(names.map((column, at) => [column, row[at]])));
   };
+  const url = target.href;
   const nameOf = (schema: TableSchema) => quoteMysql(mysqlTableName(schema));
-  const textType = "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin";
+  const textType = `LONGTEXT CHARACTER SET utf8mb4 COLLATE ${collation}`;
   return labOver(
     { url, dialect: "mysql", textType, quote: quoteMysql },
     () => openMysqlReplica(url),
     sql,
     nameOf,
     async () => {
+      await connection.query(`DROP DATABASE ${name}`);
       await connection.end();
-      await server.dropDatabase(name);
     },
   );
 }

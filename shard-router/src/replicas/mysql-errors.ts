@@ -99,7 +99,7 @@ const RULES: ReadonlyMap<number, Rule> = new Map([
   ...numbers(badTable, 1059, 1060, 1070, 1071, 1074, 1103, 1117, 1118, 1166, 1709),
   ...numbers(badValue, 1264, 1265, 1292, 1366, 1367, 1406, 1411, 1690, 3140, 3988),
   ...numbers(tooBig, 1153, 1301, 45_016),
-  ...numbers(constraint, 1022, 1048, 1062, 1169, 1216, 1217, 1451, 1452, 1557, 1586, 1644, 3819, 4025),
+  ...numbers(constraint, 1022, 1048, 1062, 1169, 1216, 1217, 1242, 1451, 1452, 1557, 1586, 1644, 3819, 4025),
   ...numbers(readOnly, 1036, 1290, 1792, 1836),
   ...numbers(damaged, 1034, 1035, 1194, 1195, 1712, 1877),
 ]);
@@ -142,27 +142,26 @@ export function mysqlError(error: unknown, doing: string): CascadeError {
   });
 }
 
-/**
- * The server's words without a row's values, which stand in quotes: those of names are kept, by the words before them. What people's own
- * triggers say (SIGNAL) can be anything.
- */
+/** The server's words without a row's values. What people's own triggers say (SIGNAL) can be anything. */
 function explain(error: SqlError): string {
   if (errnoOf(error) === 1644 || error.sqlState === "45000") return "a trigger of the replica raised an error";
   const message = error.sqlMessage ?? "";
-  if (errnoOf(error) === NULL_REFUSED) return `${message} (of a key's column: another row has a unique value of this one)`;
-  const names = [
-    ...message.matchAll(
-      /\b(?:key|column|table|constraint|user|database|Field|for) [`'"]([^`'"]*)[`'"](?:\.[`'"]([^`'"]*)[`'"])*/gi,
-    ),
-  ];
-  const kept = VALUES_IN_MESSAGE.has(errnoOf(error))
-    ? [message.slice(0, Math.max(0, message.search(/[`'":]/))).trim(), ...names.map(([name]) => name)].join(" … ")
-    : message;
+  if (UPSERT_REFUSED.has(errnoOf(error))) return `${message} (of a key's column: another row has a unique value of this one)`;
+  const mayHoldValue = ruleOf(error) === unexpected || VALUES_IN_MESSAGE.has(errnoOf(error));
+  const kept = mayHoldValue ? withoutValue(message) : message;
   return kept === "" ? "the replica refused it" : kept;
 }
 
-/** Also how an upsert refuses to act on another row: putWriter in dialects/mysql.ts. */
-const NULL_REFUSED = 1048;
+/** The words before the first value or name, and the name at the very end: whatever stands between may be of a value. */
+function withoutValue(message: string): string {
+  const end = message.search(/[`'":\d]/);
+  const [name] = /(?<=\bfor )(?:key|column) (?:[`'"][^`'"]*[`'"]\.?)+(?= at row \d+$|$)/i.exec(message) ?? [];
+  const words = end === -1 ? message : message.slice(0, end).trim();
+  return name === undefined ? words : `${words} … ${name}`;
+}
+
+/** How an upsert refuses to act on another row: putWriter in dialects/mysql.ts. */
+const UPSERT_REFUSED: ReadonlySet<number> = new Set([1048, 1242]);
 
 /** Their messages quote what was to be stored. */
 const VALUES_IN_MESSAGE: ReadonlySet<number> = new Set([1062, 1169, 1265, 1292, 1366, 1367, 1411, 1557, 1586, 1690, 3140, 3988]);
