@@ -20,7 +20,7 @@ const NAME = /^[A-Za-z0-9._-]{1,100}$/;
 export const ROUTER_SETTINGS = {
   REPLICA_URL: {
     kind: parsed<ReplicaTarget>(
-      "postgres://user:password@host:port/database, sqlite:///path/file.db or sqlite:relative.db",
+      "postgres://user:password@host:port/database, mysql:// and mariadb:// likewise, sqlite:///path/file.db or sqlite:relative.db, duckdb:///path/file.duckdb",
       parseReplicaUrl,
     ),
     secret: true,
