@@ -23,7 +23,8 @@ export interface DuckdbSession extends AsyncDisposable {
 
 /** Set in the open database and not at its opening: whoever opens the file again in this process must ask for the same settings. */
 const SETTINGS: Readonly<Record<string, string>> = {
-  threads: "2",
+  threads: "1",
+  allocator_flush_threshold: "'1MB'",
   preserve_insertion_order: "false", // rows have no order, and keeping one takes memory
   TimeZone: "'UTC'",
   autoinstall_known_extensions: "false",
@@ -35,7 +36,7 @@ const SETTINGS: Readonly<Record<string, string>> = {
  * of its key's index stay (0.36 MB measured), and a checkpoint that finds no memory gives the open database up. So the limit follows
  * the number of tables, and a transaction that still meets it doubles it.
  */
-const MEMORY_MB = { atLeast: 128, perTable: 0.5, shareOfMachine: 0.8 } as const;
+const MEMORY_MB = { atLeast: 64, perTable: 0.5, shareOfMachine: 0.8 } as const;
 
 /** Texts kept prepared; past that all are dropped, for they come from tables and column sets that are few. */
 const MAX_PREPARED = 256;
