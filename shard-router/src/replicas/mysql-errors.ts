@@ -1,5 +1,6 @@
 import { CascadeError, type Verdict } from "@cascade/shared/errors";
 import { SqlError } from "mariadb";
+import { fillAnew } from "./table-mismatch.ts";
 
 interface Rule {
   readonly code: string;
@@ -48,7 +49,7 @@ const noRight: Rule = {
 const noTable: Rule = {
   code: "REPLICA_TABLE_MISMATCH",
   verdict: "stop-table",
-  advice: "table or column was changed on the replica: restore it, or drop the table so that it is made anew from a snapshot",
+  advice: `table or column was changed on the replica: restore it, or ${fillAnew("cascade_progress")}`,
 };
 const badTable: Rule = {
   code: "UNSUPPORTED_TABLE",
@@ -99,7 +100,7 @@ const RULES: ReadonlyMap<number, Rule> = new Map([
   ...numbers(conflict, 1213, 1614, 1020),
   ...numbers(locked, 1205, 1099, 3572),
   ...numbers(tooSlow, 1317, 1969, 3024),
-  ...numbers(login, 1044, 1045, 1049, 1130, 1251, 1524, 1698, 1862, 3118, 3159),
+  ...numbers(login, 1044, 1045, 1049, 1130, 1251, 1524, 1698, 1820, 1862, 3118, 3159, 4151),
   ...numbers(tls, 45_023, 45_056, 45_057, 45_059, 45_062, 45_063, 45_064),
   ...numbers(noRight, 1142, 1143, 1227, 1370, 1419),
   ...numbers(noTable, 1054, 1146, 1364, 1136, 1347, 1906, 3105),

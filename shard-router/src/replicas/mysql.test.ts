@@ -25,6 +25,8 @@ describe("errors of MySQL and MariaDB", () => {
     [1969, "REPLICA_TIMEOUT", "stop-table"],
     [1045, "REPLICA_LOGIN_REFUSED", "refuse"],
     [1049, "REPLICA_LOGIN_REFUSED", "refuse"],
+    [1820, "REPLICA_LOGIN_REFUSED", "refuse"],
+    [4151, "REPLICA_LOGIN_REFUSED", "refuse"],
     [1142, "REPLICA_RIGHT_MISSING", "stop-table"],
     [1146, "REPLICA_TABLE_MISMATCH", "stop-table"],
     [1054, "REPLICA_TABLE_MISMATCH", "stop-table"],
