@@ -370,3 +370,37 @@ test.if(REPLICA_KINDS.includes("mariadb"))("MariaDB: the server's own defaults f
     );
   }
 });
+
+test.if(REPLICA_KINDS.includes("mariadb"))("MariaDB: the cure of a value beyond a column works, and loses no row", async () => {
+  const key = tableSchema("k", { n: "numeric(6,2)", d: "date" }, { key: ["n", "d"], notNull: ["n", "d"] });
+  const plain = tableSchema("p", { id: "integer", at: "timestamp with time zone", f: "double precision" });
+  const times = tableSchema("s", { at: "timestamp with time zone", v: "text" }, { key: ["at"], notNull: ["at"] });
+  const lab = await labWith(
+    "mariadb",
+    `CREATE TABLE k (n decimal(6,2), d date, PRIMARY KEY (n, d)); CREATE TABLE p (id int PRIMARY KEY, at datetime(6), f double);
+     CREATE TABLE s (at datetime(6) PRIMARY KEY, v longtext)`,
+  );
+  const replica = await lab.open();
+  const { apply } = await applier(replica, key);
+  await apply([event("c", null, { n: "1.50", d: "2026-01-01" })]);
+  for (const bad of [
+    { n: "NaN", d: "2026-01-01" },
+    { n: "2.00", d: "infinity" },
+  ]) {
+    const { advice } = await refusal(apply([event("c", null, bad)]));
+    const [, change] = /^MODIFY the replica's column (.*?)(?: \(on MySQL \w+\))/.exec(advice) ?? [];
+    expect(change).toContain("VARCHAR(");
+    await lab.sql(`ALTER TABLE k MODIFY ${change} NOT NULL`);
+    const healed = await applier(replica, key);
+    await healed.apply([event("c", null, bad), event("c", null, { n: "1.50", d: "2026-01-01" })]);
+  }
+  expect(await lab.rows(key)).toHaveLength(3);
+
+  // Their text is not PostgreSQL's: a row would no longer be found by it.
+  const inKey = await refusal((await applier(replica, times)).apply([event("c", null, { at: "infinity", v: "" })]));
+  expect(inKey.advice).toStartWith("drop the replica's table");
+  expect(inKey.advice).not.toContain("MODIFY");
+  const other = await refusal((await applier(replica, plain)).apply([event("c", null, { id: 1, at: "infinity", f: 1 })]));
+  expect(other.advice).toContain("MODIFY the replica's column at LONGTEXT");
+  expect(other.advice).toContain("keep the server's text form");
+});

@@ -27,6 +27,7 @@ export function parseReplicaUrl(url: string): ReplicaTarget {
       return serverTarget(url, "postgres", openPostgresReplica);
     case "mysql":
     case "mariadb":
+      checkMysqlOptions(url);
       return serverTarget(url, scheme, openMysqlReplica);
     case "sqlite":
       return fileTarget(url, scheme, openSqliteReplica);
@@ -49,6 +50,23 @@ function serverTarget(url: string, dialect: DialectName, open: (url: string) => 
   decoded(password); // the driver will
   if (database === "") throw new SyntaxError(`names no database; allowed: ${REPLICA_URL_FORMS}`);
   return { dialect, defaultName: database, open: () => open(url) };
+}
+
+const MYSQL_OPTIONS: Readonly<Record<string, RegExp>> = {
+  ssl: /^(?:true|false|no-verify)$/,
+  "ssl-ca": /./,
+  allowPublicKeyRetrieval: /^(?:true|false)$/,
+};
+
+/** Another driver's way to ask for TLS, passed over in silence, would send password and rows in the clear. */
+function checkMysqlOptions(url: string): void {
+  if (!URL.canParse(url)) return;
+  for (const [name, value] of new URL(url).searchParams) {
+    if (MYSQL_OPTIONS[name]?.test(value) === true) continue;
+    throw new SyntaxError(
+      `has an option that mysql:// and mariadb:// do not know, or a value of one; known: ssl=true, ssl=no-verify, ssl-ca=FILE, allowPublicKeyRetrieval=true`,
+    );
+  }
 }
 
 function decoded(text: string): string {
