@@ -8,6 +8,7 @@ import {
   type CanonicalRow,
   type CanonicalTable,
   canonicalFloat,
+  isFloat,
   orderColumns,
   unreadable,
 } from "./canonical-value.ts";
@@ -81,7 +82,7 @@ async function* readRows(connection: DuckDBConnection, table: CanonicalTable, ty
         const marked = row[at] ?? null;
         if (marked === null) return null;
         const value = String(marked).slice(MARK.length);
-        return kind === "float" ? canonicalFloat(value) : value;
+        return isFloat(kind) ? canonicalFloat(value, kind) : value;
       });
     }
   }
@@ -98,7 +99,7 @@ function selectText(database: string, table: CanonicalTable, types: Types): stri
 
 function orderOf(column: CanonicalColumn, type: string): string {
   if (column.kind === "integer") return `CAST(${quoted(column.name)} AS HUGEINT)`;
-  if (column.kind === "float") return `CAST(${quoted(column.name)} AS DOUBLE)`;
+  if (isFloat(column.kind)) return `CAST(${quoted(column.name)} AS DOUBLE)`;
   return textOf(column, type);
 }
 
