@@ -1,5 +1,6 @@
 import { CascadeError, type Verdict } from "@cascade/shared/errors";
 import { DatabaseError } from "pg";
+import { fillAnew } from "./table-mismatch.ts";
 
 interface Rule {
   readonly code: string;
@@ -42,7 +43,7 @@ const noRight: Rule = {
 const noTable: Rule = {
   code: "REPLICA_TABLE_MISMATCH",
   verdict: "stop-table",
-  advice: "table or column was changed on the replica: restore it, or drop the table so that it is made anew from a snapshot",
+  advice: `table or column was changed on the replica: restore it, or ${fillAnew("cascade.progress")}`,
 };
 const badValue: Rule = {
   code: "UNSUPPORTED_VALUE",

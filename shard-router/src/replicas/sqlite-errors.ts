@@ -1,5 +1,6 @@
 import { SQLiteError } from "bun:sqlite";
 import { CascadeError, type Verdict } from "@cascade/shared/errors";
+import { fillAnew } from "./table-mismatch.ts";
 
 interface Rule {
   readonly code: string;
@@ -51,7 +52,7 @@ const tooBig: Rule = {
 const changed: Rule = {
   code: "REPLICA_TABLE_MISMATCH",
   verdict: "stop-table",
-  advice: "table or column was changed on the replica: restore it, or drop the table so that it is made anew from a snapshot",
+  advice: `table or column was changed on the replica: restore it, or ${fillAnew("cascade_progress")}`,
 };
 
 /** By SQLite's primary result code; extended codes (`SQLITE_IOERR_FSYNC`) begin with theirs. */
