@@ -18,7 +18,6 @@ test.each([
   [["--rate", "0"], '--rate is "0"'],
   [["--rate", ""], '--rate is ""'],
   [["--replica", "oracle://u:secret@h/db"], 'scheme "oracle"'],
-  [["--replica", "duckdb:///a.duckdb"], "one process"],
   [["--replica", "postgres://u:secret@:h:/db"], "--replica is no URL"],
   [["--frobnicate"], "--frobnicate"],
   [["20"], "20"],

@@ -63,8 +63,6 @@ function numberFrom(option: string, text: string, least: number, most: number): 
 /** Without the URL in the message: it may hold a password. */
 function checkReplica(url: string): void {
   const scheme = schemeOf(url);
-  if (scheme === "duckdb")
-    throw new UsageError("--replica: DuckDB lets one process have a file, and the demo compares it while its router does");
   if (!readableSchemes.includes(scheme))
     throw new UsageError(`--replica: scheme "${scheme}" is not one of the demo's (${readableSchemes.join(", ")})`);
   if (scheme !== "sqlite" && scheme !== "duckdb" && !URL.canParse(url))

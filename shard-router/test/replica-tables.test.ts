@@ -404,3 +404,22 @@ test.if(REPLICA_KINDS.includes("mariadb"))("MariaDB: the cure of a value beyond 
   expect(other.advice).toContain("MODIFY the replica's column at LONGTEXT");
   expect(other.advice).toContain("keep the server's text form");
 });
+
+test("SQLite: a column that is no longer NOT NULL on main-db takes NULL once the cure's SQL was run, and keeps its values", async () => {
+  const lab = await labWith("sqlite", "SELECT 1");
+  const replica = await lab.open();
+  const narrow = tableSchema("t", { id: "integer", "a b": "double precision", v: "text" }, { notNull: ["id", "a b", "v"] });
+  const before = await applier(replica, narrow);
+  await before.apply([event("c", null, { id: 1, "a b": "NaN", v: "x" }), event("c", null, { id: 2, "a b": 5, v: "y" })]);
+  const wide = tableSchema("t", { id: "integer", "a b": "double precision", v: "text" });
+  const { problems, cures } = findings(await refusal(replica.prepare(wide)));
+  expect(problems).toEqual(['column "a b" is NOT NULL', 'column "v" is NOT NULL']);
+  for (const cure of cures) await lab.sql(cure);
+  const { apply } = await applier(replica, wide);
+  await apply([event("c", null, { id: 3, "a b": null, v: null })]);
+  expect(await lab.sql('SELECT id, "a b" / 2 AS half, typeof("a b") AS kept, v FROM t ORDER BY id')).toEqual([
+    { id: 1n, half: 0n, kept: "text", v: "x" },
+    { id: 2n, half: 2.5, kept: "real", v: "y" },
+    { id: 3n, half: null, kept: "null", v: null },
+  ]);
+});

@@ -23,11 +23,11 @@ export const conflict: Rule = {
   verdict: "retry",
   advice: "nothing to do: the transaction is tried again",
 };
-export const changed: Rule = {
+export const changedTable = (progressTable: string): Rule => ({
   code: "REPLICA_TABLE_MISMATCH",
   verdict: "stop-table",
-  advice: `table or column was changed on the replica: restore it, or ${fillAnew("the progress table")}`,
-};
+  advice: `table or column was changed on the replica: restore it, or ${fillAnew(progressTable)}`,
+});
 export const constraint: Rule = {
   code: "CONSTRAINT_VIOLATED",
   verdict: "stop-table",
