@@ -1,7 +1,8 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { ENGINES } from "./oracle/engines.ts";
-import { type History, history, historySql, scriptOf } from "./oracle/histories.ts";
+import { type History, history } from "./oracle/histories.ts";
+import { historySql, scriptOf } from "./oracle/history-sql.ts";
 import { type Figures, OracleLine } from "./oracle/line.ts";
 
 /**
