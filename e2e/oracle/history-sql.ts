@@ -73,6 +73,8 @@ function changeSql(
       return updates(keyOf(false), "");
     case "rekey":
       return updates([...table.columns.keys()], ` WHERE ${picked(row)}`);
+    case "move":
+      return updates(keyOf(true), ` WHERE ${picked(row)}`);
     case "swap unique":
       return table.unique === null
         ? []
