@@ -1,6 +1,8 @@
 import { join } from "node:path";
 import { compareReplica, isEqual } from "@cascade/local/canonical-state.ts";
 import { type LocalKafka, startKafka } from "@cascade/local/kafka.ts";
+import { type LocalMariadb, startMariadb } from "@cascade/local/mariadb.ts";
+import { findMariadb } from "@cascade/local/mariadb-install.ts";
 import { type LocalPostgres, startPostgres } from "@cascade/local/postgres.ts";
 import type { CdcStatus, RouterStatus } from "@cascade/local/service-status.ts";
 import { type Service, startCdc, startRouter } from "@cascade/local/stack.ts";
@@ -11,6 +13,8 @@ export interface Lab {
   readonly folder: string;
   readonly main: LocalPostgres;
   readonly replica: LocalPostgres;
+  /** Null where MariaDB is not installed: it is then left out. */
+  readonly mariadb: LocalMariadb | null;
   readonly kafka: LocalKafka;
 }
 
@@ -18,19 +22,21 @@ export interface Lab {
 export async function openLab(folder: string): Promise<Lab> {
   const own = { removeWhenOrphaned: true };
   const settings = { shared_buffers: "256MB", max_wal_size: "4GB" };
-  const [main, replica, kafka] = await Promise.all([
+  const mariadbSettings = { "innodb-buffer-pool-size": "256M", "innodb-log-file-size": "1G" };
+  const [main, replica, mariadb, kafka] = await Promise.all([
     startPostgres({ dir: join(folder, "main-db"), settings, ...own }),
     startPostgres({ dir: join(folder, "replica"), settings, ...own }),
+    findMariadb() === null ? null : startMariadb({ dir: join(folder, "mariadb"), settings: mariadbSettings, ...own }),
     startKafka({ dir: join(folder, "kafka"), javaOptions: ["-Xmx512m"], ...own }),
   ]);
-  return { folder, main, replica, kafka };
+  return { folder, main, replica, mariadb, kafka };
 }
 
-export async function closeLab({ main, replica, kafka }: Lab): Promise<void> {
-  for (const server of [kafka, replica, main]) await server[Symbol.asyncDispose]();
+export async function closeLab({ main, replica, mariadb, kafka }: Lab): Promise<void> {
+  for (const server of [kafka, mariadb, replica, main]) await server?.[Symbol.asyncDispose]();
 }
 
-export const ENGINES = ["postgres", "sqlite"] as const;
+export const ENGINES = ["postgres", "mariadb", "sqlite"] as const;
 export type Engine = (typeof ENGINES)[number];
 
 /** One run's own part of the lab. */
@@ -38,16 +44,19 @@ export class Trial {
   readonly #lab: Lab;
   readonly #name: string;
   readonly mainUrl: string;
+  readonly engines: readonly Engine[];
 
-  private constructor(lab: Lab, name: string, mainUrl: string) {
+  private constructor(lab: Lab, name: string, mainUrl: string, engines: readonly Engine[]) {
     this.#lab = lab;
     this.#name = name;
     this.mainUrl = mainUrl;
+    this.engines = engines.filter((engine) => engine !== "mariadb" || lab.mariadb !== null);
   }
 
-  static async open(lab: Lab, name: string): Promise<Trial> {
-    const trial = new Trial(lab, name, await lab.main.createDatabase(name));
+  static async open(lab: Lab, name: string, engines: readonly Engine[]): Promise<Trial> {
+    const trial = new Trial(lab, name, await lab.main.createDatabase(name), engines);
     await lab.replica.createDatabase(name);
+    await lab.mariadb?.createDatabase(name);
     await trial.sql(SCHEMA);
     return trial;
   }
@@ -55,6 +64,7 @@ export class Trial {
   async close(): Promise<void> {
     await this.#lab.main.dropDatabase(this.#name);
     await this.#lab.replica.dropDatabase(this.#name);
+    await this.#lab.mariadb?.dropDatabase(this.#name);
   }
 
   cdc(): Promise<Service<CdcStatus>> {
@@ -74,6 +84,11 @@ export class Trial {
 
   async insert(rows: number, perTransaction: number): Promise<void> {
     await this.sql(`CALL fill(${rows}, ${perTransaction})`);
+  }
+
+  /** `changes` of rows that are there already, and new ones: 40% inserts, 50% updates, 10% deletes, in transactions of 100. */
+  async mix(changes: number): Promise<void> {
+    await this.sql(`CALL mix(${Math.floor(changes / 100)})`);
   }
 
   /** Rejects when the replica is not equal to main-db, row by row. */
@@ -98,7 +113,16 @@ export class Trial {
   }
 
   #replicaUrl(engine: Engine): string {
-    return engine === "postgres" ? this.#lab.replica.url(this.#name) : `sqlite://${join(this.#lab.folder, `${this.#name}.db`)}`;
+    const { replica, mariadb, folder } = this.#lab;
+    switch (engine) {
+      case "postgres":
+        return replica.url(this.#name);
+      case "mariadb":
+        if (mariadb === null) throw new Error("MariaDB is not installed");
+        return mariadb.url(this.#name);
+      case "sqlite":
+        return `sqlite://${join(folder, `${this.#name}.db`)}`;
+    }
   }
 }
 
@@ -115,4 +139,20 @@ const SCHEMA = `
         FROM generate_series(chunk, least(chunk + per_transaction - 1, total)) AS id;
       COMMIT;
     END LOOP;
-  END $$;`;
+  END $$;
+  CREATE PROCEDURE mix(transactions bigint) LANGUAGE plpgsql AS $$
+  DECLARE oldest bigint; newest bigint; first bigint;
+  BEGIN
+    PERFORM setseed(0.5);
+    SELECT min(id), max(id) INTO oldest, newest FROM bench;
+    FOR i IN 1..transactions LOOP
+      INSERT INTO bench SELECT newest + n, n * 7, 'new', n * 1.25, now(), n % 2 = 0, repeat(md5((newest + n)::text), 4) FROM generate_series(1, 40) AS n;
+      newest := newest + 40;
+      -- Young rows change more often than old ones.
+      first := newest - 50 - floor(power(random(), 3) * (newest - oldest - 60))::bigint;
+      UPDATE bench SET status = 'changed', amount = amount + 1, paid = NOT coalesce(paid, false) WHERE id BETWEEN first + 1 AND first + 50;
+      DELETE FROM bench WHERE id BETWEEN oldest AND oldest + 9;
+      oldest := oldest + 10;
+      COMMIT;
+    END LOOP;
+  END $$`;

@@ -15,7 +15,7 @@ const say = (line: string): void => void process.stdout.write(`${line}\n`);
 async function main(args: readonly string[]): Promise<void> {
   const options = parseBenchOptions(args);
   if (options === null) return say(usage);
-  await setUp();
+  await setUp({ mariadb: true });
   const folder = makeRunFolder("bench");
   try {
     await measure(folder, options);

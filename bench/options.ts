@@ -1,11 +1,15 @@
 import { parseArgs } from "node:util";
+import { ENGINES, type Engine } from "./lab.ts";
 
-export const PARTS = ["capture", "apply", "end-to-end", "large-transaction"] as const;
+export const PARTS = ["capture", "apply", "mixed", "end-to-end", "large-transaction"] as const;
 export type Part = (typeof PARTS)[number];
 
 export interface BenchOptions {
   readonly parts: readonly Part[];
+  /** Those of apply and mixed. */
+  readonly engines: readonly Engine[];
   readonly rows: number;
+  readonly mixedChanges: number;
   /** Of the one large transaction. */
   readonly largeRows: number;
   readonly repeat: number;
@@ -24,10 +28,13 @@ Measures Cascade on this machine, on real servers that it starts: rows of about 
 
   --part NAME        only this part, and again for more:
                        capture            a backlog of the slot, drained by cdc into Kafka
-                       apply              a full topic, drained by shard-router into PostgreSQL, and into SQLite
+                       apply              a full topic, drained by shard-router into each engine in turn
+                       mixed              likewise 40% inserts, 50% updates and 10% deletes over 100,000 rows
                        end-to-end         a backlog of the slot, drained through everything into both at once
                        large-transaction  one transaction of --large-rows rows passes: peak memory of each service
-  --rows N           rows of the first three parts (500000)
+  --engine NAME      only this engine in apply and mixed, and again for more: ${ENGINES.join(", ")}
+  --rows N           rows of capture, apply and end-to-end (500000)
+  --mixed-changes N  (300000)
   --large-rows N     (1000000)
   --repeat N         runs of each part, of which the median is shown (1)
   --json FILE        writes every run's figures there too
@@ -42,7 +49,9 @@ export function parseBenchOptions(args: readonly string[]): BenchOptions | null 
   if (values.help) return null;
   return {
     parts: values.part === undefined ? PARTS : values.part.map(partNamed),
+    engines: values.engine === undefined ? ENGINES : values.engine.map(engineNamed),
     rows: count("--rows", values.rows ?? "500000"),
+    mixedChanges: count("--mixed-changes", values["mixed-changes"] ?? "300000"),
     largeRows: count("--large-rows", values["large-rows"] ?? "1000000"),
     repeat: count("--repeat", values.repeat ?? "1"),
     json: values.json ?? null,
@@ -55,7 +64,9 @@ function parse(args: readonly string[]) {
       args: [...args],
       options: {
         part: { type: "string", multiple: true },
+        engine: { type: "string", multiple: true },
         rows: { type: "string" },
+        "mixed-changes": { type: "string" },
         "large-rows": { type: "string" },
         repeat: { type: "string" },
         json: { type: "string" },
@@ -71,6 +82,12 @@ function partNamed(name: string): Part {
   const part = PARTS.find((candidate) => candidate === name);
   if (part === undefined) throw new UsageError(`--part is "${name}"; allowed: ${PARTS.join(", ")}`);
   return part;
+}
+
+function engineNamed(name: string): Engine {
+  const engine = ENGINES.find((candidate) => candidate === name);
+  if (engine === undefined) throw new UsageError(`--engine is "${name}"; allowed: ${ENGINES.join(", ")}`);
+  return engine;
 }
 
 function count(option: string, text: string): number {

@@ -1,5 +1,5 @@
 import type { Service } from "@cascade/local/stack.ts";
-import { ENGINES, type Lab, Trial } from "./lab.ts";
+import { type Lab, Trial } from "./lab.ts";
 import type { BenchOptions, Part } from "./options.ts";
 import { cpuSecondsOf, peakRssBytesOf } from "./usage-of.ts";
 
@@ -59,15 +59,38 @@ const apply: Run = async (trial, { rows }) => {
   await trial.makeSlot();
   await trial.insert(rows, 100);
   await captureBacklog(trial, "apply", rows);
+  return drainInto(trial, "apply", rows);
+};
+
+/** A figure for each engine, one after the other. */
+async function drainInto(trial: Trial, part: Part, rows: number): Promise<readonly Figure[]> {
   const figures: Figure[] = [];
-  for (const engine of ENGINES) {
-    await using router = await trial.router(engine);
-    await router.ready();
-    figures.push(await drain("apply", engine, router, rows));
+  for (const engine of trial.engines) {
+    const router = await trial.router(engine);
+    try {
+      await router.ready();
+      figures.push(await drain(part, engine, router, rows));
+    } finally {
+      await router.stop(); // an embedded engine's file is then free to be read
+    }
     await trial.verify(engine);
   }
   return figures;
+}
+
+/** Over rows that are there: replicas have them before the clock starts. */
+const mixed: Run = async (trial, { mixedChanges }) => {
+  await trial.makeSlot();
+  await trial.insert(MIXED_BASE, 100);
+  await captureBacklog(trial, "mixed", MIXED_BASE);
+  await drainInto(trial, "mixed", MIXED_BASE);
+  await trial.mix(mixedChanges);
+  await captureBacklog(trial, "mixed", mixedChanges);
+  return drainInto(trial, "mixed", mixedChanges);
 };
+const MIXED_BASE = 100_000;
+
+const BOTH = ["postgres", "sqlite"] as const;
 
 const endToEnd: Run = async (trial, { rows }) => {
   await trial.makeSlot();
@@ -91,15 +114,21 @@ async function throughEverything(trial: Trial, part: Part, rows: number, write: 
     drain(part, "postgres", postgres, rows),
     drain(part, "sqlite", sqlite, rows),
   ]);
-  for (const engine of ENGINES) await trial.verify(engine);
+  for (const engine of BOTH) await trial.verify(engine);
   return figures;
 }
 
-const RUNS: Readonly<Record<Part, Run>> = { capture, apply, "end-to-end": endToEnd, "large-transaction": largeTransaction };
+const RUNS: Readonly<Record<Part, Run>> = {
+  capture,
+  apply,
+  mixed,
+  "end-to-end": endToEnd,
+  "large-transaction": largeTransaction,
+};
 
 /** One run of a part, on databases of its own. Rejects when a replica does not end equal. */
 export async function runPart(lab: Lab, part: Part, attempt: number, options: BenchOptions): Promise<readonly Figure[]> {
-  const trial = await Trial.open(lab, `${part.replaceAll("-", "_")}_${attempt}`);
+  const trial = await Trial.open(lab, `${part.replaceAll("-", "_")}_${attempt}`, options.engines);
   const figures = await RUNS[part](trial, options);
   await trial.close();
   return figures;

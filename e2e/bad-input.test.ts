@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import type { CdcStatus, RouterStatus } from "@cascade/local/service-status.ts";
 import type { Service } from "@cascade/local/stack.ts";
 import { until } from "@cascade/local/wait.ts";
-import { type Engine, openPipeline, type Pipeline } from "./pipeline.ts";
+import { openPipeline, type Pipeline } from "./pipeline.ts";
 import { expectNoSecret, held } from "./refusals.ts";
 import { readTopic, testClient, topicEnd, withAdmin } from "./topics.ts";
 
@@ -13,6 +13,7 @@ setDefaultTimeout(60_000);
 
 const name = "bad_input";
 const engines = ["postgres", "sqlite"] as const;
+type Engine = (typeof engines)[number];
 const messageTables = ["no_json", "no_envelope", "no_schema", "no_fit", "stray"] as const;
 const tables = ["fine", ...messageTables, "narrow", "typed", "loose", "checked", "deleted", "expired"];
 

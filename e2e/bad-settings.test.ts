@@ -128,6 +128,32 @@ describe("main-db", () => {
     await starts({ databaseUrl });
   });
 
+  test("a role that must look numbers up may read their tables, or no slot is made", async () => {
+    const option = "SELECT FROM pg_logical_slot_peek_changes($1, '0/1', 1, 'numeric-data-types-as-string', '1')";
+    const isNewer = await pipeline.sql(option, [name]).then(
+      () => true,
+      () => false,
+    );
+    if (isNewer) return; // wal2json 2.6 loses none
+    await pipeline.sql(
+      "CREATE TABLE measured (id serial PRIMARY KEY, v text, n float8 NOT NULL DEFAULT 'NaN', m numeric DEFAULT 'NaN')",
+    );
+    const databaseUrl = changed(pipeline.mainUrl, (of) =>
+      Object.assign(of, { username: "bad_settings_role", password: "pa55-w0rd" }),
+    );
+    const slot = `${name}_numbers`;
+    const findings = await refusal(await startCdc({ brokers: pipeline.kafka.brokers, topicPrefix: slot, databaseUrl, slot }));
+    expect([codes(findings), text(findings)]).toEqual([
+      ["MISSING_RIGHT"],
+      expect.stringContaining('GRANT SELECT ON "public"."measured"'),
+    ]);
+    const slots = await pipeline.main.query("postgres", "SELECT FROM pg_replication_slots WHERE slot_name = $1", [slot]);
+    expect(slots).toEqual([]);
+    await pipeline.sql("GRANT SELECT ON measured TO bad_settings_role");
+    await insert("measured");
+    await starts({ databaseUrl });
+  });
+
   test("tables without replica identity are all named; excluded, or mended, they no longer stop cdc", async () => {
     await pipeline.sql("CREATE TABLE one (id int, v text); CREATE TABLE two (v text)");
     const findings = await refusal(await pipeline.cdc());

@@ -6,13 +6,13 @@ import { isEqual } from "@cascade/local/canonical-state.ts";
 import { untilCaughtUp } from "@cascade/local/catch-up.ts";
 import type { LocalKafka } from "@cascade/local/kafka.ts";
 import type { LocalPostgres } from "@cascade/local/postgres.ts";
-import { testKafka, testPostgres, testReplicaPostgres } from "@cascade/local/servers.ts";
+import { testKafka, testMariadb, testPostgres, testReplicaPostgres } from "@cascade/local/servers.ts";
 import type { CdcStatus, RouterStatus } from "@cascade/local/service-status.ts";
 import { type CdcOptions, type RouterOptions, type Service, startCdc, startRouter } from "@cascade/local/stack.ts";
 import { until } from "@cascade/local/wait.ts";
 import { Client } from "pg";
 
-export type Engine = "postgres" | "sqlite";
+export type Engine = "postgres" | "mariadb" | "sqlite";
 
 export interface PipelineOptions {
   /** Names the databases, the slot and the topics: every test has its own. */
@@ -46,11 +46,19 @@ export async function openPipeline({ name, engines = ["postgres", "sqlite"], sch
   const mainUrl = await main.createDatabase(name);
   const folder = mkdtempSync(join(tmpdir(), `cascade-${name}-`));
   const replicas: { readonly name: Engine; readonly url: string }[] = [];
-  for (const engine of engines)
-    replicas.push({
-      name: engine,
-      url: engine === "postgres" ? await replicaServer.createDatabase(name) : `sqlite://${join(folder, "replica.db")}`,
-    });
+  const mariadb = engines.includes("mariadb") ? await testMariadb() : null;
+  const urlOf = async (engine: Engine): Promise<string> => {
+    switch (engine) {
+      case "postgres":
+        return replicaServer.createDatabase(name);
+      case "mariadb":
+        if (mariadb === null) throw new Error("MariaDB is not installed");
+        return mariadb.createDatabase(name);
+      case "sqlite":
+        return `sqlite://${join(folder, "replica.db")}`;
+    }
+  };
+  for (const engine of engines) replicas.push({ name: engine, url: await urlOf(engine) });
   const client = new Client({ connectionString: mainUrl });
   await client.connect();
   await schema(client);
@@ -80,6 +88,7 @@ export async function openPipeline({ name, engines = ["postgres", "sqlite"], sch
       await Promise.all(services.map((service) => service.kill()));
       await main.dropDatabase(name);
       await replicaServer.dropDatabase(name);
+      await mariadb?.dropDatabase(name);
       rmSync(folder, { recursive: true, force: true });
     },
   };

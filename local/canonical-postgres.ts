@@ -72,7 +72,7 @@ function orderOf(column: CanonicalColumn): string {
 function textOf({ name, kind }: CanonicalColumn): string {
   const column = quoted(name);
   if (kind === "bytea") return `encode(${column}, 'hex')`;
-  return kind === "char" ? `CASE WHEN ${column} IS NOT NULL THEN concat(${column}) END` : `${column}::text`;
+  return kind === "printed" ? `CASE WHEN ${column} IS NOT NULL THEN concat(${column}) END` : `${column}::text`;
 }
 
 export const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
@@ -137,8 +137,8 @@ function kindOf(typeOid: number): CanonicalColumn["kind"] {
       return "float";
     case 142: // xml: its cast to text keeps a declaration that its output leaves out
     case 869: // inet: its cast to text adds the netmask of a single host
-    case 1042:
-      return "char";
+    case 1042: // char(n): its cast to text drops the blanks
+      return "printed";
     default:
       return "text";
   }

@@ -51,7 +51,9 @@ function selectText(table: CanonicalTable): string {
 }
 
 function orderOf(table: string, column: CanonicalColumn): string {
-  if (column.kind === "integer") return `CAST(${table}.${quoted(column.name)} AS INTEGER)`;
+  const value = `${table}.${quoted(column.name)}`;
+  if (column.kind === "integer") return `CAST(${value} AS INTEGER)`;
+  if (column.kind === "float") return `${value} = 'NaN' NULLS FIRST, CAST(${value} AS REAL)`;
   return `${textOf(table, column)} COLLATE BINARY`;
 }
 
@@ -59,7 +61,7 @@ function textOf(table: string, { name, kind }: CanonicalColumn): string {
   const column = `${table}.${quoted(name)}`;
   switch (kind) {
     case "float":
-      return `CAST(${column} AS REAL)`;
+      return column; // a number, or the text of one
     case "bytea":
       // hex(NULL) is an empty text.
       return `CASE WHEN ${column} IS NOT NULL THEN lower(hex(${column})) END`;

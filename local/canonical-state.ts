@@ -1,5 +1,7 @@
 import { parseTableFilter } from "@cascade/shared/table-pattern";
 import { formatTableName } from "@cascade/shared/topic";
+import { openDuckdbReader } from "./canonical-duckdb.ts";
+import { openMysqlReader } from "./canonical-mysql.ts";
 import { openPostgresReader, readTables } from "./canonical-postgres.ts";
 import { openSqliteReader } from "./canonical-sqlite.ts";
 import { type CanonicalRow, type CanonicalTable, compareOrder } from "./canonical-value.ts";
@@ -14,7 +16,10 @@ export interface RowReader extends AsyncDisposable {
 const readers: Readonly<Record<string, (url: string) => Promise<RowReader>>> = {
   postgres: openPostgresReader,
   postgresql: openPostgresReader,
+  mysql: openMysqlReader,
+  mariadb: openMysqlReader,
   sqlite: openSqliteReader,
+  duckdb: openDuckdbReader,
 };
 
 export const readableSchemes: readonly string[] = Object.keys(readers);

@@ -1,9 +1,9 @@
 /**
  * How a source column's values are compared: `float` by the number, since each engine writes it in its own way, `boolean` as true
  * or false, `bytea` in hexadecimal, everything else by PostgreSQL's exact text: `integer`s (told apart only because they sort faster),
- * `char` for char(n), inet and xml, whose cast to text is not the text they are read by.
+ * `printed` for char(n), inet and xml, whose cast to text is not the text they are read by.
  */
-export type ValueKind = "text" | "char" | "boolean" | "bytea" | "float" | "integer";
+export type ValueKind = "text" | "printed" | "boolean" | "bytea" | "float" | "integer";
 
 export interface CanonicalColumn {
   readonly name: string;

@@ -13,15 +13,22 @@ import { pump } from "./pipeline.ts";
 import { Catalog } from "./postgres/catalog.ts";
 import { ChangeDecoder } from "./postgres/change-decoder.ts";
 import { identityWatch } from "./postgres/identity-watch.ts";
+import { withLostNumbers } from "./postgres/lost-numbers.ts";
+import { NumberReader } from "./postgres/number-reader.ts";
+import { probePlugin } from "./postgres/plugin-options.ts";
 import { PollSource } from "./postgres/poll-source.ts";
 import { preflight } from "./postgres/preflight.ts";
+import { refuseUnreadable } from "./postgres/read-rights.ts";
 import { checkAnswers, connect, databaseName, openSession } from "./postgres/session.ts";
 import { checkSlot, ensureSlot } from "./postgres/slot.ts";
 import { watchSlot } from "./postgres/slot-watch.ts";
 import { WalSource } from "./postgres/wal-source.ts";
+import type { PluginOptions } from "./postgres/wal2json.ts";
 
 const SERVICE = "cdc";
 const IDENTITY_INTERVAL_MS = 10_000;
+const LOOKS_NUMBERS_UP =
+  "main-db's wal2json is older than 2.6 and sends NaN and infinities as null: what is null in a real, double precision or numeric column is looked up in its table";
 
 /** cdc as a service: in each life it checks main-db, makes sure of the slot, and pumps from the slot to Kafka. */
 export function captureService(config: CdcConfig, context: ServiceContext): Service {
@@ -45,8 +52,16 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       const slot = await ensureSlot(session.client, { slot: config.CDC_SLOT, hasPublished: await publisher.hasPublished() });
       if (slot === "created")
         logger.info({ slot: config.CDC_SLOT }, "replication slot created: changes are captured from here on");
-      const decoder = new ChangeDecoder(catalog, (message) => logger.warn(message));
-      await using source = await openSource(config, decoder, (message) => logger.warn(message));
+      const plugin = await probePlugin(session.client, config.CDC_SLOT);
+      if (plugin.losesNumbers) {
+        await refuseUnreadable(session.client, catalog, slot === "created" ? config.CDC_SLOT : null);
+        logger.info(LOOKS_NUMBERS_UP);
+      }
+      const warn = (message: string) => logger.warn(message);
+      const decoder = new ChangeDecoder(catalog, warn, plugin.losesNumbers);
+      await using reader = plugin.losesNumbers ? await NumberReader.open(config.CDC_DATABASE_URL, warn) : null;
+      await using slotSource = await openSource(config, decoder, plugin.options);
+      const source = reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader);
       await using _watch = watchSlot(config.CDC_DATABASE_URL, config.CDC_SLOT, (state) => status.slot(state));
       health.running();
       logger.info({ slot: config.CDC_SLOT, mode: config.CDC_MODE, tables: config.CDC_TABLES.text }, "capturing");
@@ -74,19 +89,25 @@ function openPublisher(config: CdcConfig, { logger, telemetry }: ServiceContext,
   });
 }
 
-async function openSource(config: CdcConfig, decoder: ChangeDecoder, warn: (message: string) => void): Promise<ChangeSource> {
+async function openSource(config: CdcConfig, decoder: ChangeDecoder, pluginOptions: PluginOptions): Promise<ChangeSource> {
   const { CDC_DATABASE_URL: url, CDC_SLOT: slot } = config;
   switch (config.CDC_MODE) {
     case "stream":
       return WalSource.open({
         client: await connect(url, { replication: true }),
         slot,
+        pluginOptions,
         decoder,
-        warn,
         maxMessages: config.CDC_BATCH_ROWS,
         lingerMs: config.CDC_BATCH_LINGER_MS,
       });
     case "poll":
-      return new PollSource({ client: await connect(url), slot, decoder, warn, intervalMs: config.CDC_POLL_INTERVAL_MS });
+      return new PollSource({
+        client: await connect(url),
+        slot,
+        pluginOptions,
+        decoder,
+        intervalMs: config.CDC_POLL_INTERVAL_MS,
+      });
   }
 }

@@ -20,7 +20,8 @@ export const CDC_SETTINGS = {
     kind: parsed("postgres://user:password@host:port/database?sslmode=...", checkDatabaseUrl),
     secret: true,
     file: true,
-    meaning: "main-db; the role needs LOGIN and REPLICATION, and SELECT on nothing but the catalog",
+    meaning:
+      "main-db; the role needs LOGIN and REPLICATION, and only with wal2json before 2.6 SELECT on tables with `real`, `double precision` or `numeric` columns",
   },
   CDC_SLOT: {
     kind: text("lower-case letters, digits, `_`; at most 63", /^[a-z0-9_]{1,63}$/),

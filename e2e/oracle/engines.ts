@@ -3,9 +3,12 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openSession } from "@cascade/cdc/src/postgres/session.ts";
-import { testReplicaPostgres } from "@cascade/local/servers.ts";
+import type { LocalMariadb } from "@cascade/local/mariadb.ts";
+import { findMariadb } from "@cascade/local/mariadb-install.ts";
+import { testMariadb, testReplicaPostgres } from "@cascade/local/servers.ts";
+import { foldName, mysqlTableName } from "@cascade/shard-router/src/dialects/mysql.ts";
 import { sqliteTableName } from "@cascade/shard-router/src/dialects/sqlite.ts";
-import { wireKind } from "@cascade/shard-router/src/row-shape.ts";
+import { decimalOf } from "@cascade/shard-router/src/types/numbers.ts";
 import type { ReceivedEvent } from "@cascade/shared/change-event";
 import type { CascadeError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
@@ -57,14 +60,45 @@ const sqlite: OracleEngine = {
     const table = sqliteTableName(name);
     database.run(`CREATE UNIQUE INDEX ${identifier(`unique ${table}`)} ON ${identifier(table)} (${identifier(column)})`);
   },
-  // A REAL column keeps neither NaN nor negative zero (docs/decisions/0011).
-  mayStop: (error, topic) =>
-    error.code === "UNSUPPORTED_VALUE" && hasFloat(topic, (value) => value === "NaN" || Object.is(value, -0)),
+  mayStop: () => false,
 };
 
-export const ENGINES: readonly OracleEngine[] = [postgres, sqlite];
+const mariadb: OracleEngine = {
+  name: "mariadb",
+  empty: async (name) => {
+    const server = await mariadbServer();
+    return { url: await server.createDatabase(name), drop: () => server.dropDatabase(name) };
+  },
+  // docs/types.md: names that MySQL does not allow, keys longer than an index of InnoDB's, and NaN in a DECIMAL.
+  mayStop: (error, { schema, events }) => {
+    if (error.code === "UNSUPPORTED_TABLE") return hasForbiddenName(schema);
+    if (error.code !== "UNSUPPORTED_VALUE") return false;
+    const decimals = schema.columns.filter((column) => decimalOf(column) !== null).map(({ name }) => name);
+    const keys = schema.key;
+    return [...events].some(({ before, after }) =>
+      [before, after].some(
+        (row) =>
+          decimals.some((name) => row?.[name] === "NaN") ||
+          keys.some((name) => typeof row?.[name] === "string" && row[name].length > SHORTEST_KEY),
+      ),
+    );
+  },
+};
 
-function hasFloat({ schema, events }: TableTopic, matches: (value: unknown) => boolean): boolean {
-  const floats = schema.columns.filter(({ typeOid }) => wireKind(typeOid) === "float").map(({ name }) => name);
-  return events.some(({ before, after }) => floats.some((name) => matches(before?.[name]) || matches(after?.[name])));
+/** Characters that a text of a key of several columns has room for, at the least. */
+const SHORTEST_KEY = 190;
+
+async function mariadbServer(): Promise<LocalMariadb> {
+  const server = await testMariadb();
+  if (server === null) throw new Error("MariaDB is not installed");
+  return server;
 }
+
+function hasForbiddenName(schema: TableSchema): boolean {
+  const columns = schema.columns.map(({ name }) => name);
+  const names = [mysqlTableName(schema), ...columns];
+  const forbidden = names.some((name) => name.length > 64 || /[ \t-\r]$/.test(name) || /[\u{10000}-\u{10FFFF}]/u.test(name));
+  return forbidden || new Set(columns.map(foldName)).size < columns.length;
+}
+
+export const ENGINES: readonly OracleEngine[] = [postgres, ...(findMariadb() === null ? [] : [mariadb]), sqlite];

@@ -1,6 +1,9 @@
 import type { ChangeSource, SourceMessage } from "@cascade/cdc/src/change-source.ts";
 import { Catalog } from "@cascade/cdc/src/postgres/catalog.ts";
 import { ChangeDecoder } from "@cascade/cdc/src/postgres/change-decoder.ts";
+import { withLostNumbers } from "@cascade/cdc/src/postgres/lost-numbers.ts";
+import { NumberReader } from "@cascade/cdc/src/postgres/number-reader.ts";
+import { probePlugin } from "@cascade/cdc/src/postgres/plugin-options.ts";
 import { PollSource } from "@cascade/cdc/src/postgres/poll-source.ts";
 import { connect, openSession } from "@cascade/cdc/src/postgres/session.ts";
 import { ensureSlot } from "@cascade/cdc/src/postgres/slot.ts";
@@ -115,19 +118,22 @@ interface Reader extends AsyncDisposable {
 }
 
 async function openReader(url: string, slot: string, mode: "stream" | "poll", session: pg.Client): Promise<Reader> {
-  const decoder = new ChangeDecoder(new Catalog(session, parseTableFilter("*.*"), TOPIC_PREFIX), () => undefined);
   const warn = () => undefined;
-  const source: ChangeSource =
+  const { losesNumbers, options: pluginOptions } = await probePlugin(session, slot);
+  const decoder = new ChangeDecoder(new Catalog(session, parseTableFilter("*.*"), TOPIC_PREFIX), warn, losesNumbers);
+  const reader = losesNumbers ? await NumberReader.open(url, warn) : null;
+  const slotSource: ChangeSource =
     mode === "stream"
       ? await WalSource.open({
           client: await connect(url, { replication: true }),
           slot,
+          pluginOptions,
           decoder,
-          warn,
           maxMessages: 2_000,
           lingerMs: 0,
         })
-      : new PollSource({ client: await connect(url), slot, decoder, warn, intervalMs: 5 });
+      : new PollSource({ client: await connect(url), slot, pluginOptions, decoder, intervalMs: 5 });
+  const source = reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader);
   const stop = new AbortController();
   const messages = source.messages(stop.signal)[Symbol.asyncIterator]();
   return {
@@ -145,6 +151,7 @@ async function openReader(url: string, slot: string, mode: "stream" | "poll", se
     [Symbol.asyncDispose]: async () => {
       stop.abort();
       await source[Symbol.asyncDispose]();
+      await reader?.[Symbol.asyncDispose]();
     },
   };
 }

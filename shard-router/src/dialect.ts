@@ -1,7 +1,7 @@
 import type { TableSchema } from "@cascade/shared/table-schema";
 import type { Mutation } from "./mutation.ts";
 
-export type DialectName = "postgres" | "sqlite";
+export type DialectName = "postgres" | "mysql" | "mariadb" | "sqlite" | "duckdb";
 
 export type SqlValue = string | number | bigint | boolean | null | Uint8Array;
 
@@ -14,6 +14,8 @@ export interface Statement {
    * the replica rejects with CascadeError MISSING_ROW (stop-table).
    */
   readonly mustAffect?: number;
+  /** MariaDB's bulk protocol does not take it: its parameter sets are sent one by one, without waiting for each. */
+  readonly onlyPipelined?: true;
 }
 
 /** A column as the replica has it. */
@@ -32,6 +34,8 @@ export interface ReplicaTable {
   readonly columns: readonly ReplicaColumn[];
   /** Foreign keys of the replica's own point at it: TRUNCATE is then refused by engines such as PostgreSQL. */
   readonly referenced: boolean;
+  /** Has a unique index besides the key's: an upsert of MySQL's would act on the rows that share its values too. */
+  readonly hasOtherUnique?: boolean;
 }
 
 /** Pure: SQL text and parameters from mutations; no socket, clock or config. */

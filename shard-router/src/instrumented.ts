@@ -2,15 +2,17 @@ import { OPS, type Op } from "@cascade/shared/change-event";
 import { formatLsn } from "@cascade/shared/lsn";
 import type { Telemetry } from "@cascade/shared/telemetry";
 import { formatTableName } from "@cascade/shared/topic";
+import type { DialectName } from "./dialect.ts";
 import type { EventBatch } from "./event-consumer.ts";
 import type { Replica } from "./replica.ts";
 import type { Step } from "./turn.ts";
 
-const SYSTEM_NAMES = { postgres: "postgresql", sqlite: "sqlite" } as const;
+/** OpenTelemetry's names where they differ from ours. */
+const SYSTEM_NAMES: Readonly<Partial<Record<DialectName, string>>> = { postgres: "postgresql" };
 
 /** The replica with the span of its commit and its metrics, one batch at a time. */
 export function instrumentedReplica(replica: Replica, name: string, telemetry: Telemetry): Pick<Replica, "apply"> {
-  const system = SYSTEM_NAMES[replica.dialect.name];
+  const system = SYSTEM_NAMES[replica.dialect.name] ?? replica.dialect.name;
   return {
     apply: (work, advance) => {
       const attributes = {

@@ -15,7 +15,7 @@ import { applier, REPLICA_KINDS, type ReplicaKind, type ReplicaLab, replicaLab }
 
 /** Any history, applied coalesced in any batches to a real engine, leaves what applying it event by event leaves: the source's rows. */
 
-const RUNS: Readonly<Record<ReplicaKind, number>> = { sqlite: 200, postgres: 40 };
+const RUNS: Readonly<Record<ReplicaKind, number>> = { sqlite: 200, postgres: 40, mariadb: 40, mysql: 40, duckdb: 40 };
 
 describe.each(REPLICA_KINDS)("%s", (kind) => {
   let lab: ReplicaLab;

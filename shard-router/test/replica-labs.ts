@@ -2,25 +2,35 @@ import { Database } from "bun:sqlite";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { testReplicaPostgres } from "@cascade/local/servers.ts";
+import { findMariadb } from "@cascade/local/mariadb-install.ts";
+import { testMariadb, testReplicaPostgres } from "@cascade/local/servers.ts";
 import type { Op, ReceivedEvent, WireRow } from "@cascade/shared/change-event";
 import type { TableSchema } from "@cascade/shared/table-schema";
+import { createConnection, type FieldInfo } from "mariadb";
 import pg from "pg";
 import { coalesce } from "../src/coalesce.ts";
 import type { ReplicaTable, Statement } from "../src/dialect.ts";
+import { duckdbTableName } from "../src/dialects/duckdb.ts";
+import { mysqlTableName, quoteMysql } from "../src/dialects/mysql.ts";
 import { postgresTableName } from "../src/dialects/postgres.ts";
 import { quote } from "../src/dialects/sql.ts";
 import { sqliteTableName } from "../src/dialects/sqlite.ts";
 import { type Mutation, toMutations } from "../src/mutation.ts";
 import type { Progress, Replica, Work } from "../src/replica.ts";
+import { openMysqlReplica } from "../src/replicas/mysql.ts";
 import { openPostgresReplica } from "../src/replicas/postgres.ts";
 import { openSqliteReplica } from "../src/replicas/sqlite.ts";
+import { duckdbFile } from "./duckdb-file.ts";
 
 export type Row = Readonly<Record<string, unknown>>;
 
 /** An empty database of a replica, and a second way into it. */
 export interface ReplicaLab {
   readonly url: string;
+  readonly dialect: TestedDialect;
+  /** What a user of the engine calls a column for any text. */
+  readonly textType: string;
+  readonly quote: (name: string) => string;
   open(): Promise<Replica>;
   /** As someone other than the replica. */
   sql(text: string): Promise<readonly Row[]>;
@@ -31,10 +41,26 @@ export interface ReplicaLab {
   close(): Promise<void>;
 }
 
-export type ReplicaKind = "postgres" | "sqlite";
-export const REPLICA_KINDS: readonly ReplicaKind[] = ["postgres", "sqlite"];
+export type ReplicaKind = "postgres" | "mysql" | "mariadb" | "sqlite" | "duckdb";
+const LABS: Readonly<Record<ReplicaKind, () => Promise<ReplicaLab>>> = {
+  postgres: postgresLab,
+  mysql: () => mysqlFamilyLab(MYSQL_URL ?? "", "utf8mb4_0900_bin"),
+  mariadb: mariadbLab,
+  sqlite: sqliteLab,
+  duckdb: duckdbLab,
+};
+/** MariaDB is left out where it is not installed and may not be, MySQL where no server is named. */
+const LEFT_OUT: ReadonlySet<ReplicaKind> = new Set([
+  ...(findMariadb() === null ? (["mariadb"] as const) : []),
+  ...(process.env["CASCADE_TEST_MYSQL_URL"] ? [] : (["mysql"] as const)),
+]);
+export const REPLICA_KINDS = (Object.keys(LABS) as ReplicaKind[]).filter((kind) => !LEFT_OUT.has(kind));
 
-export const replicaLab = (kind: ReplicaKind): Promise<ReplicaLab> => (kind === "postgres" ? postgresLab() : sqliteLab());
+export const isMysql = (kind: ReplicaKind): boolean => kind === "mysql" || kind === "mariadb";
+
+export const replicaLab = (kind: ReplicaKind): Promise<ReplicaLab> => LABS[kind]();
+
+export type TestedDialect = "postgres" | "mysql" | "sqlite" | "duckdb";
 
 /** Databases are used again, emptied: making one takes longer than most tests. */
 const freeUrls: string[] = [];
@@ -60,7 +86,7 @@ async function postgresLab(): Promise<ReplicaLab> {
     return Array.isArray(result) ? [] : result.rows;
   };
   return labOver(
-    url,
+    { url, dialect: "postgres", textType: "text", quote },
     () => openPostgresReplica(url),
     sql,
     postgresTableName,
@@ -68,6 +94,52 @@ async function postgresLab(): Promise<ReplicaLab> {
       await sql(EMPTY);
       await client.end();
       freeUrls.push(url);
+    },
+  );
+}
+
+type Answer = readonly (readonly unknown[])[] & { readonly meta?: readonly FieldInfo[] };
+
+async function mariadbLab(): Promise<ReplicaLab> {
+  const server = await testMariadb();
+  if (server === null) throw new Error("MariaDB is not installed");
+  return mysqlFamilyLab(server.url("mysql"), "utf8mb4_nopad_bin");
+}
+
+/** A MySQL of somebody else's, for there is no package of its server: .github/workflows/ci.yml runs one beside the tests. */
+const MYSQL_URL = process.env["CASCADE_TEST_MYSQL_URL"];
+
+/** A fresh database of the server; the URL's user may make and drop databases. */
+async function mysqlFamilyLab(serverUrl: string, collation: string): Promise<ReplicaLab> {
+  const name = `replica_${process.pid}_${++databases}`;
+  const target = new URL(serverUrl);
+  target.pathname = `/${name}`;
+  const { hostname: host, port, username: user, password } = target;
+  const connection = await createConnection({
+    ...{ host, port: Number(port || 3306), user, password },
+    multipleStatements: true,
+    dateStrings: true,
+    allowPublicKeyRetrieval: true,
+  });
+  await connection.query(`CREATE DATABASE ${name}; USE ${name}; SET foreign_key_checks = 0`);
+  const sql = async (text: string) => {
+    // As entries: an object of the connector's would not keep a column "__proto__".
+    const rows = await connection.query<Answer>({ sql: text, rowsAsArray: true });
+    const names = rows.meta?.map((field) => field.name());
+    if (names === undefined) return [];
+    return Array.from(rows, (row) => Object.fromEntries(names.map((column, at) => [column, row[at]])));
+  };
+  const url = target.href;
+  const nameOf = (schema: TableSchema) => quoteMysql(mysqlTableName(schema));
+  const textType = `LONGTEXT CHARACTER SET utf8mb4 COLLATE ${collation}`;
+  return labOver(
+    { url, dialect: "mysql", textType, quote: quoteMysql },
+    () => openMysqlReplica(url),
+    sql,
+    nameOf,
+    async () => {
+      await connection.query(`DROP DATABASE ${name}`);
+      await connection.end();
     },
   );
 }
@@ -84,7 +156,7 @@ async function sqliteLab(): Promise<ReplicaLab> {
   };
   const nameOf = (schema: TableSchema) => quote(sqliteTableName(schema));
   return labOver(
-    `sqlite://${path}`,
+    { url: `sqlite://${path}`, dialect: "sqlite", textType: "text", quote },
     () => openSqliteReplica(path, { lockTimeoutMs: 200 }),
     sql,
     nameOf,
@@ -95,8 +167,13 @@ async function sqliteLab(): Promise<ReplicaLab> {
   );
 }
 
+async function duckdbLab(): Promise<ReplicaLab> {
+  const { url, open, sql, close } = await duckdbFile();
+  return labOver({ url, dialect: "duckdb", textType: "varchar", quote }, open, sql, duckdbTableName, close);
+}
+
 function labOver(
-  url: string,
+  about: Pick<ReplicaLab, "url" | "dialect" | "textType" | "quote">,
   openReplica: () => Promise<Replica>,
   sql: ReplicaLab["sql"],
   nameOf: ReplicaLab["nameOf"],
@@ -104,7 +181,7 @@ function labOver(
 ): ReplicaLab {
   const opened: Replica[] = [];
   return {
-    url,
+    ...about,
     sql,
     nameOf,
     open: async () => {
@@ -112,7 +189,7 @@ function labOver(
       opened.push(replica);
       return replica;
     },
-    rows: (schema) => sql(`SELECT ${schema.columns.map(({ name }) => quote(name)).join(", ")} FROM ${nameOf(schema)}`),
+    rows: (schema) => sql(`SELECT ${schema.columns.map(({ name }) => about.quote(name)).join(", ")} FROM ${nameOf(schema)}`),
     close: async () => {
       for (const replica of opened.splice(0)) await replica[Symbol.asyncDispose]();
       await end();

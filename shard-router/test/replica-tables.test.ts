@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import type { CascadeError } from "@cascade/shared/errors";
 import { comparableRows } from "@cascade/shared/testing/table-histories";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
-import { applier, event, REPLICA_KINDS, type ReplicaKind, type ReplicaLab, replicaLab } from "./replica-labs.ts";
+import { applier, event, isMysql, REPLICA_KINDS, type ReplicaKind, type ReplicaLab, replicaLab } from "./replica-labs.ts";
 
 /** Tables that are there before the router: used where every column of the source fits, else refused with all that is wrong and its cure. */
 
@@ -34,6 +34,9 @@ const findings = ({ message, advice }: CascadeError) => ({
   problems: message.replace(/^.*? does not fit [^:]*: /, "").split("; "),
   cures: advice.replace(/^.*?run on the replica, and the table goes on by itself: /, "").split("; "),
 });
+
+/** A key needs a length there, and a collation that tells texts apart. */
+const EXACT_NOTE = (kind: ReplicaKind) => `varchar(10) COLLATE ${kind === "mysql" ? "utf8mb4_0900_bin" : "utf8mb4_nopad_bin"}`;
 
 describe.each(REPLICA_KINDS)("%s replica", (kind) => {
   test("uses a table with wider columns, columns, indexes and views of its own", async () => {
@@ -69,9 +72,9 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
     const { problems, cures } = findings(error);
     expect(problems).toEqual([
       ...(kind === "postgres" ? ['column "price" is NOT NULL'] : []),
-      'column "note" is missing',
-      'its own column "extra" is NOT NULL without a default',
-      expect.stringContaining('no unique index on exactly the key ("id")'),
+      `column ${lab.quote("note")} is missing`,
+      `its own column ${lab.quote("extra")} is NOT NULL without a default`,
+      expect.stringContaining(`no unique index on exactly the key (${lab.quote("id")})`),
     ]);
     for (const cure of cures) await lab.sql(cure.replace(/, or .*/, ""));
     const { apply } = await applier(replica, orders);
@@ -86,7 +89,10 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
 
   test("another key, or one on more columns, is no key", async () => {
     for (const key of ["UNIQUE (note)", "PRIMARY KEY (id, note)"]) {
-      const lab = await labWith(kind, `CREATE TABLE orders (id integer, price text, note text, ${key})`);
+      const lab = await labWith(
+        kind,
+        `CREATE TABLE orders (id integer, price text, note ${isMysql(kind) ? EXACT_NOTE(kind) : "text"}, ${key})`,
+      );
       const { problems } = findings(
         await refusal((await lab.open()).prepare({ ...orders, columns: orders.columns.map((c) => ({ ...c, nullable: false })) })),
       );
@@ -192,3 +198,80 @@ test("PostgreSQL keeps names apart that differ by case only", async () => {
     { id: "1", Id: "lower" },
   ]);
 });
+
+test.if(REPLICA_KINDS.includes("mariadb"))(
+  "MariaDB: a key that takes different texts for one is refused, and the cure mends it",
+  async () => {
+    const source = tableSchema(
+      "t",
+      { id: "character varying(20)", u: "uuid", v: "text" },
+      { key: ["id", "u"], notNull: ["id", "u"] },
+    );
+    const lab = await labWith(
+      "mariadb",
+      "CREATE TABLE t (id varchar(20) COLLATE utf8mb4_general_ci, u char(36) COLLATE utf8mb4_bin, v longtext COLLATE utf8mb4_general_ci, PRIMARY KEY (id, u))",
+    );
+    const replica = await lab.open();
+    const { problems, cures } = findings(await refusal(replica.prepare(source)));
+    expect(problems).toEqual([
+      "rows are found by the key, and column `id` has the collation utf8mb4_general_ci, which takes different values for one",
+    ]);
+    for (const cure of cures) await lab.sql(cure);
+    const { apply } = await applier(replica, source);
+    const ids = ["a", "A", "á", "a ", "e", "é", "E"];
+    await apply(ids.map((id) => event("c", null, { id, u: "u", v: id })));
+    await apply([event("d", { id: "A", u: "u" }, null), event("u", { id: "a ", u: "u" }, { id: "a ", u: "u", v: "blank" })]);
+    expect(comparableRows(await lab.rows(source))).toEqual(
+      comparableRows(ids.filter((id) => id !== "A").map((id) => ({ id, u: "u", v: id === "a " ? "blank" : id }))),
+    );
+  },
+);
+
+test.if(REPLICA_KINDS.includes("mariadb"))(
+  "MariaDB: tables of two names that differ by case or schema only, reserved names, and names as long as they get",
+  async () => {
+    const lab = await labWith("mariadb", "SELECT 1");
+    const replica = await lab.open();
+    const [one, two] = [tableSchema("Cases", { id: "integer" }), tableSchema("cases", { id: "integer" })];
+    await (await applier(replica, one)).apply([event("c", null, { id: 1 })]);
+    await (await applier(replica, two)).apply([event("c", null, { id: 2 })]);
+    expect((await lab.rows(one)).concat(await lab.rows(two))).toEqual([{ id: 1 }, { id: 2 }]);
+    await replica.prepare(tableSchema("a_b", { id: "integer" }));
+    const error = await refusal(replica.prepare(tableSchema("b", { id: "integer" }, { schema: "a" })));
+    expect(error).toMatchObject({ code: "REPLICA_NAME_TAKEN", verdict: "stop-table" });
+    for (const name of ["cascade_progress", "cascade_tables"]) {
+      expect((await refusal(replica.prepare(tableSchema(name, { id: "integer" })))).code).toBe("REPLICA_NAME_TAKEN");
+    }
+    const long = tableSchema("x".repeat(63), { ["y".repeat(63)]: "integer" });
+    await (await applier(replica, long)).apply([event("c", null, { ["y".repeat(63)]: 1 })]);
+    expect(await lab.rows(long)).toHaveLength(1);
+  },
+);
+
+test.if(REPLICA_KINDS.includes("mariadb"))(
+  "MariaDB: columns of the user's own types are used, and stop loudly at what they cannot hold",
+  async () => {
+    const source = tableSchema("t", {
+      id: "integer",
+      at: "timestamp with time zone",
+      d: "date",
+      f: "double precision",
+      n: "numeric(6,2)",
+    });
+    const lab = await labWith("mariadb", "CREATE TABLE t (id int PRIMARY KEY, at datetime(6), d date, f double, n decimal(6,2))");
+    const { apply } = await applier(await lab.open(), source);
+    const whole = { id: 1, at: "2026-01-02 03:04:05.678901+00", d: "2026-01-02", f: 1e-300, n: "19.90" };
+    await apply([event("c", null, whole)]);
+    expect(await lab.sql("SELECT CAST(at AS CHAR) AS at, CAST(d AS CHAR) AS d, f, CAST(n AS CHAR) AS n FROM t")).toEqual([
+      { at: "2026-01-02 03:04:05.678901", d: "2026-01-02", f: 1e-300, n: "19.90" },
+    ]);
+    for (const bad of [{ at: "infinity" }, { d: "0044-03-15 BC" }, { f: "NaN" }, { f: -0 }, { n: "NaN" }]) {
+      const error = await refusal(apply([event("c", null, { ...whole, id: 2, ...bad })]));
+      expect(error).toMatchObject({
+        code: "UNSUPPORTED_VALUE",
+        verdict: "stop-table",
+        message: expect.stringContaining("of table public.t"),
+      });
+    }
+  },
+);

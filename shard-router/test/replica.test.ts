@@ -5,7 +5,7 @@ import { comparableRows } from "@cascade/shared/testing/table-histories";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import type { Mutation } from "../src/mutation.ts";
 import type { Work } from "../src/replica.ts";
-import { after, applier, event, REPLICA_KINDS, type ReplicaLab, replicaLab, workFor } from "./replica-labs.ts";
+import { after, applier, event, isMysql, REPLICA_KINDS, type ReplicaLab, replicaLab, workFor } from "./replica-labs.ts";
 
 /** One contract, every replica, on real engines. */
 
@@ -66,6 +66,8 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
   });
 
   test("a unique index of the replica's own on the key that takes different values for one is refused", async () => {
+    if (isMysql(kind)) return; // an index has its columns' collations there
+    if (kind === "duckdb") return; // an index has none there
     const l = await lab();
     const texts = tableSchema("texts", { id: "text", v: "text" });
     const replica = await l.open();
@@ -252,22 +254,27 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
       },
     };
     await router.applyWork(counted);
-    expect(fellBack).toBe(1);
+    expect(fellBack).toBe(kind === "duckdb" ? 0 : 1); // it checks a statement as a whole
     await expectRows(l, orders, [row(1, 2, "a"), row(2, 1, "b")]);
     expect(await replica.progress(router.partition)).toEqual(router.progress);
     const clash = await failure(router.apply([event("c", null, row(3, 1, "secret"))]));
     expect(clash).toMatchObject({ code: "CONSTRAINT_VIOLATED", verdict: "stop-table" });
-    expect(clash.message).toMatch(/qty/);
+    expect(clash.message).toMatch(isMysql(kind) ? /unique value/ : /qty/);
+    if (isMysql(kind))
+      expect((await failure((await applier(replica, orders)).apply([event("c", null, row(3, 1, "secret"))]))).message).toMatch(
+        /qty/,
+      );
     expect(clash.message).not.toContain("secret");
   });
 
   test("foreign keys of the replica do not fire", async () => {
+    if (kind === "duckdb") return; // they do, and are findings: see replica-failures.test.ts
     const l = await lab();
     const replica = await l.open();
     const customers = tableSchema("customers", { id: "integer" });
     const parents = await applier(replica, customers);
     await l.sql(
-      `CREATE TABLE ${l.nameOf(orders)} (id integer PRIMARY KEY, qty integer REFERENCES ${l.nameOf(customers)} (id) ON DELETE CASCADE, big text)`,
+      `CREATE TABLE ${l.nameOf(orders)} (id integer PRIMARY KEY, qty integer REFERENCES ${l.nameOf(customers)} (id) ON DELETE CASCADE, big ${l.textType})`,
     );
     const children = await applier(replica, orders);
     await children.apply([event("c", null, row(1, 5, "orphan")), event("c", null, row(2, 6, "kept"))]);

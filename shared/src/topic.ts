@@ -21,11 +21,13 @@ export function formatTableName(name: TableName): string {
 
 /** For SQL that people are to run: always quoted, for a reserved word or a capital letter needs it too. */
 export function quoteTableName({ schema, table }: TableName): string {
-  return [schema, table].map((part) => `"${part.replaceAll('"', '""')}"`).join(".");
+  return `${quoteName(schema)}.${quoteName(table)}`;
 }
 
+export const quoteName = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+
 function quoteWhereNeeded(part: string): string {
-  return /^[\p{L}_][\p{L}\p{N}_$-]*$/u.test(part) ? part : `"${part.replaceAll('"', '""')}"`;
+  return /^[\p{L}_][\p{L}\p{N}_$-]*$/u.test(part) ? part : quoteName(part);
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { EventTransaction } from "@cascade/shared/change-event";
+import type { ChangeEvent, EventTransaction } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import type { Lsn } from "@cascade/shared/lsn";
 import { identifySchema } from "@cascade/shared/table-schema";
@@ -6,7 +6,7 @@ import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { SourceMessage } from "../change-source.ts";
 import type { Catalog, Relation } from "./catalog.ts";
 import { missingIdentity } from "./identity.ts";
-import { type DecodedRow, TableDecoder } from "./table-decoder.ts";
+import { type DecodedRow, type LostNumbers, TableDecoder } from "./table-decoder.ts";
 import { readWalMessage, unknownMessage, type WalRow } from "./wal2json.ts";
 
 /** What the decoder needs of the catalog. */
@@ -17,6 +17,12 @@ type Unread = "excluded" | "absent";
 
 /** How long a name counts as excluded: it could become a partition of a captured table. */
 const EXCLUDED_FOR_MS = 1000;
+
+/** A change whose new row may have lost numbers. */
+export interface LostRow {
+  readonly event: ChangeEvent;
+  readonly numbers: LostNumbers;
+}
 
 interface Reader {
   readonly relation: Relation;
@@ -45,10 +51,21 @@ export class ChangeDecoder {
   #forgottenAtMs = 0;
   readonly #warned = new Set<string>();
   #rootTruncatedAt: Lsn | null = null;
+  readonly #losesNumbers: boolean;
+  #lost: LostRow[] = [];
 
-  constructor(catalog: RelationSource, warn: (message: string) => void) {
+  /** @param losesNumbers the plugin is older than 2.6, and `takeLost` is to be asked after each delivery */
+  constructor(catalog: RelationSource, warn: (message: string) => void, losesNumbers: boolean) {
     this.#catalog = catalog;
     this.#warn = warn;
+    this.#losesNumbers = losesNumbers;
+  }
+
+  /** The changes decoded since the last call whose numbers must be looked up. */
+  takeLost(): readonly LostRow[] {
+    const lost = this.#lost;
+    if (lost.length > 0) this.#lost = [];
+    return lost;
   }
 
   /** A keepalive that comes in the middle of a transaction says nothing about it. */
@@ -129,7 +146,10 @@ export class ChangeDecoder {
     const op = OPS[row.action];
     const table = decoder.eventTable;
     const transaction = this.#transaction as EventTransaction;
-    into.push({ kind: "change", event: { op, table, transaction, ordinal, lsn: row.lsn, ...decoded } });
+    const { key, before, after, lost } = decoded;
+    const event: ChangeEvent = { op, table, transaction, ordinal, lsn: row.lsn, key, before, after };
+    if (lost !== null) this.#lost.push({ event, numbers: lost });
+    into.push({ kind: "change", event });
   }
 
   async #readAgain(row: WalRow, ordinal: number, into: SourceMessage[]): Promise<void> {
@@ -139,7 +159,7 @@ export class ChangeDecoder {
     const missing = missingIdentity(relation, { changesMayBeLost: true });
     if (missing !== null) throw missing;
     for (const version of versionsOf(relation)) {
-      const reader = { relation: version, decoder: new TableDecoder(version) };
+      const reader = { relation: version, decoder: new TableDecoder(version, this.#losesNumbers) };
       const decoded = reader.decoder.decode(row);
       if (decoded === null) continue;
       this.#remember(name, reader);

@@ -4,8 +4,8 @@ import { pause } from "@cascade/shared/retry";
 import type pg from "pg";
 import type { ChangeSource, SourceMessage } from "../change-source.ts";
 import type { ChangeDecoder } from "./change-decoder.ts";
-import { disconnect, INVALID_PARAMETER, postgresError, sqlStateOf } from "./session.ts";
-import { NUMBERS_AS_STRINGS_WARNING, PLUGIN_OPTIONS, PLUGIN_OPTIONS_2_6 } from "./wal2json.ts";
+import { disconnect, postgresError } from "./session.ts";
+import type { PluginOptions } from "./wal2json.ts";
 
 /** The server stops at the first commit past this many messages, and holds the answer in memory: one transaction is never cut. */
 const MAX_MESSAGES_PER_PEEK = 10_000;
@@ -16,9 +16,9 @@ export interface PollSourceOptions {
   /** An ordinary session, owned from here on. */
   readonly client: pg.Client;
   readonly slot: string;
+  readonly pluginOptions: PluginOptions;
   readonly decoder: ChangeDecoder;
   readonly intervalMs: number;
-  readonly warn: (message: string) => void;
 }
 
 interface PeekRow {
@@ -31,8 +31,6 @@ interface PeekRow {
  */
 export class PollSource implements ChangeSource {
   readonly #options: PollSourceOptions;
-  /** Asked for by trying: the plugin tells its version nowhere (facts.md §1.1). */
-  #pluginOptions: readonly string[] = Object.entries(PLUGIN_OPTIONS_2_6).flat();
   #undecodable: unknown = null;
   #confirmed: Lsn = 0n;
   #advanced: Lsn = 0n;
@@ -98,21 +96,11 @@ export class PollSource implements ChangeSource {
   }
 
   async #peek(end: string): Promise<readonly PeekRow[]> {
-    const { client, slot, warn } = this.#options;
-    const peek = (options: readonly string[]) => {
-      const marks = options.map((_, at) => `$${at + 3}`).join(", ");
-      const text = `SELECT data FROM pg_logical_slot_peek_changes($1, $2, ${MAX_MESSAGES_PER_PEEK}, ${marks})`;
-      return client.query<PeekRow>(text, [slot, end, ...options]);
-    };
-    try {
-      return (await peek(this.#pluginOptions)).rows;
-    } catch (error) {
-      const older = Object.entries(PLUGIN_OPTIONS).flat();
-      if (sqlStateOf(error) !== INVALID_PARAMETER || this.#pluginOptions.length === older.length) throw error;
-      this.#pluginOptions = older;
-      warn(NUMBERS_AS_STRINGS_WARNING);
-      return (await peek(older)).rows;
-    }
+    const { client, slot, pluginOptions } = this.#options;
+    const options = Object.entries(pluginOptions).flat();
+    const marks = options.map((_, at) => `$${at + 3}`).join(", ");
+    const text = `SELECT data FROM pg_logical_slot_peek_changes($1, $2, ${MAX_MESSAGES_PER_PEEK}, ${marks})`;
+    return (await client.query<PeekRow>(text, [slot, end, ...options])).rows;
   }
 
   async #advance(now: boolean): Promise<void> {

@@ -18,12 +18,22 @@ const PINNED_SETTINGS: Readonly<Record<string, string>> = {
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
-/** Opens a connection to main-db; `replication` makes it a walsender. Rejects with a CascadeError. */
-export async function connect(databaseUrl: string, options: { readonly replication?: boolean } = {}): Promise<pg.Client> {
+export interface ConnectOptions {
+  /** Makes it a walsender. */
+  readonly replication?: boolean;
+  /** Further settings of the session. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
+/** Opens a connection to main-db. Rejects with a CascadeError. */
+export async function connect(databaseUrl: string, options: ConnectOptions = {}): Promise<pg.Client> {
   const url = new URL(databaseUrl);
-  const pinned = Object.entries(PINNED_SETTINGS);
+  const pinned = Object.entries({ ...PINNED_SETTINGS, ...options.settings });
   // Ours come last: the last one given wins.
-  const settings = [url.searchParams.get("options") ?? "", ...pinned.map(([name, value]) => `-c ${name}=${value}`)]
+  const settings = [
+    url.searchParams.get("options") ?? "",
+    ...pinned.map(([name, value]) => `-c ${name}=${value.replaceAll(" ", "\\ ")}`),
+  ]
     .join(" ")
     .trim();
   url.searchParams.delete("options");
@@ -112,6 +122,8 @@ export function sqlStateOf(error: unknown): string | null {
 
 /** SQLSTATE of an option that the plugin does not know, among others. */
 export const INVALID_PARAMETER = "22023";
+/** SQLSTATE of a slot that another session reads. */
+export const OBJECT_IN_USE = "55006";
 
 interface Judgement {
   readonly code: string;

@@ -79,6 +79,15 @@ export async function ensureSlot(client: pg.Client, { slot, hasPublished }: Slot
   }
 }
 
+/** Takes back the slot of a start that was refused: nobody would read it, and it would hold main-db's WAL. */
+export async function dropSlot(client: pg.Client, slot: string): Promise<void> {
+  try {
+    await client.query("SELECT pg_drop_replication_slot($1)", [slot]);
+  } catch (error) {
+    throw postgresError(error, `cannot drop replication slot "${slot}"`);
+  }
+}
+
 function foreignSlot(slot: string, state: SlotState, database: string): CascadeError {
   return new CascadeError({
     code: "FOREIGN_SLOT",

@@ -1,7 +1,8 @@
 import type { EventTable, RowJson } from "@cascade/shared/change-event";
-import { CascadeError, UnsupportedValueError } from "@cascade/shared/errors";
-import type { TableSchema } from "@cascade/shared/table-schema";
+import { CascadeError } from "@cascade/shared/errors";
+import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, quoteTableName } from "@cascade/shared/topic";
+import { numberLost } from "./number-lost.ts";
 import { endOfString, unknownMessage, type WalRow } from "./wal2json.ts";
 import { losesSpecialNumbers, type WireKind, wireKindOf, wireValue } from "./wire-value.ts";
 
@@ -10,6 +11,16 @@ export interface DecodedRow {
   readonly key: RowJson | null;
   readonly before: RowJson | null;
   readonly after: RowJson | null;
+  /** What the plugin may have lost of the new row; null when nothing, as nearly always. */
+  readonly lost: LostNumbers | null;
+}
+
+/** A new row with nulls that stand for NULL, NaN or an infinity: wal2json before 2.6 writes all of them so. */
+export interface LostNumbers {
+  readonly decoder: TableDecoder;
+  readonly values: readonly (string | undefined)[];
+  /** Where those nulls are. */
+  readonly at: readonly number[];
 }
 
 /** A relation whose rows the WAL names, and the table they travel as: itself, or the root of its partition tree. */
@@ -32,8 +43,10 @@ interface DecodedColumn {
   readonly prefix: string;
   readonly wireName: string;
   readonly kind: WireKind;
-  /** A `null` here cannot be NULL: wal2json 2.5 writes NaN and infinities so. */
-  readonly nullMeansLost: boolean;
+  readonly schema: ColumnSchema;
+  /** A `null` here may stand for NaN or an infinity. */
+  readonly losesNumbers: boolean;
+  readonly inKey: boolean;
 }
 
 const IDENTITY = '"identity":[';
@@ -52,8 +65,11 @@ export class TableDecoder {
   readonly #keyAt: readonly number[];
   readonly #values: (string | undefined)[];
   readonly #old: (string | undefined)[];
+  /** Of the row in hand. */
+  #lostAt: number[] = [];
 
-  constructor(table: CapturedTable) {
+  /** @param losesNumbers the plugin is older than 2.6 */
+  constructor(table: CapturedTable, losesNumbers: boolean) {
     const { schema, topic, walColumns } = table;
     this.#table = table;
     const byName = new Map(schema.columns.map((column) => [column.name, column]));
@@ -67,7 +83,9 @@ export class TableDecoder {
         prefix: `{"name":${JSON.stringify(name)},"typeoid":${declaredTypeOid | 0},"value":`,
         wireName: `${JSON.stringify(name)}:`,
         kind: wireKindOf(column.typeOid),
-        nullMeansLost: !column.nullable && losesSpecialNumbers(column.typeOid),
+        schema: column,
+        losesNumbers: losesNumbers && losesSpecialNumbers(declaredTypeOid),
+        inKey: schema.key.includes(name),
       };
     });
     this.#keyAt = schema.key.map((name) => walColumns.findIndex((column) => column.name === name));
@@ -75,10 +93,33 @@ export class TableDecoder {
     this.#old = new Array(this.#columns.length);
   }
 
+  get schema(): TableSchema {
+    return this.#table.schema;
+  }
+
+  /** The columns whose values may be lost. */
+  lostColumns({ at }: LostNumbers): readonly ColumnSchema[] {
+    return at.map((i) => (this.#columns[i] as DecodedColumn).schema);
+  }
+
+  /** Whether NULL can stand in all of them. */
+  mayBeNull({ at }: LostNumbers): boolean {
+    for (const i of at) if (!(this.#columns[i] as DecodedColumn).schema.nullable) return false;
+    return true;
+  }
+
+  /** The new row with these wire values in place of the nulls, in the order of `lostColumns`. */
+  restored({ values, at }: LostNumbers, found: readonly string[]): RowJson {
+    const whole = [...values];
+    for (const [n, i] of at.entries()) whole[i] = found[n];
+    return this.#rowJson(whole);
+  }
+
   /** null when the row does not fit this schema: the table has changed and the catalog must be read again. */
   decode(row: WalRow): DecodedRow | null {
     const { text, action } = row;
-    if (action === "T") return { key: null, before: null, after: null };
+    if (action === "T") return { key: null, before: null, after: null, lost: null };
+    if (this.#lostAt.length > 0) this.#lostAt = [];
     const values = this.#values.fill(undefined);
     const old = this.#old.fill(undefined);
     let at = row.columnsAt;
@@ -108,12 +149,17 @@ export class TableDecoder {
   }
 
   #row(action: "I" | "U" | "D", values: (string | undefined)[], old: (string | undefined)[]): DecodedRow {
-    if (action === "D") return { key: this.#keyJson(old), before: this.#rowJson(old), after: null };
-    if (action === "I") return { key: this.#keyJson(values), before: null, after: this.#rowJson(values) };
+    if (action === "D") return { key: this.#keyJson(old), before: this.#rowJson(old), after: null, lost: null };
+    if (action === "I")
+      return { key: this.#keyJson(values), before: null, after: this.#rowJson(values), lost: this.#lost(values) };
     const before = this.#rowJson(old);
     // Under REPLICA IDENTITY FULL an unchanged TOAST value is in the old row.
     if (this.#table.schema.identity === "full") for (let i = 0; i < values.length; i++) values[i] ??= old[i];
-    return { key: this.#keyJson(values), before, after: this.#rowJson(values) };
+    return { key: this.#keyJson(values), before, after: this.#rowJson(values), lost: this.#lost(values) };
+  }
+
+  #lost(values: readonly (string | undefined)[]): LostNumbers | null {
+    return this.#lostAt.length === 0 ? null : { decoder: this, values: [...values], at: this.#lostAt };
   }
 
   /** Fills `into` by column; returns the position after the list, or -1 when a column is not of this schema. */
@@ -129,14 +175,21 @@ export class TableDecoder {
       at += column.prefix.length;
       const end = endOfValue(text, at);
       const raw = text.slice(at, end);
-      if (column.nullMeansLost && raw === "null") throw this.#lostNumber(column.name);
-      into[next] = wireValue(column.kind, raw);
+      if (column.losesNumbers && raw === "null") this.#noteLost(column, next, into);
+      else into[next] = wireValue(column.kind, raw);
       if (text.charCodeAt(end) !== CLOSING_BRACE) throw unknownMessage("a column has more fields than name, typeoid and value");
       at = end + 1;
       const separator = text.charCodeAt(at++);
       if (separator === CLOSING_BRACKET) return at;
       if (separator !== COMMA) throw unknownMessage("a list of columns does not end");
     }
+  }
+
+  #noteLost({ name, inKey }: DecodedColumn, at: number, into: (string | undefined)[]): void {
+    if (inKey) throw numberLost(this.#table.schema, `column ${name} of its key came as null`);
+    if (into === this.#values) this.#lostAt.push(at);
+    // What an old row had there is nowhere any more: left unsaid, which is not to say NULL. Only without a key must the row be whole.
+    if (into === this.#values || this.#keyAt.length === 0) into[at] = "null";
   }
 
   #rowJson(values: readonly (string | undefined)[]): RowJson {
@@ -157,15 +210,6 @@ export class TableDecoder {
 
   #name(): string {
     return formatTableName(this.#table.schema);
-  }
-
-  #lostNumber(column: string): UnsupportedValueError {
-    return new UnsupportedValueError({
-      code: "SPECIAL_NUMBER_LOST",
-      verdict: "fatal",
-      message: `column ${column} of ${this.#name()} is NOT NULL, yet wal2json sent null: it holds NaN or an infinity, which wal2json before 2.6 cannot send, or the column was made NOT NULL after the row was written and before cdc had read it`,
-      advice: `in the first case install wal2json 2.6 or newer on main-db (cdc uses it at once), or exclude the table: CDC_TABLES=...,!${this.#name()}; in the second, ALTER TABLE ${quoteTableName(this.#table.schema)} ALTER COLUMN ... DROP NOT NULL until cdc has caught up`,
-    });
   }
 
   #withoutIdentity(action: string): CascadeError {

@@ -5,9 +5,9 @@ import type pg from "pg";
 import type { ChangeSource, SourceMessage } from "../change-source.ts";
 import type { ChangeDecoder } from "./change-decoder.ts";
 import { readReplicationMessage, startReplication, statusUpdate } from "./replication-protocol.ts";
-import { disconnect, INVALID_PARAMETER, postgresError, sqlStateOf } from "./session.ts";
+import { disconnect, OBJECT_IN_USE, postgresError, sqlStateOf } from "./session.ts";
 import { slotActive } from "./slot.ts";
-import { NUMBERS_AS_STRINGS_WARNING, PLUGIN_OPTIONS, PLUGIN_OPTIONS_2_6 } from "./wal2json.ts";
+import type { PluginOptions } from "./wal2json.ts";
 
 /** At most this much text waits undecoded; past it the socket is paused, and the WAL stays on the server. */
 const MAX_BUFFERED_CHARS = 2 * 1024 * 1024;
@@ -15,7 +15,6 @@ const MAX_BUFFERED_CHARS = 2 * 1024 * 1024;
 const STATUS_INTERVAL_MS = 1000;
 /** A walsender in the middle of a large transaction goes on to its end: then only closing the connection stops it. */
 const STOP_TIMEOUT_MS = 1000;
-const OBJECT_IN_USE = "55006";
 /** Under load there is always this much waiting, and the linger does not apply. */
 const FULL_ENOUGH_MESSAGES = 1000;
 const FULL_ENOUGH_CHARS = 256 * 1024;
@@ -33,12 +32,12 @@ export interface WalSourceOptions {
   /** A walsender session, owned from here on. */
   readonly client: pg.Client;
   readonly slot: string;
+  readonly pluginOptions: PluginOptions;
   readonly decoder: ChangeDecoder;
   /** Handed over at once at most: what is decoded is held until it is published. */
   readonly maxMessages: number;
   /** Shortest time from one delivery to the next while little comes: fewer, larger batches. The first after a pause goes at once. */
   readonly lingerMs: number;
-  readonly warn: (message: string) => void;
 }
 
 /** Streams the slot over a replication connection. */
@@ -77,12 +76,7 @@ export class WalSource implements ChangeSource {
   static async open(options: WalSourceOptions): Promise<WalSource> {
     const source = new WalSource(options);
     try {
-      // Asked for by trying: the plugin tells its version nowhere (facts.md §1.1).
-      await source.#start(startReplication(options.slot, PLUGIN_OPTIONS_2_6)).catch(async (error: unknown) => {
-        if (sqlStateOf(error) !== INVALID_PARAMETER) throw error;
-        await source.#start(startReplication(options.slot, PLUGIN_OPTIONS));
-        options.warn(NUMBERS_AS_STRINGS_WARNING);
-      });
+      await source.#start(startReplication(options.slot, options.pluginOptions));
       return source;
     } catch (error) {
       await source[Symbol.asyncDispose]();
@@ -104,7 +98,6 @@ export class WalSource implements ChangeSource {
         },
       );
     });
-    this.#failure = null; // of an attempt before
   }
 
   async *messages(signal: AbortSignal): AsyncIterable<readonly SourceMessage[]> {

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { CascadeError } from "@cascade/shared/errors";
 import { identifySchema, type ReplicaIdentity } from "@cascade/shared/table-schema";
 import fc from "fast-check";
-import { type CapturedTable, TableDecoder } from "./table-decoder.ts";
+import { type CapturedTable, type DecodedRow, type LostNumbers, TableDecoder } from "./table-decoder.ts";
 import { parseTimestamp, readWalMessage, type WalRow } from "./wal2json.ts";
 
 const column = (name: string, attnum: number, type: string, typeOid: number, nullable = true) => ({
@@ -44,7 +44,13 @@ function line(action: string, columns?: Readonly<Record<string, string>>, identi
   return `${head}${columns ? `,"columns":[${list(columns)}]` : ""}${identity ? `,"identity":[${list(identity)}]` : ""}}`;
 }
 
-const decode = (table: CapturedTable, text: string) => new TableDecoder(table).decode(readWalMessage(text) as WalRow);
+const decodeAll = (table: CapturedTable, text: string, losesNumbers: boolean) =>
+  new TableDecoder(table, losesNumbers).decode(readWalMessage(text) as WalRow);
+
+function decode(table: CapturedTable, text: string, losesNumbers = true): Omit<DecodedRow, "lost"> | null {
+  const row = decodeAll(table, text, losesNumbers);
+  return row === null ? null : { key: row.key, before: row.before, after: row.after };
+}
 const full = {
   id: "11",
   'odd "name"': '"a, \\"b\\"}"',
@@ -154,9 +160,7 @@ test("a key that has changed asks for the catalog", () => {
 test("a partition with its columns in another order is read by its own", () => {
   const table = captured();
   const walColumns = [...table.walColumns].reverse();
-  const row = new TableDecoder({ ...table, walColumns }).decode(
-    readWalMessage(line("U", { big: "7", id: "1" }, { id: "1" })) as WalRow,
-  );
+  const row = decode({ ...table, walColumns }, line("U", { big: "7", id: "1" }, { id: "1" }));
   expect(row).toEqual({ key: '{"id":1}', before: '{"id":1}', after: '{"big":"7","id":1}' });
 });
 
@@ -169,10 +173,43 @@ test("the numbers of wal2json 2.6, quoted all, read like those of 2.5", () => {
   });
 });
 
-test("NaN that the plugin wrote as null in a NOT NULL column is refused, never passed on as NULL", () => {
-  const { code, message } = errorOf(() => decode(captured(), line("I", { ...full, price: "null" })));
+test("a null that may be a lost number is noted, in whatever order the columns come, and can be put back", () => {
+  const table = captured();
+  const lossy = { ...full, price: "null", big: "null" };
+  for (const of of [table, { ...table, walColumns: [...table.walColumns].reverse() }]) {
+    const columns = of === table ? lossy : Object.fromEntries(Object.entries(lossy).reverse());
+    const row = decodeAll(of, line("I", columns), true);
+    expect(JSON.parse(row?.after ?? "")).toMatchObject({ big: null, price: null });
+    const lost = row?.lost as LostNumbers;
+    expect(lost.decoder.lostColumns(lost).map(({ name }) => name)).toEqual(["price"]);
+    expect(lost.decoder.restored(lost, ['"NaN"'])).toBe((row?.after ?? "").replace('"price":null', '"price":"NaN"'));
+  }
+  const update = decodeAll(table, line("U", { id: "11", price: "null" }, { id: "11" }), true);
+  expect(update?.lost?.at).toEqual([3]);
+});
+
+test("a null is NULL where nothing is lost: with wal2json 2.6, of another type, of a domain", () => {
+  expect(decodeAll(captured(), line("I", { ...full, price: "null" }), false)?.lost).toBeNull();
+  expect(decodeAll(captured(), line("I", { ...full, big: "null" }), true)?.lost).toBeNull();
+  const table = captured();
+  const walColumns = table.walColumns.map((column) => (column.name === "price" ? { ...column, declaredTypeOid: 20000 } : column));
+  const text = line("I", { ...full, price: "null" }).replace('"typeoid":1700', '"typeoid":20000');
+  expect(decodeAll({ ...table, walColumns }, text, true)?.lost).toBeNull();
+});
+
+test("a lost number of the old row is left unsaid, but where the row is all that tells it", () => {
+  const old = { ...full, price: "null" };
+  const row = decodeAll(captured("full"), line("U", { id: "12", price: "1.50" }, old), true);
+  expect(JSON.parse(row?.before ?? "")).not.toHaveProperty("price");
+  expect([JSON.parse(row?.after ?? "").price, row?.lost]).toEqual(["1.50", null]);
+  expect(JSON.parse(decode(captured("full", []), line("D", undefined, old))?.before ?? "")).toHaveProperty("price", null);
+  expect(JSON.parse(decode(captured("full"), line("D", undefined, old), false)?.before ?? "")).toHaveProperty("price", null);
+});
+
+test("a lost number of the key is refused: nobody knows which row it is", () => {
+  const { code, message } = errorOf(() => decode(captured("default", ["price"]), line("I", { ...full, price: "null" })));
   expect(code).toBe("SPECIAL_NUMBER_LOST");
-  expect(message).toContain("column price of lab.o");
+  expect(message).toContain("lab.o: column price of its key");
 });
 
 test("an update without its key is refused with the cure", () => {

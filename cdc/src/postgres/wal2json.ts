@@ -6,8 +6,10 @@ import { type Lsn, parseLsn } from "@cascade/shared/lsn";
  * The order of the fields is fixed in the plugin's source; a message that departs from it is refused, never guessed at.
  */
 
+export type PluginOptions = Readonly<Record<string, string>>;
+
 /** What the slot is asked for. `include-types` is off because the plugin writes invalid JSON for some type names (facts.md §1.4). */
-export const PLUGIN_OPTIONS: Readonly<Record<string, string>> = {
+export const PLUGIN_OPTIONS: PluginOptions = {
   "format-version": "2",
   "include-xids": "1",
   "include-timestamp": "1",
@@ -17,10 +19,7 @@ export const PLUGIN_OPTIONS: Readonly<Record<string, string>> = {
 };
 
 /** With the option that only wal2json 2.6 and later know; an unknown option is fatal at the start of the stream. */
-export const PLUGIN_OPTIONS_2_6: Readonly<Record<string, string>> = { ...PLUGIN_OPTIONS, "numeric-data-types-as-string": "1" };
-
-export const NUMBERS_AS_STRINGS_WARNING =
-  "main-db's wal2json is older than 2.6: NaN and infinities in nullable real, double precision and numeric columns arrive as NULL and cannot be told from it; install wal2json 2.6 if such values occur (cdc uses it at once)";
+export const PLUGIN_OPTIONS_2_6: PluginOptions = { ...PLUGIN_OPTIONS, "numeric-data-types-as-string": "1" };
 
 export type WalMessage =
   | { readonly action: "B"; readonly txId: number; readonly commitLsn: Lsn; readonly committedAtMs: number }

@@ -16,11 +16,11 @@ const KIND_OF_TYPE: ReadonlyMap<number, WireKind> = new Map([
   [701, "number"], // double precision
 ]);
 
-/** Types whose NaN and infinities wal2json 2.5 writes as `null`: real, double precision, numeric. */
+/** Types whose NaN and infinities wal2json before 2.6 writes as `null`: real, double precision, numeric. Not those of domains over them. */
 const LOSES_SPECIAL_NUMBERS: ReadonlySet<number> = new Set([700, 701, 1700]);
 
 export const wireKindOf = (baseTypeOid: number): WireKind => KIND_OF_TYPE.get(baseTypeOid) ?? "text";
-export const losesSpecialNumbers = (baseTypeOid: number): boolean => LOSES_SPECIAL_NUMBERS.has(baseTypeOid);
+export const losesSpecialNumbers = (typeOid: number): boolean => LOSES_SPECIAL_NUMBERS.has(typeOid);
 
 const QUOTE = 34;
 const SPECIAL_NUMBER = /^"(?:NaN|-?Infinity)"$/;

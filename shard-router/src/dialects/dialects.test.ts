@@ -4,34 +4,42 @@ import type { TableSchema } from "@cascade/shared/table-schema";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import type { Dialect, DialectName, ReplicaTable, Statement } from "../dialect.ts";
 import type { Mutation } from "../mutation.ts";
+import { duckdbDialect, duckdbTableName } from "./duckdb.ts";
 import { postgresDialect, postgresTableName } from "./postgres.ts";
 import { quote } from "./sql.ts";
 import { sqliteDialect, sqliteTableName } from "./sqlite.ts";
 
-/** What both dialects say, side by side. */
+/** What the dialects say, side by side; MySQL and MariaDB are beside each other in mysql.test.ts, and all in test/corpus.test.ts. */
 
-const dialects: Readonly<Record<DialectName, Dialect>> = { postgres: postgresDialect, sqlite: sqliteDialect };
-const sqlNames: Readonly<Record<DialectName, (schema: TableSchema) => string>> = {
+type Compared = Exclude<DialectName, "mysql" | "mariadb">;
+
+const dialects: Readonly<Record<Compared, Dialect>> = {
+  postgres: postgresDialect,
+  sqlite: sqliteDialect,
+  duckdb: duckdbDialect,
+};
+const sqlNames: Readonly<Record<Compared, (schema: TableSchema) => string>> = {
   postgres: postgresTableName,
   sqlite: (schema) => quote(sqliteTableName(schema)),
+  duckdb: duckdbTableName,
 };
 
-function freshTable(dialect: DialectName, source: TableSchema, referenced = false): ReplicaTable {
+function freshTable(dialect: Compared, source: TableSchema, referenced = false): ReplicaTable {
   return { source, sqlName: sqlNames[dialect](source), columns: dialects[dialect].columnsOf(source), referenced };
 }
 
-type Said = Readonly<Record<DialectName, readonly Statement[]>>;
+type Said = Readonly<Record<Compared, readonly Statement[]>>;
 
 function say(source: TableSchema, mutations: readonly Mutation[]): Said {
-  const rendered = (name: DialectName) => dialects[name].render(freshTable(name, source), mutations);
-  return { postgres: rendered("postgres"), sqlite: rendered("sqlite") };
+  const rendered = (name: Compared) => dialects[name].render(freshTable(name, source), mutations);
+  return { postgres: rendered("postgres"), sqlite: rendered("sqlite"), duckdb: rendered("duckdb") };
 }
 
 /** One statement of each dialect, its text on one line. */
-function sayOne(source: TableSchema, mutations: readonly Mutation[]): Readonly<Record<DialectName, Statement>> {
-  const { postgres, sqlite } = say(source, mutations);
-  expect([postgres.length, sqlite.length]).toEqual([1, 1]);
-  return { postgres: postgres[0] as Statement, sqlite: sqlite[0] as Statement };
+function sayOne(source: TableSchema, mutations: readonly Mutation[]): Readonly<Record<Compared, Statement>> {
+  const { postgres, sqlite, duckdb } = say(source, mutations);
+  expect([postgres.length, sqlite.length, duckdb.length]).toEqual([1, 1, 1]);
+  return { postgres: postgres[0] as Statement, sqlite: sqlite[0] as Statement, duckdb: duckdb[0] as Statement };
 }
 
 const orders = tableSchema("orders", { id: "bigint", qty: "integer", price: "numeric(10,2)", raw: "bytea", tags: "text[]" });
@@ -40,7 +48,7 @@ const bytes = new Uint8Array([0, 255, 65]);
 
 describe("a statement", () => {
   test("put", () => {
-    const { postgres, sqlite } = sayOne(orders, [
+    const { postgres, sqlite, duckdb } = sayOne(orders, [
       { kind: "put", row: full },
       { kind: "put", row: { ...full, id: "9007199254740993", raw: null } },
     ]);
@@ -65,10 +73,19 @@ describe("a statement", () => {
         [9007199254740993n, 2, "3.50", null, "{a}"],
       ],
     });
+    expect(duckdb).toEqual({
+      text:
+        'INSERT INTO "public"."orders" AS r ("id", "qty", "price", "raw", "tags") ' +
+        'SELECT s.x."id", s.x."qty", s.x."price", from_base64(s.x."raw"), s.x."tags" ' +
+        "FROM (SELECT unnest(json_transform_strict($1::JSON, " +
+        `'[{"id":"BIGINT","qty":"INTEGER","price":"DECIMAL(10,2)","raw":"VARCHAR","tags":"VARCHAR"}]')) AS x) AS s ` +
+        'ON CONFLICT ("id") DO UPDATE SET "qty" = excluded."qty", "price" = excluded."price", "raw" = excluded."raw", "tags" = excluded."tags"',
+      parameterSets: postgres.parameterSets,
+    });
   });
 
   test("patch, which must find every row", () => {
-    const { postgres, sqlite } = sayOne(orders, [
+    const { postgres, sqlite, duckdb } = sayOne(orders, [
       { kind: "patch", row: { id: "1", price: "1.0" } },
       { kind: "patch", row: { id: "2", price: null } },
     ]);
@@ -87,19 +104,30 @@ describe("a statement", () => {
       ],
       mustAffect: 2,
     });
+    expect(duckdb).toEqual({
+      text:
+        'UPDATE "public"."orders" AS r SET "price" = s.x."price" ' +
+        `FROM (SELECT unnest(json_transform_strict($1::JSON, '[{"id":"BIGINT","price":"DECIMAL(10,2)"}]')) AS x) AS s WHERE r."id" = s.x."id"`,
+      parameterSets: postgres.parameterSets,
+      mustAffect: 2,
+    });
   });
 
   test("delete", () => {
-    const { postgres, sqlite } = sayOne(orders, [{ kind: "delete", key: { id: "1" } }]);
+    const { postgres, sqlite, duckdb } = sayOne(orders, [{ kind: "delete", key: { id: "1" } }]);
     expect(postgres).toEqual({
       text: 'DELETE FROM "public"."orders" AS r USING json_to_recordset($1::text::json) AS x("id" bigint) WHERE r."id" = x."id"',
       parameterSets: [['[{"id":"1"}]']],
     });
     expect(sqlite).toEqual({ text: 'DELETE FROM "orders" WHERE "orders"."id" = ?', parameterSets: [[1]] });
+    expect(duckdb).toEqual({
+      text: `DELETE FROM "public"."orders" AS r USING (SELECT unnest(json_transform_strict($1::JSON, '[{"id":"BIGINT"}]')) AS x) AS s WHERE r."id" = s.x."id"`,
+      parameterSets: [['[{"id":"1"}]']],
+    });
   });
 
   test("move, which must find every row", () => {
-    const { postgres, sqlite } = sayOne(orders, [{ kind: "move", from: { id: "1" }, row: { id: "2", qty: 5 } }]);
+    const { postgres, sqlite, duckdb } = sayOne(orders, [{ kind: "move", from: { id: "1" }, row: { id: "2", qty: 5 } }]);
     expect(postgres).toEqual({
       text:
         'UPDATE "public"."orders" AS r SET "id" = x."new_0", "qty" = x."new_1" ' +
@@ -112,6 +140,13 @@ describe("a statement", () => {
       parameterSets: [[2, 5, 1]],
       mustAffect: 1,
     });
+    expect(duckdb).toEqual({
+      text:
+        'UPDATE "public"."orders" AS r SET "id" = s.x."new_0", "qty" = s.x."new_1" ' +
+        `FROM (SELECT unnest(json_transform_strict($1::JSON, '[{"old_0":"BIGINT","new_0":"BIGINT","new_1":"INTEGER"}]')) AS x) AS s WHERE r."id" = s.x."old_0"`,
+      parameterSets: postgres.parameterSets,
+      mustAffect: 1,
+    });
   });
 
   test("append and remove", () => {
@@ -122,7 +157,9 @@ describe("a statement", () => {
       'INSERT INTO "public"."log" ("at", "n") OVERRIDING SYSTEM VALUE SELECT x."at", x."n" FROM json_to_recordset($1::text::json) AS x("at" date, "n" numeric)',
     );
     expect(append.sqlite.text).toBe('INSERT INTO "log" ("at", "n") VALUES (?, ?)');
-    const { postgres, sqlite } = sayOne(log, [
+    const given = `(SELECT unnest(json_transform_strict($1::JSON, '[{"at":"DATE","n":"VARCHAR"}]')) AS x) AS s`;
+    expect(append.duckdb.text).toBe(`INSERT INTO "public"."log" ("at", "n") SELECT s.x."at", s.x."n" FROM ${given}`);
+    const { postgres, sqlite, duckdb } = sayOne(log, [
       { kind: "remove", row },
       { kind: "remove", row },
     ]);
@@ -142,10 +179,19 @@ describe("a statement", () => {
       ],
       mustAffect: 2,
     });
+    expect(duckdb).toEqual({
+      text:
+        'DELETE FROM "public"."log" WHERE rowid IN (SELECT id FROM (SELECT r.rowid AS id, s.times, row_number() OVER (PARTITION BY s.number) AS nth ' +
+        `FROM "public"."log" AS r JOIN (SELECT x, count(*) AS times, row_number() OVER () AS number FROM ${given} GROUP BY x) AS s ` +
+        'ON r."at" IS NOT DISTINCT FROM s.x."at" AND r."n" IS NOT DISTINCT FROM s.x."n") WHERE nth <= times)',
+      parameterSets: [['[{"at":"2026-01-01","n":"1.0"},{"at":"2026-01-01","n":"1.0"}]']],
+      mustAffect: 2,
+    });
   });
 
   test("truncate", () => {
-    const { postgres, sqlite } = sayOne(orders, [{ kind: "truncate" }]);
+    const { postgres, sqlite, duckdb } = sayOne(orders, [{ kind: "truncate" }]);
+    expect(duckdb).toEqual({ text: 'DELETE FROM "public"."orders"', parameterSets: [[]] });
     expect(postgres).toEqual({ text: 'TRUNCATE "public"."orders"', parameterSets: [[]] });
     expect(sqlite).toEqual({ text: 'DELETE FROM "orders"', parameterSets: [[]] });
     // PostgreSQL refuses to truncate what foreign keys of other tables point at.
@@ -238,13 +284,13 @@ describe("a missing table", () => {
     f: "real",
     of: "regclass",
   };
-  test("is created with the source's columns and key, and no other constraint", () => {
+  test("is created with the source's columns, key and NOT NULL, and no other constraint", () => {
     const source = tableSchema("t", types, { notNull: ["at"] });
     expect(postgresDialect.createTable(source)).toEqual([
-      'CREATE TABLE IF NOT EXISTS "public"."t" (\n  "id" bigint,\n  "at" timestamp(3) with time zone,\n  "mood" text,\n  "ok" boolean,\n  "f" real,\n  "of" text,\n  PRIMARY KEY ("id")\n)',
+      'CREATE TABLE IF NOT EXISTS "public"."t" (\n  "id" bigint NOT NULL,\n  "at" timestamp(3) with time zone NOT NULL,\n  "mood" text,\n  "ok" boolean,\n  "f" real,\n  "of" text,\n  PRIMARY KEY ("id")\n)',
     ]);
     expect(sqliteDialect.createTable(source)).toEqual([
-      'CREATE TABLE IF NOT EXISTS "t" (\n  "id" INTEGER,\n  "at" TEXT,\n  "mood" TEXT,\n  "ok" INTEGER,\n  "f" REAL,\n  "of" TEXT,\n  PRIMARY KEY ("id")\n) STRICT',
+      'CREATE TABLE IF NOT EXISTS "t" (\n  "id" INTEGER NOT NULL,\n  "at" TEXT NOT NULL,\n  "mood" TEXT,\n  "ok" INTEGER,\n  "f" ANY,\n  "of" TEXT,\n  PRIMARY KEY ("id")\n) STRICT',
     ]);
   });
 

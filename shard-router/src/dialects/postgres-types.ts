@@ -1,12 +1,12 @@
 import { type ColumnSchema, FIRST_USER_OID } from "@cascade/shared/table-schema";
 import { PG_TYPE } from "../row-shape.ts";
+import { columnTypeFor } from "../types/type-table.ts";
 
-/** Built-in types whose values name objects or roles of the source's own, which the replica need not have: regclass, regtype, ... */
-const NAMES_OBJECTS = /^(?:reg[a-z]+|aclitem)\b/;
-
-/** The replica's type for a source column: built-in types as they are; types of the source's own (enums, composites, ...) as text. */
-export const replicaType = ({ type, typeOid }: ColumnSchema): string =>
-  typeOid < FIRST_USER_OID && !NAMES_OBJECTS.test(type) ? type : "text";
+/** The type of the column that Cascade makes for a source column. */
+export function replicaType(column: ColumnSchema): string {
+  const type = columnTypeFor("postgres", column);
+  return type === "TEXT" ? "text" : type;
+}
 
 /**
  * Types a json_to_recordset column can be declared with: their input function then reads the JSON value itself. Everything else goes

@@ -8,6 +8,7 @@ import { type RecordColumn, recordColumn, replicaType } from "./postgres-types.t
 import {
   assignedColumns,
   columnsOfSet,
+  createTableText,
   insertText,
   keyColumns,
   onConflictText,
@@ -54,11 +55,8 @@ function columnsOf(schema: TableSchema): readonly ReplicaColumn[] {
   return schema.columns.map((column) => ({ name: column.name, type: replicaType(column) }));
 }
 
-/** Of constraints only the key is mirrored: the others are the source's to enforce, and would only get in the way of its changes. */
 function createTable(schema: TableSchema): readonly string[] {
-  const lines = columnsOf(schema).map(({ name, type }) => `  ${quote(name)} ${type}`);
-  if (schema.key.length > 0) lines.push(`  PRIMARY KEY (${schema.key.map(quote).join(", ")})`);
-  return [`CREATE TABLE IF NOT EXISTS ${postgresTableName(schema)} (\n${lines.join(",\n")}\n)`];
+  return [createTableText(postgresTableName(schema), schema, columnsOf(schema))];
 }
 
 /** A column of the statement's record `x`. */

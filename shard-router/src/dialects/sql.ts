@@ -1,11 +1,30 @@
 import type { WireRow } from "@cascade/shared/change-event";
-import type { ReplicaTable, Statement } from "../dialect.ts";
+import type { TableSchema } from "@cascade/shared/table-schema";
+import type { ReplicaColumn, ReplicaTable, Statement } from "../dialect.ts";
 import { keysOf, type Mutation } from "../mutation.ts";
 import { columnSet, type KeyText, keyText, type RowShape, type ShapeColumn, shapeOf } from "../row-shape.ts";
 
 /** DML text that the dialects share, and the grouping of mutations into statements. */
 
 export const quote = (identifier: string): string => `"${identifier.replaceAll('"', '""')}"`;
+
+export type Quote = (identifier: string) => string;
+
+/**
+ * Of constraints only the key and NOT NULL are mirrored: the others are the source's to enforce, and would only get in the way of its
+ * changes.
+ */
+export function createTableText(
+  sqlName: string,
+  schema: TableSchema,
+  columns: readonly ReplicaColumn[],
+  quoted: Quote = quote,
+): string {
+  const nullable = new Set(schema.columns.filter((column) => column.nullable).map(({ name }) => name));
+  const lines = columns.map(({ name, type }) => `  ${quoted(name)} ${type}${nullable.has(name) ? "" : " NOT NULL"}`);
+  if (schema.key.length > 0) lines.push(`  PRIMARY KEY (${schema.key.map(quoted).join(", ")})`);
+  return `CREATE TABLE IF NOT EXISTS ${sqlName} (\n${lines.join(",\n")}\n)`;
+}
 
 /** Consecutive mutations that one statement can carry out. */
 export type Run =
@@ -60,8 +79,8 @@ function emptyRun(kind: Mutation["kind"], columns: string): Run {
   }
 }
 
-/** Turns runs of one kind and column set into a statement; made once per table and shape, for texts are long and stay the same. */
-export type RunWriter = (run: Run) => Statement;
+/** Turns runs of one kind and column set into a statement, or several; made once per table and shape, for texts are long and stay the same. */
+export type RunWriter = (run: Run) => Statement | readonly Statement[];
 
 /** `render` of a dialect that says how to write each shape of run. */
 export function renderer(writerFor: (table: ReplicaTable, run: Run) => RunWriter) {
@@ -80,7 +99,9 @@ export function renderer(writerFor: (table: ReplicaTable, run: Run) => RunWriter
         writer = writerFor(table, run);
         ofTable.set(name, writer);
       }
-      statements.push(writer(run));
+      const written = writer(run);
+      if ("text" in written) statements.push(written);
+      else statements.push(...written);
     }
     return statements;
   };
@@ -97,8 +118,13 @@ export const keyColumns = (shape: RowShape): readonly ShapeColumn[] => {
 };
 
 /** `rows` is what follows the column list: VALUES or SELECT. */
-export function insertText({ sqlName }: Pick<ReplicaTable, "sqlName">, columns: readonly ShapeColumn[], rows: string): string {
-  return `INSERT INTO ${sqlName} (${columns.map((column) => quote(column.name)).join(", ")}) ${rows}`;
+export function insertText(
+  { sqlName }: Pick<ReplicaTable, "sqlName">,
+  columns: readonly ShapeColumn[],
+  rows: string,
+  quoted: Quote = quote,
+): string {
+  return `INSERT INTO ${sqlName} (${columns.map((column) => quoted(column.name)).join(", ")}) ${rows}`;
 }
 
 /**

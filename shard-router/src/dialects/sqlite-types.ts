@@ -4,27 +4,15 @@ import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
 import type { SqlValue } from "../dialect.ts";
 import { malformedEvent, PG_TYPE } from "../row-shape.ts";
+import { columnTypeFor } from "../types/type-table.ts";
+import { floatText } from "./float-text.ts";
+import type { Encoder } from "./row-writers.ts";
 
-export type StorageClass = "INTEGER" | "REAL" | "TEXT" | "BLOB";
+/** How a column's values are stored; ANY: floats as REAL, and what REAL cannot hold as text. */
+export type StorageClass = "INTEGER" | "REAL" | "TEXT" | "BLOB" | "ANY";
 
-/** Exact decimals, times, json and everything else keep PostgreSQL's text: SQLite's own numbers would round them. */
-export function storageClass(typeOid: number): StorageClass {
-  switch (typeOid) {
-    case PG_TYPE.bool:
-    case PG_TYPE.int2:
-    case PG_TYPE.int4:
-    case PG_TYPE.int8:
-    case PG_TYPE.oid:
-      return "INTEGER";
-    case PG_TYPE.float4:
-    case PG_TYPE.float8:
-      return "REAL";
-    case PG_TYPE.bytea:
-      return "BLOB";
-    default:
-      return "TEXT";
-  }
-}
+/** In the column that Cascade makes. Exact decimals, times, json and everything else keep PostgreSQL's text: SQLite's own numbers would round them. */
+export const storageClass = (source: ColumnSchema): StorageClass => columnTypeFor("sqlite", source) as StorageClass;
 
 /**
  * How SQLite would store the source's values in a column declared `declared`, or null when it would change or refuse them.
@@ -32,20 +20,21 @@ export function storageClass(typeOid: number): StorageClass {
  * becomes one under NUMERIC, so "19.90" would read 19.9.
  */
 export function storageIn(source: ColumnSchema, declared: string, strict: boolean): StorageClass | null {
-  const own = storageClass(source.typeOid);
+  const own = storageClass(source);
   const kept = strict ? keptByStrict(declared.toUpperCase()) : keptByAffinity(affinity(declared.toUpperCase()));
   if (kept.includes(own)) return own;
+  if (own === "ANY" && kept.includes("REAL")) return "REAL";
   return own !== "BLOB" && kept.includes("TEXT") ? "TEXT" : null;
 }
 
-const EVERYTHING: readonly StorageClass[] = ["INTEGER", "REAL", "TEXT", "BLOB"];
+const EVERYTHING: readonly StorageClass[] = ["INTEGER", "REAL", "TEXT", "BLOB", "ANY"];
 
 function keptByStrict(declared: string): readonly StorageClass[] {
   if (declared === "ANY") return EVERYTHING;
   return [declared === "INT" ? "INTEGER" : (declared as StorageClass)];
 }
 
-type Affinity = StorageClass | "NUMERIC";
+type Affinity = Exclude<StorageClass, "ANY"> | "NUMERIC";
 
 function affinity(declared: string): Affinity {
   if (declared.includes("INT")) return "INTEGER";
@@ -68,19 +57,18 @@ function keptByAffinity(given: Affinity): readonly StorageClass[] {
   }
 }
 
-/** Makes a wire value one that SQLite binds; null for a column whose wire values are bound as they are. */
-export type Encoder = ((value: WireValue) => SqlValue) | null;
-
 export function encoderFor(schema: TableSchema, source: ColumnSchema, storage: string): Encoder {
   switch (storage) {
     case "INTEGER":
       return integerEncoder(schema, source);
     case "REAL":
       return realEncoder(schema, source);
+    case "ANY":
+      return anyFloat;
     case "BLOB":
       return bytesEncoder(schema, source);
     default:
-      return storageClass(source.typeOid) === "TEXT" ? null : textEncoder(source.typeOid);
+      return storageClass(source) === "TEXT" ? null : textEncoder(source.typeOid);
   }
 }
 
@@ -137,6 +125,9 @@ function realEncoder(schema: TableSchema, source: ColumnSchema): Encoder {
   };
 }
 
+/** NaN stays a text: it sorts after every number then, as PostgreSQL's does. */
+const anyFloat = (value: WireValue): SqlValue => (value === null || value === "NaN" ? value : Number(value));
+
 /** A wider column of the user's own holds PostgreSQL's text, whatever the type. */
 function textEncoder(typeOid: number): Encoder {
   const isFloat = typeOid === PG_TYPE.float4 || typeOid === PG_TYPE.float8;
@@ -146,20 +137,11 @@ function textEncoder(typeOid: number): Encoder {
   };
 }
 
-/** Shortest digits as JavaScript finds them too, but with an exponent where and how PostgreSQL writes one. */
-export function floatText(value: number, typeOid: number): string {
-  if (Object.is(value, -0)) return "-0";
-  const [digits, power] = value.toExponential().split("e");
-  const exponent = Number(power);
-  if (exponent >= -4 && exponent < (typeOid === PG_TYPE.float4 ? 6 : 15)) return String(value);
-  return `${digits}e${exponent < 0 ? "-" : "+"}${String(Math.abs(exponent)).padStart(2, "0")}`;
-}
-
 function unsupportedFloat(schema: TableSchema, source: ColumnSchema, what: string): UnsupportedValueError {
   return new UnsupportedValueError({
     code: "UNSUPPORTED_VALUE",
     verdict: "stop-table",
     message: `column ${source.name} of table ${formatTableName(schema)} holds ${what}, which SQLite's REAL cannot keep apart from ${what === "NaN" ? "NULL" : "zero"} (row found by ${schema.key.join(", ") || "no key"})`,
-    advice: `give the replica's table a TEXT column ${source.name}: it then holds every ${source.type} in PostgreSQL's text form; or exclude the table (ROUTER_TABLES=...,!${formatTableName(schema)})`,
+    advice: `give the replica's table an ANY column ${source.name} (in a STRICT table), which holds every ${source.type}; or exclude the table (ROUTER_TABLES=...,!${formatTableName(schema)})`,
   });
 }

@@ -1,12 +1,13 @@
-import type { WireRow } from "@cascade/shared/change-event";
 import { type CascadeError, UnsupportedValueError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
-import type { Dialect, ReplicaColumn, ReplicaTable, SqlValue } from "../dialect.ts";
+import type { Dialect, ReplicaColumn, ReplicaTable } from "../dialect.ts";
 import { type ShapeColumn, shapeOf } from "../row-shape.ts";
+import { type Binder, binderOver, moveWriter, rowsWriter } from "./row-writers.ts";
 import {
   assignedColumns,
   columnsOfSet,
+  createTableText,
   insertText,
   keyColumns,
   onConflictText,
@@ -16,7 +17,7 @@ import {
   renderer,
   upserted,
 } from "./sql.ts";
-import { type Encoder, encoderFor, storageClass } from "./sqlite-types.ts";
+import { encoderFor, storageClass } from "./sqlite-types.ts";
 
 /** One prepared text per statement, run for every row: an embedded engine has no round trips to save (docs/decisions/0011). */
 export const sqliteDialect: Dialect = {
@@ -46,7 +47,7 @@ function columnsOf(schema: TableSchema): readonly ReplicaColumn[] {
   if (schema.key.length === 0 && ROWID_NAMES.every((name) => seen.has(name))) {
     throw unsupportedTable(schema, `has no key, and columns ${ROWID_NAMES.join(", ")} that hide SQLite's row number`);
   }
-  return schema.columns.map(({ name, typeOid }) => ({ name, type: storageClass(typeOid) }));
+  return schema.columns.map((column) => ({ name: column.name, type: storageClass(column) }));
 }
 
 function unsupportedTable(schema: TableSchema, reason: string): CascadeError {
@@ -60,9 +61,7 @@ function unsupportedTable(schema: TableSchema, reason: string): CascadeError {
 
 /** STRICT, so that SQLite refuses what it would else convert. */
 function createTable(schema: TableSchema): readonly string[] {
-  const lines = columnsOf(schema).map(({ name, type }) => `  ${quote(name)} ${type}`);
-  if (schema.key.length > 0) lines.push(`  PRIMARY KEY (${schema.key.map(quote).join(", ")})`);
-  return [`CREATE TABLE IF NOT EXISTS ${quote(sqliteTableName(schema))} (\n${lines.join(",\n")}\n) STRICT`];
+  return [`${createTableText(quote(sqliteTableName(schema)), schema, columnsOf(schema))} STRICT`];
 }
 
 function writerFor(table: ReplicaTable, run: Run): RunWriter {
@@ -71,9 +70,16 @@ function writerFor(table: ReplicaTable, run: Run): RunWriter {
   switch (run.kind) {
     case "put":
     case "append": {
-      const rows = `VALUES (${shape.columns.map(() => "?").join(", ")})`;
-      const insert = insertText(run.kind === "put" ? upserted(table) : table, shape.columns, rows);
-      return rowsWriter(run.kind === "put" ? `${insert} ${onConflictText(shape)}` : insert, binder(table, shape.columns));
+      const insert = insertText(
+        run.kind === "put" ? upserted(table) : table,
+        shape.columns,
+        `VALUES (${parameters(table, shape.columns).join(", ")})`,
+      );
+      const looseKey = key.filter((column) => column.kind === "float");
+      return rowsWriter(
+        run.kind === "put" ? `${insert} ${onConflictText(shape, looseKey)}` : insert,
+        binder(table, shape.columns),
+      );
     }
     case "patch": {
       const assigned = assignedColumns(columnsOfSet(shape, run.columnSet));
@@ -101,8 +107,18 @@ const where = (table: ReplicaTable, columns: readonly ShapeColumn[], operator: "
   columns.map(({ name }) => `${table.sqlName}.${quote(name)} ${operator} ?`).join(" AND ");
 
 function updateText(table: ReplicaTable, assigned: readonly ShapeColumn[], key: readonly ShapeColumn[]): string {
-  const set = assigned.map(({ name }) => `${quote(name)} = ?`).join(", ");
+  const values = parameters(table, assigned);
+  const set = assigned.map(({ name }, index) => `${quote(name)} = ${values[index]}`).join(", ");
   return `UPDATE ${table.sqlName} SET ${set} WHERE ${where(table, key, "=")}`;
+}
+
+/** What stores the statement's first parameters. A whole number in a float's column must be a REAL there, for 5 / 2 to be 2.5. */
+function parameters(table: ReplicaTable, columns: readonly ShapeColumn[]): readonly string[] {
+  const floats = new Set(table.columns.filter(({ type }) => type === "ANY").map(({ name }) => name));
+  return columns.map(({ name }, index) => {
+    const parameter = `?${index + 1}`;
+    return floats.has(name) ? `iif(typeof(${parameter}) = 'text', ${parameter}, CAST(${parameter} AS REAL))` : "?";
+  });
 }
 
 /** The name of the row number that no column of the table hides; columnsOf has made sure of one. */
@@ -111,40 +127,5 @@ function rowidName(columns: readonly ShapeColumn[]): string {
   return ROWID_NAMES.find((name) => !taken.has(name)) as string;
 }
 
-type Binder = (row: WireRow) => SqlValue[];
-
-function binder(table: ReplicaTable, columns: readonly ShapeColumn[]): Binder {
-  const types = new Map(table.columns.map(({ name, type }) => [name, type]));
-  const sources = new Map(table.source.columns.map((source) => [source.name, source]));
-  const names = columns.map((column) => column.name);
-  const encoders: readonly Encoder[] = names.map((name) => {
-    const source = sources.get(name);
-    if (source === undefined) throw new TypeError(`${formatTableName(table.source)} has no column ${name}`);
-    return encoderFor(table.source, source, types.get(name) ?? storageClass(source.typeOid));
-  });
-  return (row) => {
-    const values: SqlValue[] = new Array(names.length);
-    for (let index = 0; index < names.length; index++) {
-      const value = row[names[index] as string] as SqlValue & (string | number | boolean | null);
-      const encode = encoders[index] as Encoder;
-      values[index] = encode === null ? value : encode(value);
-    }
-    return values;
-  };
-}
-
-function rowsWriter(text: string, bind: Binder, presence?: "must exist"): RunWriter {
-  return (run) => {
-    const { rows } = run as Exclude<Run, { kind: "truncate" }>;
-    const parameterSets = rows.map(bind);
-    return presence === undefined ? { text, parameterSets } : { text, parameterSets, mustAffect: rows.length };
-  };
-}
-
-function moveWriter(text: string, bind: Binder, bindKey: Binder): RunWriter {
-  return (run) => {
-    const { from, rows } = run as Extract<Run, { kind: "move" }>;
-    const parameterSets = rows.map((row, at) => [...bind(row), ...bindKey(from[at] as WireRow)]);
-    return { text, parameterSets, mustAffect: rows.length };
-  };
-}
+const binder = (table: ReplicaTable, columns: readonly ShapeColumn[]): Binder =>
+  binderOver(table, columns, (source, type) => encoderFor(table.source, source, type));

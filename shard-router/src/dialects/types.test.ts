@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { columnSchema, tableSchema } from "@cascade/shared/testing/table-schemas";
+import { floatText } from "./float-text.ts";
 import { holds, recordColumn, replicaType, untypmodded } from "./postgres-types.ts";
-import { encoderFor, floatText, storageClass, storageIn } from "./sqlite-types.ts";
+import { encoderFor, storageClass, storageIn } from "./sqlite-types.ts";
 
 describe("PostgreSQL", () => {
   test.each([
@@ -90,7 +91,7 @@ describe("SQLite", () => {
     ["boolean", "INTEGER"],
     ["bigint", "INTEGER"],
     ["oid", "INTEGER"],
-    ["real", "REAL"],
+    ["real", "ANY"],
     ["bytea", "BLOB"],
     ["numeric", "TEXT"],
     ["timestamp with time zone", "TEXT"],
@@ -98,7 +99,7 @@ describe("SQLite", () => {
     ["integer[]", "TEXT"],
     ["public.mood", "TEXT"],
   ] as const)("%s is stored as %s", (type, expected) => {
-    expect(storageClass(columnSchema("c", type).typeOid)).toBe(expected);
+    expect(storageClass(columnSchema("c", type))).toBe(expected);
   });
 
   /** Declared type, then what an integer, a double, a text and a bytea become in it: null is refused. */
@@ -107,8 +108,8 @@ describe("SQLite", () => {
     ["bigint unsigned", "INTEGER", null, null, null],
     ["VARCHAR(10)", "TEXT", "TEXT", "TEXT", null],
     ["text", "TEXT", "TEXT", "TEXT", null],
-    ["BLOB", "INTEGER", "REAL", "TEXT", "BLOB"],
-    ["", "INTEGER", "REAL", "TEXT", "BLOB"],
+    ["BLOB", "INTEGER", "ANY", "TEXT", "BLOB"],
+    ["", "INTEGER", "ANY", "TEXT", "BLOB"],
     ["DOUBLE", null, "REAL", null, null],
     ["DECIMAL(10,2)", "INTEGER", null, null, null],
     ["DATETIME", "INTEGER", null, null, null],
@@ -127,7 +128,7 @@ describe("SQLite", () => {
     ["REAL", null, "REAL", null, null],
     ["TEXT", "TEXT", "TEXT", "TEXT", null],
     ["BLOB", null, null, null, "BLOB"],
-    ["ANY", "INTEGER", "REAL", "TEXT", "BLOB"],
+    ["ANY", "INTEGER", "ANY", "TEXT", "BLOB"],
   ] as const;
   test.each(strict.map(([declared, ...expected]) => ({ declared, expected })))(
     "a strict column declared $declared",
@@ -153,9 +154,12 @@ describe("SQLite", () => {
     expect([bound("f", "REAL", 1.5), bound("f", "REAL", "-Infinity"), bound("f", "TEXT", "NaN"), bound("f", "TEXT", -0)]).toEqual(
       [1.5, -Infinity, "NaN", "-0"],
     );
+    expect([1.5, "NaN", "-Infinity", -0].map((value) => bound("f", "ANY", value))).toEqual([1.5, "NaN", -Infinity, -0]);
     expect(bound("x", "BLOB", "AP8=")).toEqual(new Uint8Array([0, 255]));
     for (const name of ["b", "n", "f", "x", "t"])
-      expect(bound(name, storageClass(schema.columns.find((c) => c.name === name)?.typeOid ?? 25), null)).toBeNull();
+      expect(
+        bound(name, storageClass(schema.columns.find((c) => c.name === name) ?? columnSchema(name, "text")), null),
+      ).toBeNull();
   });
 
   test.each([

@@ -1,6 +1,8 @@
 import { basename, extname } from "node:path";
 import type { DialectName } from "../dialect.ts";
 import type { Replica } from "../replica.ts";
+import { openDuckdbReplica } from "./duckdb.ts";
+import { openMysqlReplica } from "./mysql.ts";
 import { openPostgresReplica } from "./postgres.ts";
 import { openSqliteReplica } from "./sqlite.ts";
 
@@ -12,8 +14,8 @@ export interface ReplicaTarget {
   open(): Promise<Replica>;
 }
 
-const RESERVED_SCHEMES = ["mysql", "mariadb", "duckdb"];
-const FORMS = "postgres://user:password@host:port/database, sqlite:///path/file.db or sqlite:relative.db";
+const FORMS =
+  "postgres://user:password@host:port/database (mysql:// and mariadb:// likewise), sqlite:///path/file.db or sqlite:relative.db (duckdb likewise)";
 
 /** Reads a REPLICA_URL. Throws SyntaxError, without the URL's text: it may hold a password. */
 export function parseReplicaUrl(url: string): ReplicaTarget {
@@ -21,26 +23,30 @@ export function parseReplicaUrl(url: string): ReplicaTarget {
   switch (scheme) {
     case "postgres":
     case "postgresql":
-      return postgresTarget(url);
+      return serverTarget(url, "postgres", openPostgresReplica);
+    case "mysql":
+    case "mariadb":
+      return serverTarget(url, scheme, openMysqlReplica);
     case "sqlite":
-      return sqliteTarget(url);
+      return fileTarget(url, scheme, openSqliteReplica);
+    case "duckdb":
+      return fileTarget(url, scheme, openDuckdbReplica);
     case undefined:
       throw new SyntaxError(`has no scheme; allowed: ${FORMS}`);
-    default: {
-      const why = RESERVED_SCHEMES.includes(scheme) ? `${scheme} replicas are not in this version` : `unknown scheme ${scheme}`;
-      throw new SyntaxError(`${why}; allowed: ${FORMS}`);
-    }
+    default:
+      throw new SyntaxError(`unknown scheme ${scheme}; allowed: ${FORMS}`);
   }
 }
 
-function postgresTarget(url: string): ReplicaTarget {
+function serverTarget(url: string, dialect: DialectName, open: (url: string) => Promise<Replica>): ReplicaTarget {
   if (!URL.canParse(url)) throw new SyntaxError(`cannot be read; allowed: ${FORMS} (special characters of a password as %XX)`);
   const { pathname, username, password, hostname, searchParams } = new URL(url);
   if (hostname === "" && !searchParams.has("host")) throw new SyntaxError(`names no host; allowed: ${FORMS}`);
-  const database = decoded(pathname.slice(1)) || decoded(username);
+  // PostgreSQL takes the user's name for the database's when there is none.
+  const database = decoded(pathname.slice(1)) || (dialect === "postgres" ? decoded(username) : "");
   decoded(password); // the driver will
   if (database === "") throw new SyntaxError(`names no database; allowed: ${FORMS}`);
-  return { dialect: "postgres", defaultName: database, open: () => openPostgresReplica(url) };
+  return { dialect, defaultName: database, open: () => open(url) };
 }
 
 function decoded(text: string): string {
@@ -51,15 +57,15 @@ function decoded(text: string): string {
   }
 }
 
-function sqliteTarget(url: string): ReplicaTarget {
-  const rest = url.slice("sqlite:".length);
+function fileTarget(url: string, dialect: "sqlite" | "duckdb", open: (path: string) => Promise<Replica>): ReplicaTarget {
+  const rest = url.slice(`${dialect}:`.length);
   if (rest.startsWith("//") && !rest.startsWith("///")) {
-    throw new SyntaxError("sqlite:// names a host; write sqlite:///absolute/path.db or sqlite:relative.db");
+    throw new SyntaxError(`${dialect}:// names a host; write ${dialect}:///absolute/path.db or ${dialect}:relative.db`);
   }
   const path = decoded(rest.replace(/^\/\/\//, "/"));
   if (path === "" || path.endsWith("/") || path.includes("\0")) throw new SyntaxError(`names no file; allowed: ${FORMS}`);
   if (path.startsWith(":") || path.includes("?"))
     throw new SyntaxError("must name a file on disk, without options: progress must outlive the router");
   const file = basename(path);
-  return { dialect: "sqlite", defaultName: basename(file, extname(file)), open: () => openSqliteReplica(path) };
+  return { dialect, defaultName: basename(file, extname(file)), open: () => open(path) };
 }

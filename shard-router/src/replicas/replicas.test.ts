@@ -216,6 +216,8 @@ describe("parseReplicaUrl", () => {
     ["sqlite:relative.db", "sqlite", "relative"],
     ["sqlite:/abs/a%20b.sqlite3", "sqlite", "a b"],
     ["sqlite:.hidden", "sqlite", ".hidden"],
+    ["duckdb:///var/lib/cascade/shop.duckdb", "duckdb", "shop"],
+    ["duckdb:relative.db", "duckdb", "relative"],
   ])("%s is %s, named %s", (url, dialect, defaultName) => {
     expect(parseReplicaUrl(url)).toMatchObject({ dialect, defaultName } as never);
   });
@@ -223,7 +225,6 @@ describe("parseReplicaUrl", () => {
   test.each([
     ["shop.db", "has no scheme"],
     ["", "has no scheme"],
-    ["mysql://u:s3cret@h/d", "mysql replicas are not in this version"],
     ["oracle://u:s3cret@h/d", "unknown scheme oracle"],
     ["postgres://u:s3cret@h:port/d", "cannot be read"],
     ["postgres:///shop", "names no host"],
@@ -232,6 +233,8 @@ describe("parseReplicaUrl", () => {
     ["postgres://u:p@h/s3cret%zz", "%25"],
     ["sqlite://host/file.db", "names a host"],
     ["sqlite:", "names no file"],
+    ["duckdb://host/file.db", "names a host"],
+    ["duckdb::memory:", "file on disk"],
     ["sqlite:///folder/", "names no file"],
     ["sqlite:///a%00b.db", "names no file"],
     ["sqlite:///100%.db", "%25"],

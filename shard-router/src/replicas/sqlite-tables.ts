@@ -152,7 +152,10 @@ function compare(
       misfits.push({ problem, cure: recreate(sqlName, label, type) });
     }
     if (source?.nullable && column?.notnull === 1 && !schema.key.includes(name)) {
-      misfits.push({ problem: `column ${label} is NOT NULL`, cure: recreate(sqlName, label, type) });
+      misfits.push({
+        problem: `column ${label} is NOT NULL`,
+        cure: `ALTER TABLE ${sqlName} ALTER COLUMN ${label} DROP NOT NULL (SQLite 3.53 and newer), or ${recreate(sqlName, label, type)}`,
+      });
     }
     const foundBy = schema.key.length === 0 ? "all columns" : schema.key.includes(name) ? "the key" : null;
     if (column !== undefined && foundBy !== null && !found.collationIsExact(column.name)) {

@@ -1,0 +1,92 @@
+import { existsSync } from "node:fs";
+import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import type { RowReader } from "./canonical-state.ts";
+import {
+  type CanonicalColumn,
+  type CanonicalRow,
+  type CanonicalTable,
+  canonicalFloat,
+  orderColumns,
+  unreadable,
+} from "./canonical-value.ts";
+
+/**
+ * Only one process at a time has a DuckDB file: a router of another one must have ended. A router of this process shares the open file
+ * with whoever asks for it in the same words; that is why it is not asked for read-only.
+ */
+export async function openDuckdbReader(url: string): Promise<RowReader> {
+  const path = decodeURIComponent(url.slice("duckdb:".length).replace(/^\/\/\//, "/"));
+  if (!existsSync(path)) throw new Error(`There is no file ${path}.`); // DuckDB would make it
+  const instance = await DuckDBInstance.fromCache(path);
+  const connection = await instance.connect();
+  await connection.run("SET TimeZone = 'UTC'");
+  return {
+    rows: async (table) => {
+      const columns = await columnsOf(connection, table);
+      return unreadable(table, [...columns.keys()]) ?? readRows(connection, table, columns);
+    },
+    [Symbol.asyncDispose]: async () => {
+      connection.closeSync();
+      instance.closeSync();
+    },
+  };
+}
+
+/** Types by the names in lower case, as `unreadable` compares them. */
+type Types = ReadonlyMap<string, string>;
+
+async function columnsOf(connection: DuckDBConnection, { schema, name }: CanonicalTable): Promise<Types> {
+  const text = `SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = current_database()
+    AND lower(schema_name) = lower($1) AND lower(table_name) = lower($2)`;
+  const found = await connection.runAndReadAll(text, [schema, name]);
+  return new Map(found.getRowsJson().map(([column, type]) => [String(column).toLowerCase(), String(type)]));
+}
+
+async function* readRows(connection: DuckDBConnection, table: CanonicalTable, types: Types): AsyncGenerator<CanonicalRow> {
+  const database = String((await connection.runAndReadAll("SELECT current_database()")).getRowsJson()[0]?.[0]);
+  const result = await connection.stream(selectText(database, table, types));
+  for await (const rows of result.yieldRowsJson()) {
+    for (const row of rows) {
+      yield table.columns.map(({ kind }, at) => {
+        const value = row[at] ?? null;
+        return value === null ? null : kind === "float" ? canonicalFloat(String(value)) : String(value);
+      });
+    }
+  }
+}
+
+function selectText(database: string, table: CanonicalTable, types: Types): string {
+  const typeOf = ({ name }: CanonicalColumn): string => types.get(name.toLowerCase()) ?? "VARCHAR";
+  const values = table.columns.map((column) => textOf(column, typeOf(column))).join(", ");
+  const order = orderColumns(table).map((column) => `${orderOf(column, typeOf(column))} NULLS FIRST`);
+  // With the database's name: a schema may have the same.
+  const from = [database, table.schema, table.name].map(quoted).join(".");
+  return `SELECT ${values} FROM ${from} ORDER BY ${order.join(", ")}`;
+}
+
+function orderOf(column: CanonicalColumn, type: string): string {
+  if (column.kind === "integer") return `CAST(${quoted(column.name)} AS HUGEINT)`;
+  if (column.kind === "float") return `CAST(${quoted(column.name)} AS DOUBLE)`;
+  return textOf(column, type);
+}
+
+/** As PostgreSQL writes it. */
+function textOf({ name }: CanonicalColumn, type: string): string {
+  const column = quoted(name);
+  const text = `CAST(${column} AS VARCHAR)`;
+  // DuckDB puts the era behind the date, PostgreSQL behind all.
+  const eraLast = (value: string) =>
+    `CASE WHEN ${value} LIKE '% (BC)%' THEN replace(${value}, ' (BC)', '') || ' BC' ELSE ${value} END`;
+  if (type === "BLOB") return `lower(hex(${column}))`;
+  if (type === "FLOAT" || type === "DOUBLE") return `replace(replace(${text}, 'inf', 'Infinity'), 'nan', 'NaN')`;
+  if (type.startsWith("DECIMAL")) return `regexp_replace(${text}, '^(-?)[.]', '\\10.')`;
+  if (type === "DATE" || type === "TIMESTAMP") return eraLast(text);
+  if (type === "TIMESTAMP WITH TIME ZONE") {
+    // Not by its own text, which rounds the years near DuckDB's end.
+    const utc = `CAST(make_timestamp(epoch_us(${column})) AS VARCHAR) || '+00'`;
+    return `CASE WHEN isinf(${column}) THEN ${text} ELSE ${eraLast(utc)} END`;
+  }
+  return text;
+}
+
+const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;

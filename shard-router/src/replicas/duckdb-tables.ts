@@ -1,0 +1,145 @@
+import { CascadeError } from "@cascade/shared/errors";
+import type { TableSchema } from "@cascade/shared/table-schema";
+import { formatTableName } from "@cascade/shared/topic";
+import type { ReplicaTable } from "../dialect.ts";
+import { duckdbDialect, duckdbTableName } from "../dialects/duckdb.ts";
+import { createTableText, quote } from "../dialects/sql.ts";
+import { foldName } from "../dialects/sqlite.ts";
+import { type FoundColumn, type FoundTable, misfitsOf } from "./duckdb-misfits.ts";
+import type { DuckdbSession } from "./duckdb-session.ts";
+import { tableLost, tableMismatch } from "./table-mismatch.ts";
+
+/** Which source table each name of the file stands for: DuckDB folds case, so two tables may want one name. */
+const CREATE_TABLES = `CREATE TABLE IF NOT EXISTS main.cascade_tables (
+  schema_name VARCHAR NOT NULL,
+  table_name VARCHAR NOT NULL,
+  source_schema VARCHAR NOT NULL,
+  source_table VARCHAR NOT NULL,
+  PRIMARY KEY (schema_name, table_name)
+)`;
+
+/** To be called in a transaction, before anything is prepared. */
+export async function ensureTableNames(session: DuckdbSession): Promise<void> {
+  await session.run(CREATE_TABLES);
+  await makeRoom(session);
+}
+
+async function makeRoom(session: DuckdbSession): Promise<void> {
+  const [row] = await session.rows("SELECT count(*) AS tables FROM duckdb_tables()");
+  await session.makeRoomFor(Number(row?.["tables"]));
+}
+
+/** The replica's table for the schema, made when missing. To be called in a transaction. */
+export async function prepareDuckdbTable(session: DuckdbSession, schema: TableSchema, mayCreate: boolean): Promise<ReplicaTable> {
+  const columns = duckdbDialect.columnsOf(schema);
+  await claimName(session, schema);
+  const sqlName = await sqlNameOf(session, schema);
+  const found = await findTable(session, schema, sqlName);
+  if (found === null) {
+    if (!mayCreate) throw tableLost(schema, sqlName, "cascade_progress");
+    await session.run(`CREATE SCHEMA IF NOT EXISTS ${schemaOf(schema, sqlName)}`);
+    await session.run(createTableText(sqlName, schema, columns));
+    await makeRoom(session);
+    return { source: schema, sqlName, columns, referenced: false };
+  }
+  const misfits = misfitsOf(schema, sqlName, found);
+  if (misfits.length > 0) throw tableMismatch(schema, sqlName, misfits);
+  const types = new Map(found.columns.map(({ name, type }) => [foldName(name), type]));
+  return {
+    source: schema,
+    sqlName,
+    columns: columns.map(({ name, type }) => ({ name, type: types.get(foldName(name)) ?? type })),
+    referenced: false,
+  };
+}
+
+/** A schema with the name of a database of the file's session, its own among them, is found only by both names. */
+async function sqlNameOf(session: DuckdbSession, schema: TableSchema): Promise<string> {
+  const databases = await session.rows(
+    "SELECT database_name AS name, database_name = current_database() AS own FROM duckdb_databases()",
+  );
+  const isDatabase = databases.some(({ name }) => foldName(String(name)) === foldName(schema.schema));
+  const own = databases.find((database) => database["own"] === true);
+  return isDatabase ? `${quote(String(own?.["name"]))}.${duckdbTableName(schema)}` : duckdbTableName(schema);
+}
+
+const schemaOf = ({ table }: TableSchema, sqlName: string): string => sqlName.slice(0, -`.${quote(table)}`.length);
+
+const RESERVED_TABLES: ReadonlySet<string> = new Set(["cascade_progress", "cascade_replica", "cascade_tables"]);
+const RESERVED_SCHEMAS: ReadonlySet<string> = new Set(["information_schema", "pg_catalog"]);
+
+async function claimName(session: DuckdbSession, { schema, table }: TableSchema): Promise<void> {
+  const name = [foldName(schema), foldName(table)] as const;
+  const isReserved = RESERVED_SCHEMAS.has(name[0]) || (name[0] === "main" && RESERVED_TABLES.has(name[1]));
+  if (isReserved) throw nameTaken({ schema, table }, "a reserved name");
+  await session.run("INSERT INTO main.cascade_tables VALUES ($1, $2, $3, $4) ON CONFLICT (schema_name, table_name) DO NOTHING", [
+    ...name,
+    schema,
+    table,
+  ]);
+  const [owner] = await session.rows(
+    "SELECT source_schema, source_table FROM main.cascade_tables WHERE schema_name = $1 AND table_name = $2",
+    name,
+  );
+  const other = { schema: String(owner?.["source_schema"]), table: String(owner?.["source_table"]) };
+  if (other.schema !== schema || other.table !== table)
+    throw nameTaken({ schema, table }, `the name of ${formatTableName(other)}`);
+}
+
+function nameTaken(source: { readonly schema: string; readonly table: string }, by: string): CascadeError {
+  const name = formatTableName(source);
+  return new CascadeError({
+    code: "REPLICA_NAME_TAKEN",
+    verdict: "stop-table",
+    message: `table ${name} would be ${duckdbTableName(source)} in the DuckDB file, which is ${by} there: DuckDB takes names that differ by case for one`,
+    advice: `exclude one of them (ROUTER_TABLES=...,!${name}), or send it to a file of its own; if the other one is gone from the source, drop its table and delete its row from cascade_tables`,
+  });
+}
+
+const FIND_TABLE = `SELECT table_name AS name, 'table' AS kind FROM duckdb_tables() WHERE database_name = current_database() AND lower(schema_name) = lower($1) AND lower(table_name) = lower($2)
+  UNION ALL SELECT view_name, 'view' FROM duckdb_views() WHERE database_name = current_database() AND NOT internal AND lower(schema_name) = lower($1) AND lower(view_name) = lower($2)`;
+const FIND_COLUMNS = `SELECT column_name AS name, data_type AS type, NOT is_nullable AS not_null, column_default IS NOT NULL AS has_default
+  FROM duckdb_columns() WHERE database_name = current_database() AND lower(schema_name) = lower($1) AND table_name = $2 ORDER BY column_index`;
+
+async function findTable(session: DuckdbSession, schema: TableSchema, sqlName: string): Promise<FoundTable | null> {
+  // DuckDB's own lower() also folds letters that its names keep apart.
+  const candidates = await session.rows(FIND_TABLE, [schema.schema, schema.table]);
+  const found = candidates.find(({ name }) => foldName(String(name)) === foldName(schema.table));
+  if (found === undefined) return null;
+  if (found["kind"] !== "table") return { isTable: false, columns: [], hasKey: false };
+  const columns: FoundColumn[] = [];
+  for (const row of await session.rows(FIND_COLUMNS, [schema.schema, String(found["name"])])) {
+    const name = String(row["name"]);
+    columns.push({
+      name,
+      type: String(row["type"]),
+      notNull: row["not_null"] === true,
+      hasDefault: row["has_default"] === true,
+      generated: row["has_default"] === true && !(await session.takes(`INSERT INTO ${sqlName} (${quote(name)}) VALUES ($1)`)),
+      collationIsExact: row["type"] !== "VARCHAR" || (await collationIsExact(session, sqlName, name)),
+    });
+  }
+  return { isTable: true, columns, hasKey: await hasKey(session, schema, sqlName, columns) };
+}
+
+/** The catalog shows no collations: a column's is what it makes of values that others would take for one. */
+async function collationIsExact(session: DuckdbSession, sqlName: string, column: string): Promise<boolean> {
+  const name = quote(column);
+  const text = `SELECT ${name} = 'A' OR ${name} = 'á' AS same FROM (SELECT ${name} FROM ${sqlName} WHERE false UNION ALL SELECT 'a')`;
+  return (await session.rows(text))[0]?.["same"] === false;
+}
+
+/** Whether ON CONFLICT finds a row by the key: DuckDB knows best. */
+async function hasKey(
+  session: DuckdbSession,
+  { key }: TableSchema,
+  sqlName: string,
+  columns: readonly FoundColumn[],
+): Promise<boolean> {
+  const names = new Set(columns.map(({ name }) => foldName(name)));
+  if (key.length === 0 || key.some((name) => !names.has(foldName(name)))) return false;
+  const target = key.map(quote).join(", ");
+  return session.takes(
+    `INSERT INTO ${sqlName} (${target}) VALUES (${key.map((_, at) => `$${at + 1}`).join(", ")}) ON CONFLICT (${target}) DO NOTHING`,
+  );
+}

@@ -1,0 +1,73 @@
+import { formatTableName } from "@cascade/shared/topic";
+import type { Statement } from "../dialect.ts";
+import { duckdbDialect } from "../dialects/duckdb.ts";
+import type { Advance, Replica, Work } from "../replica.ts";
+import { duckdbError, fileReplaced, isConstraintError } from "./duckdb-errors.ts";
+import { advanceProgress, ensureOwnTables, readProgress } from "./duckdb-progress.ts";
+import { type DuckdbSession, fileId, openDuckdbSession } from "./duckdb-session.ts";
+import { ensureTableNames, prepareDuckdbTable } from "./duckdb-tables.ts";
+import { missingRow } from "./table-mismatch.ts";
+
+/** A replica in one DuckDB file, made when missing. Rejects with verdict refuse when the file cannot be opened. */
+export async function openDuckdbReplica(path: string): Promise<Replica> {
+  const session = await openDuckdbSession(path);
+  const failing = (doing: string) => (error: unknown) => {
+    throw duckdbError(error, doing);
+  };
+  const { id, findings } = await session
+    .transaction(async () => {
+      await ensureTableNames(session);
+      return { id: await ensureOwnTables(session), findings: await foreignKeys(session) };
+    })
+    .catch(async (error: unknown) => {
+      await session[Symbol.asyncDispose]();
+      throw duckdbError(error, `opening ${path}`);
+    });
+  return {
+    dialect: duckdbDialect,
+    id,
+    findings: () => findings,
+    check: async () => {
+      if (fileId(path) !== session.fileId) throw fileReplaced(path);
+    },
+    progress: (partition) =>
+      session.transaction(() => readProgress(session, partition)).catch(failing(`reading progress of ${partition.topic}`)),
+    prepare: (schema, mayCreate = true) =>
+      session
+        .transaction(() => prepareDuckdbTable(session, schema, mayCreate))
+        .catch(failing(`preparing the replica of table ${formatTableName(schema)}`)),
+    apply: (work, advance) =>
+      apply(session, work, advance).catch(failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`)),
+    [Symbol.asyncDispose]: () => session[Symbol.asyncDispose](),
+  };
+}
+
+/** DuckDB can switch its foreign keys off neither for a session nor for a table. */
+async function foreignKeys(session: DuckdbSession): Promise<readonly string[]> {
+  const found = await session.rows(
+    `SELECT schema_name, table_name, constraint_text FROM duckdb_constraints()
+      WHERE database_name = current_database() AND constraint_type = 'FOREIGN KEY' ORDER BY ALL`,
+  );
+  return found.map(
+    ({ schema_name, table_name, constraint_text }) =>
+      `${constraint_text} of the replica's table ${schema_name}.${table_name} holds for replicated rows too, which may come in another order, and DuckDB cannot keep it from that: make the table anew without it`,
+  );
+}
+
+async function apply(session: DuckdbSession, work: Work, advance: Advance): Promise<void> {
+  try {
+    await session.transaction(() => carryOut(session, work.statements, advance));
+  } catch (error) {
+    if (!isConstraintError(error)) throw error;
+    await session.transaction(() => carryOut(session, work.inOrder(), advance));
+  }
+}
+
+async function carryOut(session: DuckdbSession, statements: readonly Statement[], advance: Advance): Promise<void> {
+  await advanceProgress(session, advance);
+  for (const { text, parameterSets, mustAffect } of statements) {
+    let affected = 0;
+    for (const values of parameterSets) affected += await session.run(text, values);
+    if (mustAffect !== undefined && affected < mustAffect) throw missingRow(advance.partition.topic, mustAffect, affected);
+  }
+}

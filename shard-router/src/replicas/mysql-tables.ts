@@ -1,0 +1,161 @@
+import { CascadeError } from "@cascade/shared/errors";
+import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
+import { formatTableName } from "@cascade/shared/topic";
+import type { Dialect, ReplicaTable } from "../dialect.ts";
+import { foldName, mysqlTableName, quoteMysql } from "../dialects/mysql.ts";
+import { mysqlHolds, parseMysqlType } from "../dialects/mysql-types.ts";
+import { type FoundColumn, type FoundTable, findMysqlTable } from "./mysql-catalog.ts";
+import type { MysqlSession } from "./mysql-session.ts";
+import { constantDefault, type Misfit, missingColumn, tableLost, tableMismatch } from "./table-mismatch.ts";
+
+/** The replica's table for the schema, made when missing. To be called alone on the connection: its DDL commits. */
+export async function prepareMysqlTable(
+  session: MysqlSession,
+  dialect: Dialect,
+  schema: TableSchema,
+  mayCreate: boolean,
+): Promise<ReplicaTable> {
+  const wanted = dialect.columnsOf(schema);
+  const name = mysqlTableName(schema);
+  const sqlName = quoteMysql(name);
+  await claimName(session, schema, name);
+  let found = await findMysqlTable(session, name);
+  if (found === null) {
+    if (!mayCreate) throw tableLost(schema, sqlName, "cascade_progress");
+    for (const text of dialect.createTable(schema)) await session.query(text);
+    // Another router may have made it meanwhile, from an older schema.
+    found = await findMysqlTable(session, name);
+    if (found === null) throw tableLost(schema, sqlName, "cascade_progress");
+  }
+  const misfits = mysqlMisfits(dialect, schema, sqlName, found);
+  if (misfits.length > 0) throw tableMismatch(schema, sqlName, misfits);
+  const types = new Map(found.columns.map((column) => [foldName(column.name), column.type]));
+  const columns = wanted.map((column) => ({ name: column.name, type: types.get(foldName(column.name)) ?? column.type }));
+  // An upsert counts on a key that cannot be NULL.
+  const nullableKey = found.columns.some(
+    ({ name, nullable }) => nullable && schema.key.some((key) => foldName(key) === foldName(name)),
+  );
+  const hasOtherUnique = nullableKey || found.uniqueKeys.some((key) => !isKey(schema, key));
+  return { source: schema, sqlName, columns, referenced: false, hasOtherUnique };
+}
+
+const RESERVED = /^cascade_(?:progress|replica|tables)$/i;
+
+async function claimName(session: MysqlSession, schema: TableSchema, name: string): Promise<void> {
+  const source = formatTableName(schema);
+  if (RESERVED.test(name)) throw nameTaken(source, name, "a reserved name");
+  const claimed = session.foldsTableNames ? name.toLowerCase() : name;
+  const ask = () =>
+    session.query("SELECT source_schema, source_table FROM cascade_tables WHERE name = ?", [claimed]).then(([row]) => row);
+  let owner = await ask();
+  if (owner === undefined) {
+    const values = [claimed, schema.schema, schema.table];
+    await session.query("INSERT IGNORE INTO cascade_tables (name, source_schema, source_table) VALUES (?, ?, ?)", values);
+    owner = await ask();
+  }
+  const other = { schema: String(owner?.["source_schema"]), table: String(owner?.["source_table"]) };
+  if (other.schema === schema.schema && other.table === schema.table) return;
+  throw nameTaken(source, name, `the name of ${formatTableName(other)}`);
+}
+
+function nameTaken(source: string, name: string, by: string): CascadeError {
+  return new CascadeError({
+    code: "REPLICA_NAME_TAKEN",
+    verdict: "stop-table",
+    message: `table ${source} would be ${quoteMysql(name)} in the replica's database, which is ${by} there`,
+    advice: `exclude one of them (ROUTER_TABLES=...,!${source}), or send it to a database of its own; if the other one is gone from the source, drop its table and delete its row from cascade_tables`,
+  });
+}
+
+/** Pure, so that every message can be tested without a server. */
+export function mysqlMisfits(dialect: Dialect, schema: TableSchema, sqlName: string, found: FoundTable): readonly Misfit[] {
+  if (found.kind !== "BASE TABLE") return [{ problem: "it is not a table", cure: `drop or rename ${sqlName}` }];
+  const alter = `ALTER TABLE ${sqlName}`;
+  const misfits: Misfit[] = [];
+  if (!/^innodb$/i.test(found.engine)) {
+    const problem = `its engine ${found.engine} has no transactions`;
+    misfits.push({ problem, cure: `${alter} ENGINE=InnoDB` });
+  }
+  const byName = new Map(found.columns.map((column) => [foldName(column.name), column]));
+  const wanted = new Set(schema.columns.map(({ name }) => foldName(name)));
+  const unknown = found.columns.flatMap(({ name }) => (wanted.has(foldName(name)) ? [] : [quoteMysql(name)]));
+  const types = dialect.columnsOf(schema);
+  for (const [index, source] of schema.columns.entries()) {
+    const type = types[index]?.type ?? "LONGTEXT";
+    const column = byName.get(foldName(source.name));
+    if (column !== undefined) misfits.push(...columnMisfits(schema, source, column, { alter, type }));
+    else
+      misfits.push(missingColumn(alter, { name: quoteMysql(source.name), type, sqlDefault: defaultOf(source, type) }, unknown));
+  }
+  for (const extra of found.columns) {
+    if (wanted.has(foldName(extra.name)) || extra.nullable || extra.hasDefault || extra.generated) continue;
+    const name = quoteMysql(extra.name);
+    misfits.push({
+      problem: `its own column ${name} is NOT NULL without a default`,
+      cure: `${alter} MODIFY ${name} ${extra.type} NULL`,
+    });
+  }
+  if (schema.key.length > 0 && !found.uniqueKeys.some((key) => isKey(schema, key))) {
+    const key = schema.key.map(quoteMysql).join(", ");
+    misfits.push({ problem: `no unique index on exactly the key (${key})`, cure: `${alter} ADD UNIQUE (${key})` });
+  }
+  return misfits;
+}
+
+interface Wanted {
+  readonly alter: string;
+  readonly type: string;
+}
+
+function columnMisfits(
+  schema: TableSchema,
+  source: ColumnSchema,
+  column: FoundColumn,
+  { alter, type }: Wanted,
+): readonly Misfit[] {
+  const name = quoteMysql(column.name);
+  const inKey = schema.key.includes(source.name);
+  const cure = `${alter} MODIFY ${name} ${type}${source.nullable ? "" : " NOT NULL"}`;
+  const misfits: Misfit[] = [];
+  const found = parseMysqlType(column.type);
+  if (column.generated) misfits.push({ problem: `column ${name} is generated, and takes no value`, cure });
+  else if (!mysqlHolds(schema, source, found)) {
+    misfits.push({ problem: `column ${name} is ${column.type}, which does not hold every ${source.type} exactly`, cure });
+  } else if (found.kind === "text" && column.charset !== "utf8mb4" && !isAscii(source)) {
+    const problem = `column ${name} is in character set ${column.charset}, which lacks characters`;
+    misfits.push({ problem, cure });
+  } else if ((inKey || schema.key.length === 0) && !tellsApart(source, column)) {
+    const foundBy = inKey ? "the key" : "all columns";
+    misfits.push({
+      problem: `rows are found by ${foundBy}, and column ${name} has the collation ${column.collation}, which takes different values for one`,
+      cure,
+    });
+  }
+  if (source.nullable && !column.nullable && !inKey) misfits.push({ problem: `column ${name} is NOT NULL`, cure });
+  return misfits;
+}
+
+const UUID = 2950;
+
+/** A UUID's text has neither capitals nor blanks. */
+const isAscii = ({ typeOid }: ColumnSchema): boolean => typeOid === UUID;
+
+/** Binary collations pad with blanks, but for those that say otherwise: 'a' and 'a ' are then one. */
+const EXACT_COLLATION = /^(?:binary|utf8mb4_0900_bin|.*_nopad_bin)$/;
+
+const tellsApart = (source: ColumnSchema, { collation }: FoundColumn): boolean =>
+  collation === null || EXACT_COLLATION.test(collation) || (isAscii(source) && collation.endsWith("_bin"));
+
+const isKey = ({ key }: TableSchema, columns: readonly string[]): boolean =>
+  columns.length === key.length && key.every((name) => columns.includes(foldName(name)));
+
+/** A default in the replica must be what the router would have written: of other types that is another text than main-db's. */
+function defaultOf(source: ColumnSchema, type: string): string | null {
+  const literal = constantDefault(source.default);
+  const { kind } = parseMysqlType(type);
+  if (literal === null) return null;
+  if (kind === "integer" && /^(?:-?\d+|true|false)$/.test(literal)) return literal;
+  if (kind === "decimal" && /^-?[\d.]+$/.test(literal)) return literal;
+  // Only VARCHAR may have one on MySQL; backslashes escape there, and not in PostgreSQL's literals.
+  return kind === "text" && type.startsWith("VARCHAR") && literal.startsWith("'") && !literal.includes("\\") ? literal : null;
+}

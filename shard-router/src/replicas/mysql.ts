@@ -1,0 +1,73 @@
+import { formatTableName } from "@cascade/shared/topic";
+import type { Statement } from "../dialect.ts";
+import { mariadbDialect } from "../dialects/mariadb.ts";
+import { mysqlDialect } from "../dialects/mysql.ts";
+import type { Advance, Replica, Work } from "../replica.ts";
+import { isConstraintError, mysqlError } from "./mysql-errors.ts";
+import { advanceProgress, ensureOwnTables, readProgress } from "./mysql-progress.ts";
+import { type MysqlSession, openMysqlSession } from "./mysql-session.ts";
+import { prepareMysqlTable } from "./mysql-tables.ts";
+import { missingRow } from "./table-mismatch.ts";
+
+const EXACT_COLLATIONS = { mariadb: "utf8mb4_nopad_bin", mysql: "utf8mb4_0900_bin" } as const;
+
+/** A replica in a database of MySQL or MariaDB, whichever answers. Rejects with verdict refuse when the login is wrong. */
+export async function openMysqlReplica(url: string): Promise<Replica> {
+  const session = await openMysqlSession(url);
+  const failing = (doing: string) => (error: unknown) => {
+    throw mysqlError(error, doing);
+  };
+  try {
+    const dialect = session.isMariadb ? mariadbDialect : mysqlDialect;
+    const id = await ensureOwnTables(session, EXACT_COLLATIONS[session.isMariadb ? "mariadb" : "mysql"]);
+    const findings = await triggerFindings(session);
+    return {
+      dialect,
+      id,
+      findings: () => findings,
+      check: () =>
+        session.exclusive(async () => void (await session.query("SELECT 1"))).catch(failing("asking the replica for an answer")),
+      progress: (partition) =>
+        session.exclusive(() => readProgress(session, partition)).catch(failing(`reading progress of ${partition.topic}`)),
+      prepare: (schema, mayCreate = true) =>
+        session
+          .exclusive(() => prepareMysqlTable(session, dialect, schema, mayCreate))
+          .catch(failing(`preparing the replica of table ${formatTableName(schema)}`)),
+      apply: (work, advance) =>
+        apply(session, work, advance).catch(failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`)),
+      [Symbol.asyncDispose]: () => session[Symbol.asyncDispose](),
+    };
+  } catch (error) {
+    await session[Symbol.asyncDispose]();
+    throw mysqlError(error, "making Cascade's tables in the replica");
+  }
+}
+
+/** Foreign keys are switched off for the session; triggers cannot be. */
+async function triggerFindings(session: MysqlSession): Promise<readonly string[]> {
+  const triggers = await session.query(
+    "SELECT TRIGGER_NAME AS name, EVENT_OBJECT_TABLE AS of FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE() ORDER BY 1",
+  );
+  return triggers.map(
+    ({ name, of }) =>
+      `trigger ${String(name)} of the replica's table ${String(of)} acts on replicated rows, and MySQL and MariaDB cannot keep it from that: drop it unless it is wanted`,
+  );
+}
+
+async function apply(session: MysqlSession, work: Work, advance: Advance): Promise<void> {
+  try {
+    await session.transaction(() => carryOut(session, work.statements, advance));
+  } catch (error) {
+    if (!isConstraintError(error)) throw error;
+    await session.transaction(() => carryOut(session, work.inOrder(), advance));
+  }
+}
+
+async function carryOut(session: MysqlSession, statements: readonly Statement[], advance: Advance): Promise<void> {
+  await advanceProgress(session, advance);
+  for (const statement of statements) {
+    const affected = await session.run(statement);
+    const { mustAffect } = statement;
+    if (mustAffect !== undefined && affected < mustAffect) throw missingRow(advance.partition.topic, mustAffect, affected);
+  }
+}
