@@ -40,6 +40,8 @@ test(
       throw new Error(failureText(shrunk.failed ? shrunk : found));
     }
     expect(histories).toBeGreaterThan(0);
+    // A name that is no engine's would let everything pass.
+    expect(engines.length).toBe(variable("ORACLE_ENGINES")?.split(",").length ?? ENGINES.length);
   },
   (seconds + SHRINK_SECONDS + 40) * 1000,
 );
