@@ -36,7 +36,7 @@ export async function closeLab({ main, replica, mariadb, kafka }: Lab): Promise<
   for (const server of [kafka, mariadb, replica, main]) await server?.[Symbol.asyncDispose]();
 }
 
-export const ENGINES = ["postgres", "mariadb", "sqlite"] as const;
+export const ENGINES = ["postgres", "mariadb", "sqlite", "duckdb"] as const;
 export type Engine = (typeof ENGINES)[number];
 
 /** One run's own part of the lab. */
@@ -122,6 +122,8 @@ export class Trial {
         return mariadb.url(this.#name);
       case "sqlite":
         return `sqlite://${join(folder, `${this.#name}.db`)}`;
+      case "duckdb":
+        return `duckdb://${join(folder, `${this.#name}.duckdb`)}`;
     }
   }
 }

@@ -12,7 +12,7 @@ import { type CdcOptions, type RouterOptions, type Service, startCdc, startRoute
 import { until } from "@cascade/local/wait.ts";
 import { Client } from "pg";
 
-export type Engine = "postgres" | "mariadb" | "sqlite";
+export type Engine = "postgres" | "mariadb" | "sqlite" | "duckdb";
 
 export interface PipelineOptions {
   /** Names the databases, the slot and the topics: every test has its own. */
@@ -37,8 +37,13 @@ export interface Pipeline extends AsyncDisposable {
   router(engine: Engine, more?: Partial<RouterOptions>): Promise<Service<RouterStatus>>;
   /** Runs SQL on main-db. */
   sql(text: string, values?: readonly unknown[]): Promise<readonly Record<string, unknown>[]>;
-  /** Waits until every replica holds main-db's rows; fails with what is different when nothing moves any more. */
+  /**
+   * Waits until every replica holds main-db's rows; fails with what is different when nothing moves any more. DuckDB's file is its
+   * router's alone: see `expectFileEqual`.
+   */
   expectEqual(stallMs?: number): Promise<void>;
+  /** Stops DuckDB's router, once it has applied as many events as `other`, and expects its file to hold main-db's rows. */
+  expectFileEqual(duckdb: Service<RouterStatus>, other: Service<RouterStatus>): Promise<void>;
 }
 
 export async function openPipeline({ name, engines = ["postgres", "sqlite"], schema, env }: PipelineOptions): Promise<Pipeline> {
@@ -56,6 +61,8 @@ export async function openPipeline({ name, engines = ["postgres", "sqlite"], sch
         return mariadb.createDatabase(name);
       case "sqlite":
         return `sqlite://${join(folder, "replica.db")}`;
+      case "duckdb":
+        return `duckdb://${join(folder, "replica.duckdb")}`;
     }
   };
   for (const engine of engines) replicas.push({ name: engine, url: await urlOf(engine) });
@@ -83,7 +90,25 @@ export async function openPipeline({ name, engines = ["postgres", "sqlite"], sch
       return kept(await startRouter({ ...common, replicaUrl: url, replicaName: engine, ...more }));
     },
     sql: (text, values) => main.query(name, text, values),
-    expectEqual: (stallMs) => expectEqual(mainUrl, replicas, services, stallMs),
+    expectEqual: (stallMs) =>
+      expectEqual(
+        mainUrl,
+        replicas.filter((replica) => replica.name !== "duckdb"),
+        services,
+        stallMs,
+      ),
+    expectFileEqual: async (duckdb, other) => {
+      const applied = async (router: Service<RouterStatus>) => (await router.status().catch(() => null))?.eventsTotal ?? -1;
+      const level = await until(async () => (await applied(duckdb)) >= (await applied(other)), 60_000);
+      if (!level) throw new Error(`${duckdb.name} stays behind ${other.name}:\n${duckdb.log()}`);
+      await duckdb.stop();
+      await expectEqual(
+        mainUrl,
+        replicas.filter((replica) => replica.name === "duckdb"),
+        [duckdb],
+        1_000,
+      );
+    },
     [Symbol.asyncDispose]: async () => {
       await Promise.all(services.map((service) => service.kill()));
       await main.dropDatabase(name);

@@ -32,6 +32,9 @@ export async function openDuckdbReader(url: string): Promise<RowReader> {
   };
 }
 
+/** Before every text that is read: the client drops a byte order mark at its beginning. */
+const MARK = "=";
+
 /** Types by the names in lower case, as `unreadable` compares them. */
 type Types = ReadonlyMap<string, string>;
 
@@ -48,8 +51,10 @@ async function* readRows(connection: DuckDBConnection, table: CanonicalTable, ty
   for await (const rows of result.yieldRowsJson()) {
     for (const row of rows) {
       yield table.columns.map(({ kind }, at) => {
-        const value = row[at] ?? null;
-        return value === null ? null : kind === "float" ? canonicalFloat(String(value)) : String(value);
+        const marked = row[at] ?? null;
+        if (marked === null) return null;
+        const value = String(marked).slice(MARK.length);
+        return kind === "float" ? canonicalFloat(value) : value;
       });
     }
   }
@@ -57,7 +62,7 @@ async function* readRows(connection: DuckDBConnection, table: CanonicalTable, ty
 
 function selectText(database: string, table: CanonicalTable, types: Types): string {
   const typeOf = ({ name }: CanonicalColumn): string => types.get(name.toLowerCase()) ?? "VARCHAR";
-  const values = table.columns.map((column) => textOf(column, typeOf(column))).join(", ");
+  const values = table.columns.map((column) => `'${MARK}' || ${textOf(column, typeOf(column))}`).join(", ");
   const order = orderColumns(table).map((column) => `${orderOf(column, typeOf(column))} NULLS FIRST`);
   // With the database's name: a schema may have the same.
   const from = [database, table.schema, table.name].map(quoted).join(".");

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DuckDBInstance } from "@duckdb/node-api";
 import { compareReplica, isEqual, type TableComparison } from "./canonical-state.ts";
 import { canonicalFloat, compareOrder } from "./canonical-value.ts";
 import type { LocalPostgres } from "./postgres.ts";
@@ -48,6 +49,22 @@ const sqliteTables = `
   INSERT INTO keyless VALUES ('', 3, NULL), ('twice', 0.5, 'a  '), (NULL, 1, NULL), ('💥', 2, '   '), ('b', NULL, NULL), ('twice', 0.5, 'a  ');
   INSERT INTO ${odd} VALUES ('z', 9, 'v'), ('💥', 2, 'y'), ('é', 1, 'x'), ('z', 10, ''), ('', 3, NULL);
   INSERT INTO other_t VALUES (1, 1)`;
+
+const duckdbTables = `
+  CREATE SCHEMA public; CREATE SCHEMA other; SET search_path = 'public';
+  CREATE TABLE kinds (id BIGINT PRIMARY KEY, yes BOOLEAN, also BOOLEAN, price DECIMAL(10,2), f4 FLOAT, f8 DOUBLE, "at" TIMESTAMPTZ, day DATE, doc VARCHAR, ref UUID, raw BLOB, mood VARCHAR, tags VARCHAR, note VARCHAR);
+  CREATE TABLE keyless (word VARCHAR, number DOUBLE, code VARCHAR);
+  CREATE TABLE ${odd} ("Key é" VARCHAR, part INTEGER, "va""lue" VARCHAR, PRIMARY KEY ("Key é", part));
+  CREATE TABLE hosts (host VARCHAR PRIMARY KEY, net VARCHAR, doc VARCHAR);
+  CREATE TABLE other.t (id INTEGER PRIMARY KEY, yes BOOLEAN);
+  INSERT INTO hosts VALUES ('10.0.0.1', '10.0.0.1/32', '<a/>'), ('10.0.0.0/8', '10.0.0.0/8', ''), ('::1', NULL, NULL);
+  INSERT INTO kinds VALUES (1, true, false, '19.90', 0.1, 1e21, '2026-01-02 01:04:05.678901+00', '2026-02-03', '{"a": 1.10, "b": 1}',
+    '0b0e7a54-5b1c-4d2f-9a53-2f5d6c1c9a01', '\\x00\\xffA', 'happy', '{a,"b,c",NULL}', 'tab\there'),
+    (9, false, true, '0.00', -1.5, 1e-7, 'infinity', '-infinity', '[]', NULL, '', 'sad', '{}', ''),
+    (10, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+  INSERT INTO keyless VALUES ('', 3, NULL), ('twice', 0.5, 'a  '), (NULL, 1, NULL), ('💥', 2, '   '), ('b', NULL, NULL), ('twice', 0.5, 'a  ');
+  INSERT INTO ${odd} VALUES ('z', 9, 'v'), ('💥', 2, 'y'), ('é', 1, 'x'), ('z', 10, ''), ('', 3, NULL);
+  INSERT INTO other.t VALUES (1, true)`;
 
 let main: LocalPostgres;
 let replica: LocalPostgres;
@@ -98,6 +115,20 @@ const engines: readonly Engine[] = [
       file_.exec(`${sqliteTables}; ${damage}`);
       file_.close();
       return `sqlite://${file}`;
+    },
+  },
+  {
+    name: "DuckDB",
+    otherTable: "other.t",
+    make: async (damage) => {
+      files += 1;
+      const file = join(folder, `replica ${files}.duckdb`);
+      const instance = await DuckDBInstance.create(file);
+      const connection = await instance.connect();
+      await connection.run(`${duckdbTables}; ${damage}`);
+      connection.closeSync();
+      instance.closeSync();
+      return `duckdb://${file}`;
     },
   },
 ];

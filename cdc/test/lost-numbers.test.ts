@@ -116,10 +116,16 @@ describe.skipIf(!losesNumbers)("wal2json before 2.6", () => {
       ["money", "'1234.50'"],
       ["bit(3)", "'101'"],
       ["pair", "'(1,x)'"],
+      ["bpchar", "'a  '"],
+      ["sunny", "'well'"],
+      ["numbers", "'[0:1]={1,2}'"],
+      ["couple", "'(1,x)'"],
+      ["short", "'ab'"],
     ];
     const l = await lab(`
       CREATE TYPE mood AS ENUM ('so ''so', 'well'); CREATE DOMAIN positive AS int CHECK (VALUE > 0);
       CREATE TYPE pair AS (a int, b text); CREATE EXTENSION citext; CREATE DOMAIN caseless AS citext;
+      CREATE DOMAIN sunny AS mood; CREATE DOMAIN numbers AS int[]; CREATE DOMAIN couple AS pair; CREATE DOMAIN short AS char(4);
       ${keys.map(([type], at) => `CREATE TABLE t${at} (k ${type} PRIMARY KEY, f float8)`).join("; ")};
       CREATE TABLE cit (k citext PRIMARY KEY, f real);
       CREATE TABLE p (f numeric, a int, b int, PRIMARY KEY (b, a)) PARTITION BY LIST (a);

@@ -101,4 +101,28 @@ function hasForbiddenName(schema: TableSchema): boolean {
   return forbidden || new Set(columns.map(foldName)).size < columns.length;
 }
 
-export const ENGINES: readonly OracleEngine[] = [postgres, ...(findMariadb() === null ? [] : [mariadb]), sqlite];
+const duckdb: OracleEngine = {
+  name: "duckdb",
+  empty: async (name) => {
+    const folder = mkdtempSync(join(tmpdir(), "cascade-oracle-"));
+    return {
+      url: `duckdb://${join(folder, `${name}.duckdb`)}`,
+      drop: async () => rmSync(folder, { recursive: true, force: true }),
+    };
+  },
+  // docs/types.md: names that DuckDB takes for one, NaN in a DECIMAL, and times past the year 294246.
+  mayStop: (error, { schema, events }) => {
+    if (error.code === "UNSUPPORTED_TABLE") {
+      const columns = schema.columns.map(({ name }) => name.toLowerCase());
+      return new Set(columns).size < columns.length || (schema.key.length === 0 && columns.includes("rowid"));
+    }
+    if (error.code !== "UNSUPPORTED_VALUE") return false;
+    return events.some(({ before, after }) =>
+      [before, after].some((row) =>
+        Object.values(row ?? {}).some((value) => value === "NaN" || (typeof value === "string" && /^2942[4-7]\d-/.test(value))),
+      ),
+    );
+  },
+};
+
+export const ENGINES: readonly OracleEngine[] = [postgres, ...(findMariadb() === null ? [] : [mariadb]), sqlite, duckdb];

@@ -1,5 +1,8 @@
 import { expect, test } from "bun:test";
 import { findMariadb } from "@cascade/local/mariadb-install.ts";
+import { testMariadb } from "@cascade/local/servers.ts";
+import type { RouterStatus } from "@cascade/local/service-status.ts";
+import type { Service } from "@cascade/local/stack.ts";
 import { until } from "@cascade/local/wait.ts";
 import type { TableDialect, TypeRow } from "@cascade/shard-router/src/types/type-row.ts";
 import { TYPE_TABLE } from "@cascade/shard-router/src/types/type-table.ts";
@@ -8,8 +11,13 @@ import { type Engine, openPipeline, type Pipeline } from "../pipeline.ts";
 
 /** P4: a value arrives exactly, or the table stops and says why. Every value of the type table, through the whole line. */
 
-const ENGINES: readonly Engine[] = findMariadb() === null ? ["postgres", "sqlite"] : ["postgres", "mariadb", "sqlite"];
-const DIALECT: Readonly<Record<Engine, TableDialect>> = { postgres: "postgres", mariadb: "mysql", sqlite: "sqlite" };
+const ENGINES: readonly Engine[] = ["postgres", ...(findMariadb() === null ? [] : (["mariadb"] as const)), "sqlite", "duckdb"];
+const DIALECT: Readonly<Record<Engine, TableDialect>> = {
+  postgres: "postgres",
+  mariadb: "mysql",
+  sqlite: "sqlite",
+  duckdb: "duckdb",
+};
 
 /** Every declared type of the table, its literals that all of the engines take, and those that some refuse. */
 const COLUMNS = TYPE_TABLE.flatMap((row) =>
@@ -32,6 +40,19 @@ async function makeMatrix(client: Client): Promise<void> {
     CREATE TABLE loud (id integer PRIMARY KEY, v numeric(12,4))`);
 }
 
+type Routers = Readonly<Record<"postgres" | "sqlite" | "duckdb", Service<RouterStatus>>> & {
+  readonly mariadb?: Service<RouterStatus>;
+};
+
+async function startRouters(pipeline: Pipeline): Promise<Routers> {
+  const [postgres, sqlite, duckdb] = [
+    await pipeline.router("postgres"),
+    await pipeline.router("sqlite"),
+    await pipeline.router("duckdb"),
+  ];
+  return { postgres, sqlite, duckdb, ...(ENGINES.includes("mariadb") ? { mariadb: await pipeline.router("mariadb") } : {}) };
+}
+
 async function fillMatrix({ sql }: Pipeline): Promise<number> {
   const kept = COLUMNS.map(({ row }) => row.literals.filter((literal) => !refusedBy(row, ENGINES).includes(literal)));
   const rows = Math.max(...kept.map((literals) => literals.length));
@@ -51,7 +72,7 @@ test(
     const { sql } = pipeline;
     const cdc = await pipeline.cdc();
     await cdc.ready();
-    await Promise.all(ENGINES.map((engine) => pipeline.router(engine)));
+    const routers = await startRouters(pipeline);
     const rows = await fillMatrix(pipeline);
     await sql(`INSERT INTO own (m, ms, p, d, l, c, h, ci, lt, i) VALUES
       ('it''s "ok"', '{"so so",NULL}', '(1,"a ""q"", b")', 5, '[0:1]={1,2}', 12.3, '"a"=>"1", "b"=>NULL', 'Ab', 'Top.Science', '978-0-393-04002-9'),
@@ -70,6 +91,7 @@ test(
     await sql("DELETE FROM keys WHERE c = -3 OR d = ''");
     await sql("DELETE FROM matrix WHERE id % 3 = 0");
     await pipeline.expectEqual();
+    await pipeline.expectFileEqual(routers.duckdb, routers.sqlite);
   },
   { timeout: 180_000 },
 );
@@ -82,7 +104,7 @@ test(
     const { sql } = pipeline;
     const cdc = await pipeline.cdc();
     await cdc.ready();
-    const routers = await Promise.all(ENGINES.map((engine) => pipeline.router(engine)));
+    const routers = await startRouters(pipeline);
     // Random bytes, for TOAST to be of any use.
     await sql(`INSERT INTO blobs SELECT id, 0, repeat('é😀''"\\', 100000) || id, (SELECT string_agg(decode(md5((id * 1000000 + at)::text), 'hex'), '')
       FROM generate_series(1, 625000) AS at) FROM generate_series(1, 2) AS id`);
@@ -90,7 +112,8 @@ test(
     await sql("UPDATE blobs SET n = n + 1");
     await sql("UPDATE blobs SET n = n + 1, id = id + 10 WHERE id = 2");
     await pipeline.expectEqual();
-    for (const router of routers) expect((await router.status()).eventsTotal).toBeGreaterThan(4);
+    expect((await routers.sqlite.status()).eventsTotal).toBeGreaterThan(4);
+    await pipeline.expectFileEqual(routers.duckdb, routers.sqlite);
   },
   { timeout: 180_000 },
 );
@@ -102,19 +125,20 @@ test.if(ENGINES.includes("mariadb"))(
     const { sql } = pipeline;
     const cdc = await pipeline.cdc();
     await cdc.ready();
-    const routers = new Map(await Promise.all(ENGINES.map(async (engine) => [engine, await pipeline.router(engine)] as const)));
+    const routers = await startRouters(pipeline);
     await sql("INSERT INTO loud VALUES (1, 1.5), (2, 'NaN'), (3, 2.5)");
     await sql("INSERT INTO own (d) VALUES (1)");
-    const mariadb = routers.get("mariadb");
-    const held = async () => JSON.stringify(await mariadb?.status().catch(() => null));
-    expect(await until(async () => (await held()).includes("UNSUPPORTED_VALUE"), 30_000)).toBe(true);
-    const said = await held();
-    expect(said).toContain("column v of table public.loud");
-    expect(said).toContain("LONGTEXT");
-    for (const engine of ["postgres", "sqlite"] as const) {
-      expect(await until(async () => ((await routers.get(engine)?.status())?.eventsTotal ?? 0) >= 4, 30_000)).toBe(true);
+    for (const engine of ["mariadb", "duckdb"] as const) {
+      const held = async () => JSON.stringify(await routers[engine]?.status().catch(() => null));
+      expect(await until(async () => (await held()).includes("UNSUPPORTED_VALUE"), 30_000)).toBe(true);
+      const said = await held();
+      expect(said).toContain("column v of table public.loud");
+      expect(said).toContain(engine === "mariadb" ? "LONGTEXT" : "VARCHAR");
     }
-    const server = await import("@cascade/local/servers.ts").then(({ testMariadb }) => testMariadb());
+    for (const engine of ["postgres", "sqlite"] as const) {
+      expect(await until(async () => ((await routers[engine].status()).eventsTotal ?? 0) >= 4, 30_000)).toBe(true);
+    }
+    const server = await testMariadb();
     await server?.query("p4_loud", "ALTER TABLE loud MODIFY v LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin");
     await pipeline.expectEqual();
   },

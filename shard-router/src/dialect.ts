@@ -36,6 +36,8 @@ export interface ReplicaTable {
   readonly referenced: boolean;
   /** Has a unique index besides the key's: an upsert of MySQL's would act on the rows that share its values too. */
   readonly hasOtherUnique?: boolean;
+  /** A column of its key is AUTO_INCREMENT: set to NULL it becomes a number instead of an error. */
+  readonly numbersKey?: boolean;
 }
 
 /** Pure: SQL text and parameters from mutations; no socket, clock or config. */

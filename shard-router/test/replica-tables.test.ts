@@ -275,3 +275,98 @@ test.if(REPLICA_KINDS.includes("mariadb"))(
     }
   },
 );
+
+test.if(REPLICA_KINDS.includes("mariadb"))(
+  "MariaDB: the cures keep a column's own type and values, stop ON UPDATE, and mend generated columns and keys without a usable index",
+  async () => {
+    const source = tableSchema(
+      "t",
+      { id: "text", at: "timestamp without time zone", n: "timestamp without time zone", g: "integer", h: "integer" },
+      { key: ["id", "at"], notNull: ["id", "at"] },
+    );
+    const lab = await labWith(
+      "mariadb",
+      `CREATE TABLE t (id longtext COLLATE utf8mb4_nopad_bin NOT NULL, at datetime(6) NOT NULL ON UPDATE CURRENT_TIMESTAMP(6),
+         n datetime(6) NOT NULL, g int AS (1) VIRTUAL, h int AS (2) STORED, UNIQUE (id, at))`,
+    );
+    const replica = await lab.open();
+    const { problems, cures } = findings(await refusal(replica.prepare(source)));
+    expect(problems).toEqual([
+      "rows are found by the key, and column `id` is longtext, whose index finds none",
+      "column `at` takes the time of every change (ON UPDATE)",
+      "column `n` is NOT NULL",
+      "column `g` is generated, and takes no value",
+      "column `h` is generated, and takes no value",
+    ]);
+    for (const cure of cures) await lab.sql(cure);
+    const { apply } = await applier(replica, source);
+    const whole = { id: "a", at: "2026-01-01 00:00:00.5", n: "2026-01-02 00:00:00", g: 3, h: 4 };
+    await apply([event("c", null, whole)]);
+    await apply([event("u", null, { ...whole, g: 5 })]);
+    await apply([event("u", null, { id: "a", at: whole.at, h: 6 })]);
+    expect(await lab.sql("SELECT id, CAST(at AS CHAR) AS at, CAST(n AS CHAR) AS n, g, h FROM t")).toEqual([
+      { id: "a", at: "2026-01-01 00:00:00.500000", n: "2026-01-02 00:00:00.000000", g: 5, h: 6 },
+    ]);
+  },
+);
+
+test.if(REPLICA_KINDS.includes("mariadb"))(
+  "MariaDB: an upsert touches no other row when a unique index is added while the router runs, AUTO_INCREMENT or not",
+  async () => {
+    for (const numbered of ["", "AUTO_INCREMENT"]) {
+      const source = tableSchema("t", { id: "integer", u: "integer" });
+      const lab = await labWith("mariadb", `CREATE TABLE t (id int ${numbered} PRIMARY KEY, u int)`);
+      const { apply } = await applier(await lab.open(), source);
+      await apply([event("c", null, { id: 0, u: 10 }), event("c", null, { id: 1, u: 11 })]);
+      await lab.sql("ALTER TABLE t ADD UNIQUE (u)");
+      const error = await refusal(apply([event("c", null, { id: 7, u: 11 }), event("c", null, { id: 8, u: 12 })]));
+      expect(error).toMatchObject({ code: "CONSTRAINT_VIOLATED", verdict: "stop-table" });
+      expect(comparableRows(await lab.rows(source))).toEqual(
+        comparableRows([
+          { id: 0, u: 10 },
+          { id: 1, u: 11 },
+        ]),
+      );
+      await apply([event("u", null, { id: 1, u: 13 }), event("c", null, { id: 7, u: 11 }), event("u", null, { id: 0, u: 12 })]);
+      expect(comparableRows(await lab.rows(source))).toEqual(
+        comparableRows([
+          { id: 0, u: 12 },
+          { id: 1, u: 13 },
+          { id: 7, u: 11 },
+        ]),
+      );
+    }
+  },
+);
+
+test.if(REPLICA_KINDS.includes("mariadb"))("MariaDB: the server's own defaults for new sessions change nothing", async () => {
+  const lab = await labWith("mariadb", "CREATE TABLE pad (a int)");
+  const settings = {
+    sql_safe_updates: 1,
+    sql_select_limit: 1,
+    completion_type: "'RELEASE'",
+    sql_mode: "'ORACLE'",
+    autocommit: 0,
+    max_join_size: 1,
+  };
+  const names = Object.keys(settings);
+  const [before] = await lab.sql(`SELECT ${names.map((name) => `CAST(@@GLOBAL.${name} AS CHAR) AS ${name}`).join(", ")}`);
+  const set = async (values: Readonly<Record<string, unknown>>) => {
+    for (const [name, value] of Object.entries(values)) await lab.sql(`SET GLOBAL ${name} = ${value}`);
+  };
+  try {
+    await set(settings);
+    const source = tableSchema("t", { id: "integer", v: "text" });
+    const { apply } = await applier(await lab.open(), source);
+    await apply([event("c", null, { id: 1, v: "a" }), event("c", null, { id: 2, v: "b" })]);
+    expect(await lab.rows(source)).toHaveLength(2);
+    await apply([event("t", null, null), event("c", null, { id: 3, v: "" })]);
+    expect(await lab.rows(source)).toEqual([{ id: 3, v: "" }]);
+  } finally {
+    await set(
+      Object.fromEntries(
+        names.map((name) => [name, /^\d+$/.test(String(before?.[name])) ? before?.[name] : `'${before?.[name]}'`]),
+      ),
+    );
+  }
+});

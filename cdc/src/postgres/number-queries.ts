@@ -46,7 +46,8 @@ export function rereadQuery({ table, key, columns, keys, whole }: RereadRequest)
     const { name, type, operatorSchema } = of(column);
     const wire = `r.key->>($7::text[])[${at + 1}]`;
     const value = column.typeOid === BYTEA ? `decode(${wire}, 'base64')` : `CAST(${wire} AS ${type})`;
-    return `t.${quoteName(name)} OPERATOR(${quoteName(operatorSchema)}.=) ${value}`;
+    // Not a cast to the index: of a domain only the label changes.
+    return `CAST(t.${quoteName(name)} AS ${type}) OPERATOR(${quoteName(operatorSchema)}.=) ${value}`;
   });
   // As text, so that a column that has another type by now can be asked too.
   const texts = columns.map((column) => `t.${quoteName(of(column).name)}::text`);

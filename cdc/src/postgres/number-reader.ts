@@ -11,7 +11,7 @@ import { connect, disconnect, postgresError } from "./session.ts";
 import { untilVisible } from "./visibility.ts";
 import { losesSpecialNumbers } from "./wire-value.ts";
 
-const MAX_ROWS_PER_QUERY = 1000;
+const MAX_ROWS_PER_QUERY = 2000;
 
 /** By the key's index, whatever the statistics say; a CHECK constraint proves what it can; hidden rows are an error, not absent. */
 const SETTINGS: Readonly<Record<string, string>> = {
@@ -51,7 +51,7 @@ export class NumberReader implements AsyncDisposable {
     return disconnect(this.#client);
   }
 
-  /** One query per table and thousand rows; null when `signal` aborted. Rejects with a CascadeError. */
+  /** One query per table and a bounded number of rows; null when `signal` aborted. Rejects with a CascadeError. */
   async read(rows: readonly LostRow[], signal: AbortSignal): Promise<Reread | null> {
     const txIds = [...new Set(rows.map(({ event }) => event.transaction.txId))];
     try {

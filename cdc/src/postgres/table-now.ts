@@ -12,7 +12,7 @@ export interface TableNow {
 
 export interface ColumnNow {
   readonly name: string;
-  /** Its declared type in SQL, a domain's own. */
+  /** Its type in SQL without a modifier, a domain's base type: a domain over an enum has no `=` of its own. */
   readonly type: string;
   readonly typeOid: number;
   /** Where the type's `=` is that an index uses: an extension brings its own. */
@@ -30,11 +30,16 @@ interface Row {
 }
 
 const TABLE_NOW = `
-  SELECT n.nspname AS schema, c.relname AS "table", a.attnum, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
+  WITH RECURSIVE base(declared, type, parent) AS (
+    SELECT oid, oid, typbasetype FROM pg_type
+    UNION ALL
+    SELECT base.declared, t.oid, t.typbasetype FROM base JOIN pg_type t ON t.oid = base.parent)
+  SELECT n.nspname AS schema, c.relname AS "table", a.attnum, a.attname AS name, format_type(b.type, -1) AS type,
          a.atttypid::text AS type_oid, coalesce(eq.nspname, 'pg_catalog') AS operator_schema
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY($2::int[]) AND NOT a.attisdropped
+    JOIN base b ON b.declared = a.atttypid AND b.parent = 0
     LEFT JOIN LATERAL (
       SELECT space.nspname
         FROM pg_opclass k
@@ -42,7 +47,7 @@ const TABLE_NOW = `
         JOIN pg_amop o ON o.amopfamily = k.opcfamily AND o.amopstrategy = 3 AND o.amoplefttype = k.opcintype AND o.amoprighttype = k.opcintype
         JOIN pg_operator op ON op.oid = o.amopopr
         JOIN pg_namespace space ON space.oid = op.oprnamespace
-       WHERE k.opcdefault AND k.opcintype = a.atttypid
+       WHERE k.opcdefault AND k.opcintype = b.type
        LIMIT 1) eq ON true
    WHERE c.oid = $1`;
 

@@ -135,7 +135,8 @@ const insertRow = (table: ReplicaTable, columns: readonly ShapeColumn[]): string
 
 /**
  * ON DUPLICATE KEY UPDATE acts on whatever row shares any unique value. None but the key's index was there when the table was looked at; should
- * someone add one, a row with another key is not touched: its key is set to NULL, which the server refuses.
+ * someone add one, a row with another key is not touched: its key is set to NULL, which the server refuses, but for a column that is
+ * AUTO_INCREMENT, where two rows in one's place are refused; that costs half as much time again.
  */
 function putWriter({ newRowAlias, newValue }: MysqlFlavor, table: ReplicaTable): RunWriter {
   const { columns, key } = shapeOf(table.source);
@@ -143,8 +144,9 @@ function putWriter({ newRowAlias, newValue }: MysqlFlavor, table: ReplicaTable):
   const own = (name: string) => `${table.sqlName}.${quoteMysql(name)}`;
   const same = key.map((name) => `${own(name)} <=> ${value(name)}`).join(" AND ");
   const first = key[0] ?? "";
+  const refused = table.numbersKey === true ? "(SELECT 1 UNION SELECT 2)" : "NULL";
   const set = [
-    `${quoteMysql(first)} = IF(${same}, ${own(first)}, NULL)`,
+    `${quoteMysql(first)} = IF(${same}, ${own(first)}, ${refused})`,
     ...columns.filter(({ inKey }) => !inKey).map(({ name }) => `${quoteMysql(name)} = ${value(name)}`),
   ];
   const text = `${insertRow(table, columns)}${newRowAlias} ON DUPLICATE KEY UPDATE ${set.join(", ")}`;

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { columnSchema, tableSchema } from "@cascade/shared/testing/table-schemas";
+import { duckdbHolds, duckdbType, structField } from "./duckdb-types.ts";
 import { floatText } from "./float-text.ts";
 import { holds, recordColumn, replicaType, untypmodded } from "./postgres-types.ts";
 import { encoderFor, storageClass, storageIn } from "./sqlite-types.ts";
@@ -176,5 +177,62 @@ describe("SQLite", () => {
     [-0, 700, "-0"],
   ])("%p of type %p is written as PostgreSQL writes it", (value, typeOid, text) => {
     expect(floatText(value, typeOid)).toBe(text);
+  });
+});
+
+describe("DuckDB", () => {
+  test.each([
+    ["bigint", "BIGINT"],
+    ["oid", "UINTEGER"],
+    ["numeric", "VARCHAR"],
+    ["numeric(10,2)", "DECIMAL(10,2)"],
+    ["numeric(39,2)", "VARCHAR"],
+    ["numeric(4,-2)", "VARCHAR"],
+    ["timestamp(3) with time zone", "TIMESTAMP WITH TIME ZONE"],
+    ["jsonb", "VARCHAR"],
+    ["integer[]", "VARCHAR"],
+    ["public.mood", "VARCHAR"],
+  ])("the replica's type for %s is %s", (type, expected) => {
+    expect(duckdbType(columnSchema("c", type))).toBe(expected);
+  });
+
+  test.each([
+    ["integer", ["INTEGER", "BIGINT", "HUGEINT", "VARCHAR"], ["SMALLINT", "UINTEGER", "DOUBLE", "DECIMAL(18,0)"]],
+    ["numeric(10,2)", ["DECIMAL(10,2)", "DECIMAL(38,2)", "VARCHAR"], ["DECIMAL(10,3)", "DECIMAL(9,2)", "DOUBLE"]],
+    ["real", ["FLOAT", "DOUBLE", "VARCHAR"], ["INTEGER"]],
+    ["double precision", ["DOUBLE", "VARCHAR"], ["FLOAT"]],
+    ["timestamp with time zone", ["TIMESTAMP WITH TIME ZONE", "VARCHAR"], ["TIMESTAMP", "DATE", "TIMESTAMP_NS"]],
+    ["uuid", ["UUID", "VARCHAR"], ["BLOB"]],
+    ["bytea", ["BLOB"], ["VARCHAR"]],
+    ["public.mood", ["VARCHAR"], ["ENUM('a')"]],
+  ] as const)("%s fits %j and not %j", (source, fitting, others) => {
+    const column = columnSchema("c", source);
+    expect(fitting.filter((type) => !duckdbHolds(column, type))).toEqual([]);
+    expect(others.filter((type) => duckdbHolds(column, type))).toEqual([]);
+  });
+
+  test.each([
+    ["date", "0044-03-15 BC", "0044-03-15 (BC)"],
+    ["date", "-infinity", "-infinity"],
+    ["timestamp with time zone", "0044-03-15 12:00:00+00 BC", "0044-03-15 (BC) 12:00:00+00"],
+    ["timestamp without time zone", "294247-01-10 04:00:54.775806", "294247-01-10 04:00:54.775806"],
+    ["timestamp without time zone", "99999-12-31 00:00:00", "99999-12-31 00:00:00"],
+    ["timestamp without time zone", "infinity", "infinity"],
+    ["double precision", -0, "-0"],
+    ["double precision", "NaN", "NaN"],
+  ])("%s %p is sent as %p", (type, value, sent) => {
+    const source = columnSchema("c", type);
+    const encode = structField({ source: tableSchema("t", { c: type }), sqlName: "t" }, source, duckdbType(source)).encode;
+    expect(encode === null ? value : encode(value)).toBe(sent);
+  });
+
+  test.each([
+    ["numeric(10,2)", "NaN", "NaN"],
+    ["timestamp without time zone", "294247-01-10 04:00:54.775807", "a time after"],
+    ["timestamp with time zone", "294247-01-10 04:00:54.775807+00", "a time after"],
+  ])("%s %p is refused", (type, value, said) => {
+    const source = columnSchema("c", type);
+    const encode = structField({ source: tableSchema("t", { c: type }), sqlName: "t" }, source, duckdbType(source)).encode;
+    expect(() => encode?.(value)).toThrow(`column c of table public.t holds ${said}`);
   });
 });

@@ -1,24 +1,13 @@
 import { closeSync, openSync, readSync, statSync } from "node:fs";
 import { dirname } from "node:path";
-import { CascadeError, type Verdict } from "@cascade/shared/errors";
-
-interface Rule {
-  readonly code: string;
-  readonly verdict: Verdict;
-  readonly advice: string;
-}
+import { CascadeError } from "@cascade/shared/errors";
+import { cannotOpenFile, changed, conflict, diskFull, type Rule } from "./error-rules.ts";
 
 const locked: Rule = {
   code: "REPLICA_LOCKED",
   verdict: "retry",
   advice:
     "DuckDB lets one process at a time have a file: end the other one (another router, a shell, a notebook); the router tries again",
-};
-const conflict: Rule = { code: "REPLICA_CONFLICT", verdict: "retry", advice: "nothing to do: the transaction is tried again" };
-const full: Rule = {
-  code: "REPLICA_FULL",
-  verdict: "retry",
-  advice: "make room on the disk of the replica's file: the router tries again",
 };
 const noMemory: Rule = {
   code: "REPLICA_FULL",
@@ -30,11 +19,6 @@ const unreadable: Rule = {
   code: "REPLICA_UNAVAILABLE",
   verdict: "retry",
   advice: "the replica's file cannot be read or written: check its disk and mount; the router opens it again",
-};
-const cannotOpen: Rule = {
-  code: "REPLICA_CANNOT_OPEN",
-  verdict: "refuse",
-  advice: "check that the folder in REPLICA_URL exists and that this user may write to it and to the file",
 };
 const noDatabase: Rule = {
   code: "REPLICA_CANNOT_OPEN",
@@ -52,11 +36,6 @@ const badValue: Rule = {
   verdict: "stop-table",
   advice:
     "the replica's column cannot hold a value of the source: give it the type VARCHAR, or exclude the table (ROUTER_TABLES)",
-};
-const changed: Rule = {
-  code: "REPLICA_TABLE_MISMATCH",
-  verdict: "stop-table",
-  advice: "table or column was changed on the replica: restore it, or drop the table so that it is made anew from a snapshot",
 };
 const unexpected: Rule = {
   code: "REPLICA_ERROR",
@@ -121,7 +100,7 @@ export function duckdbError(error: unknown, doing: string): CascadeError {
   const exception = exceptionOf(error);
   if (exception === null) throw error; // a bug of ours
   const { type, errno } = exception;
-  const rule = errno === NO_SPACE ? full : (RULES[type] ?? unexpected);
+  const rule = errno === NO_SPACE ? diskFull : (RULES[type] ?? unexpected);
   return new CascadeError({ ...rule, message: `${doing}: ${explain(exception, rule)} (${type} error)` });
 }
 
@@ -138,7 +117,7 @@ function explain({ message }: DuckdbException, rule: Rule): string {
 export function openingError(error: unknown, path: string): CascadeError {
   const exception = exceptionOf(error);
   if (exception === null || exception.type !== "IO") return duckdbError(error, `opening ${path}`);
-  const rule = !isFolder(dirname(path)) || isFolder(path) ? cannotOpen : openingRule(path, exception.message);
+  const rule = !isFolder(dirname(path)) || isFolder(path) ? cannotOpenFile : openingRule(path, exception.message);
   return new CascadeError({ ...rule, message: `opening ${path}: ${exception.message.split("\n")[0]}` });
 }
 
@@ -146,7 +125,7 @@ function openingRule(path: string, message: string): Rule {
   try {
     if (!isDuckdbFile(path)) return noDatabase;
   } catch {
-    return cannotOpen; // it cannot be read, or is not there and cannot be made
+    return cannotOpenFile; // it cannot be read, or is not there and cannot be made
   }
   // The lock has neither type nor number of its own; taken for something else, the router would only give up sooner.
   return /\block\b/.test(message) ? locked : noDatabase;

@@ -18,6 +18,11 @@ export interface FoundColumn {
   readonly nullable: boolean;
   readonly hasDefault: boolean;
   readonly generated: boolean;
+  /** Generated when it is read: such a column cannot be altered into an ordinary one. */
+  readonly virtual: boolean;
+  readonly autoIncrement: boolean;
+  /** ON UPDATE CURRENT_TIMESTAMP: the server writes the time into it whenever a statement changes the row and does not name it. */
+  readonly onUpdate: boolean;
   readonly charset: string | null;
   readonly collation: string | null;
 }
@@ -61,6 +66,9 @@ function foundColumn(row: MysqlRow): FoundColumn {
     nullable: row["nullable"] === "YES",
     hasDefault: Number(row["has_default"]) === 1 || extra.includes("auto_increment") || extra.includes("default_generated"),
     generated: Number(row["generated"]) === 1,
+    virtual: extra.includes("virtual"),
+    autoIncrement: extra.includes("auto_increment"),
+    onUpdate: extra.includes("on update"),
     charset: row["charset"] === null ? null : String(row["charset"]),
     collation: row["collation"] === null ? null : String(row["collation"]),
   };

@@ -42,6 +42,10 @@ const SETTINGS = [
   "innodb_lock_wait_timeout = 1", // the other tables wait meanwhile
   "lock_wait_timeout = 10",
   "autocommit = 1",
+  "completion_type = 'NO_CHAIN'",
+  "sql_safe_updates = 0", // a TRUNCATE arrives as a DELETE of every row
+  "sql_select_limit = 18446744073709551615", // the catalog is read with SELECT
+  "sql_big_selects = 1",
   "transaction_isolation = 'READ-COMMITTED'",
 ];
 const MARIADB_SETTINGS = ["max_statement_time = 120", "lc_messages = 'en_US'", "tx_isolation = 'READ-COMMITTED'"];

@@ -36,7 +36,10 @@ export async function prepareMysqlTable(
     ({ name, nullable }) => nullable && schema.key.some((key) => foldName(key) === foldName(name)),
   );
   const hasOtherUnique = nullableKey || found.uniqueKeys.some((key) => !isKey(schema, key));
-  return { source: schema, sqlName, columns, referenced: false, hasOtherUnique };
+  const numbersKey = found.columns.some(
+    ({ name, autoIncrement }) => autoIncrement && schema.key.some((key) => foldName(key) === foldName(name)),
+  );
+  return { source: schema, sqlName, columns, referenced: false, hasOtherUnique, numbersKey };
 }
 
 const RESERVED = /^cascade_(?:progress|replica|tables)$/i;
@@ -115,25 +118,47 @@ function columnMisfits(
 ): readonly Misfit[] {
   const name = quoteMysql(column.name);
   const inKey = schema.key.includes(source.name);
-  const cure = `${alter} MODIFY ${name} ${type}${source.nullable ? "" : " NOT NULL"}`;
+  const modify = (to: string) => `${alter} MODIFY ${name} ${to}${source.nullable ? "" : " NOT NULL"}`;
   const misfits: Misfit[] = [];
-  const found = parseMysqlType(column.type);
-  if (column.generated) misfits.push({ problem: `column ${name} is generated, and takes no value`, cure });
-  else if (!mysqlHolds(schema, source, found)) {
-    misfits.push({ problem: `column ${name} is ${column.type}, which does not hold every ${source.type} exactly`, cure });
-  } else if (found.kind === "text" && column.charset !== "utf8mb4" && !isAscii(source)) {
-    const problem = `column ${name} is in character set ${column.charset}, which lacks characters`;
+  const problem = typeProblem(schema, source, column);
+  // With the type that it has, if that fits: in another one the values that are there may look different.
+  const cure = modify(problem === null ? declaredType(column) : type);
+  if (column.virtual) {
+    const anew = `${alter} DROP COLUMN ${name}, ADD COLUMN ${name} ${type}${source.nullable ? "" : " NOT NULL"}`;
+    misfits.push({ problem: `column ${name} is generated, and takes no value`, cure: anew, addsColumn: true });
+  } else if (problem !== null) {
     misfits.push({ problem, cure });
-  } else if ((inKey || schema.key.length === 0) && !tellsApart(source, column)) {
-    const foundBy = inKey ? "the key" : "all columns";
-    misfits.push({
-      problem: `rows are found by ${foundBy}, and column ${name} has the collation ${column.collation}, which takes different values for one`,
-      cure,
-    });
+  } else if (column.onUpdate) {
+    // A statement does not name the columns of the key that stay.
+    misfits.push({ problem: `column ${name} takes the time of every change (ON UPDATE)`, cure });
   }
   if (source.nullable && !column.nullable && !inKey) misfits.push({ problem: `column ${name} is NOT NULL`, cure });
   return misfits;
 }
+
+function typeProblem(schema: TableSchema, source: ColumnSchema, column: FoundColumn): string | null {
+  const name = quoteMysql(column.name);
+  const inKey = schema.key.includes(source.name);
+  const found = parseMysqlType(column.type);
+  if (column.generated) return `column ${name} is generated, and takes no value`;
+  if (!mysqlHolds(schema, source, found))
+    return `column ${name} is ${column.type}, which does not hold every ${source.type} exactly`;
+  if (found.kind === "text" && column.charset !== "utf8mb4" && !isAscii(source))
+    return `column ${name} is in character set ${column.charset}, which lacks characters`;
+  if ((inKey || schema.key.length === 0) && !tellsApart(source, column)) {
+    const foundBy = inKey ? "the key" : "all columns";
+    return `rows are found by ${foundBy}, and column ${name} has the collation ${column.collation}, which takes different values for one`;
+  }
+  if (inKey && UNINDEXED.test(found.base))
+    return `rows are found by the key, and column ${name} is ${column.type}, whose index finds none`;
+  return null;
+}
+
+const declaredType = ({ type, charset, collation }: FoundColumn): string =>
+  collation === null ? type : `${type} CHARACTER SET ${charset} COLLATE ${collation}`;
+
+/** MariaDB makes their unique indexes of hashes, which serve no WHERE: every change would read the whole table. */
+const UNINDEXED = /text$|blob$/;
 
 const UUID = 2950;
 

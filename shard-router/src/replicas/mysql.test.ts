@@ -57,6 +57,12 @@ describe("errors of MySQL and MariaDB", () => {
     expect(said(1292, "Truncated incorrect DOUBLE value: 'secret'")).not.toContain("secret");
     expect(said(1406, "Data too long for column 'v' at row 1")).toContain("column 'v'");
     expect(said(1644, "secret")).not.toContain("secret");
+    expect(said(1062, "Duplicate entry 'for key 'secret'' for key 'orders.u'")).not.toContain("secret");
+    expect(said(1292, "Truncated incorrect DOUBLE value: 'for key 'secret''")).not.toContain("secret");
+    expect(said(1526, "Table has no partition for value 4711")).toBe(
+      "applying: Table has no partition for value (error 1526, SQLSTATE HY000)",
+    );
+    expect(said(9_999, "An error of a newer server about 'secret'")).not.toContain("secret");
     expect(said(1048, "Column 'id' cannot be null")).toContain("another row has a unique value of this one");
   });
 
@@ -78,6 +84,9 @@ describe("a table that is there already", () => {
     nullable: true,
     hasDefault: false,
     generated: false,
+    virtual: false,
+    autoIncrement: false,
+    onUpdate: false,
     charset: /char|text/.test(type) ? "utf8mb4" : null,
     collation: /char|text/.test(type) ? "utf8mb4_nopad_bin" : null,
     ...more,

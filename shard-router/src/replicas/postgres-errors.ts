@@ -1,23 +1,7 @@
-import { CascadeError, type Verdict } from "@cascade/shared/errors";
+import { CascadeError } from "@cascade/shared/errors";
 import { DatabaseError } from "pg";
+import { away, changed, conflict, constraint, damagedServer, type Rule, readOnly, serverFull } from "./error-rules.ts";
 
-interface Rule {
-  readonly code: string;
-  readonly verdict: Verdict;
-  readonly advice: string;
-}
-
-const away: Rule = {
-  code: "REPLICA_UNAVAILABLE",
-  verdict: "retry",
-  advice: "nothing to do here: the router tries again until the replica answers; look at its server and the network",
-};
-const full: Rule = {
-  code: "REPLICA_FULL",
-  verdict: "retry",
-  advice: "give the replica's server room (disk, memory, connections): the router tries again",
-};
-const conflict: Rule = { code: "REPLICA_CONFLICT", verdict: "retry", advice: "nothing to do: the transaction is tried again" };
 const locked: Rule = {
   code: "REPLICA_LOCKED",
   verdict: "stop-table", // the other tables need not wait for it
@@ -39,11 +23,6 @@ const noRight: Rule = {
   verdict: "stop-table",
   advice: "grant the role of REPLICA_URL what the message says is missing; the table goes on by itself",
 };
-const noTable: Rule = {
-  code: "REPLICA_TABLE_MISMATCH",
-  verdict: "stop-table",
-  advice: "table or column was changed on the replica: restore it, or drop the table so that it is made anew from a snapshot",
-};
 const badValue: Rule = {
   code: "UNSUPPORTED_VALUE",
   verdict: "stop-table",
@@ -54,22 +33,6 @@ const badEncoding: Rule = {
   verdict: "stop-table",
   advice:
     "the encoding of the replica's database lacks a character of the source: make the database anew with ENCODING 'UTF8', or exclude the table (ROUTER_TABLES)",
-};
-const constraint: Rule = {
-  code: "CONSTRAINT_VIOLATED",
-  verdict: "stop-table",
-  advice:
-    "the replica has a constraint that the source's rows do not meet: drop it, or mend the rows of the replica that it names",
-};
-const readOnly: Rule = {
-  code: "REPLICA_READ_ONLY",
-  verdict: "retry",
-  advice: "REPLICA_URL leads to a server that takes no writes (a standby?): let it lead to the primary; the router tries again",
-};
-const damaged: Rule = {
-  code: "REPLICA_DAMAGED",
-  verdict: "fatal",
-  advice: "the replica's server reports damaged data: look at its log before anything else writes to it",
 };
 const unexpected: Rule = {
   code: "REPLICA_ERROR",
@@ -83,8 +46,8 @@ const RULES: Readonly<Record<string, Rule>> = {
   "08": away,
   "57": away, // operator intervention: shutdown, crash, cannot connect now
   "57014": tooSlow, // query_canceled: by statement_timeout, or by somebody
-  "53": full,
-  "58": full, // outside PostgreSQL: I/O
+  "53": serverFull,
+  "58": serverFull, // outside PostgreSQL: I/O
   "54": badValue, // program limits: a row too large for its index
   "40": conflict,
   "55": locked, // object in use, lock not available
@@ -92,16 +55,16 @@ const RULES: Readonly<Record<string, Rule>> = {
   "25006": readOnly,
   "28": login,
   "3D": login,
-  "3F": noTable,
-  "42": noTable,
+  "3F": changed,
+  "42": changed,
   "42501": noRight,
   "22": badValue,
   "22P05": badEncoding,
   "21": constraint,
   "23": constraint,
   "44": constraint,
-  XX001: damaged,
-  XX002: damaged,
+  XX001: damagedServer,
+  XX002: damagedServer,
 };
 
 /** A unique value may still be on its way from another row of the same batch: in order, the changes may well pass. */

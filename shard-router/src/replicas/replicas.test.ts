@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import type { Verdict } from "@cascade/shared/errors";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import { DatabaseError } from "pg";
+import { duckdbError, duckdbMissing, isConstraintError as isDuckdbConstraint } from "./duckdb-errors.ts";
 import { parseReplicaUrl } from "./open-replica.ts";
 import { isConstraintError as isPostgresConstraint, postgresError } from "./postgres-errors.ts";
 import { type FoundColumn, misfitsOf } from "./postgres-tables.ts";
@@ -133,6 +134,51 @@ describe("SQLite's errors", () => {
 
   test("a mistake in our own code is thrown on", () => {
     expect(() => sqliteError(new RangeError("ours"), "applying")).toThrow(RangeError);
+  });
+});
+
+describe("DuckDB's errors", () => {
+  const json = (type: string, message: string, more: object = {}) =>
+    new Error(JSON.stringify({ exception_type: type, exception_message: message, ...more }));
+  const table: readonly (readonly [unknown, string, Verdict])[] = [
+    [json("Constraint", 'Duplicate key "id: 1" violates primary key constraint.'), "CONSTRAINT_VIOLATED", "stop-table"],
+    [json("TransactionContext", "Conflict on update!"), "REPLICA_CONFLICT", "retry"],
+    [json("Conversion", "Could not convert string 'secret' to INT64"), "UNSUPPORTED_VALUE", "stop-table"],
+    [json("Invalid Input", 'Failed to cast value to numerical: "secret"'), "UNSUPPORTED_VALUE", "stop-table"],
+    [json("Catalog", "Table with name t does not exist!"), "REPLICA_TABLE_MISMATCH", "stop-table"],
+    [json("Binder", 'Table "t" does not have a column with name "n"'), "REPLICA_TABLE_MISMATCH", "stop-table"],
+    [json("Out of Memory", "could not allocate block"), "REPLICA_FULL", "stop-table"],
+    [json("IO", "Could not write file", { errno: "28" }), "REPLICA_FULL", "retry"],
+    [json("IO", "Could not read from file", { errno: "5" }), "REPLICA_UNAVAILABLE", "retry"],
+    [new Error("FATAL Error: Failed: database has been invalidated"), "REPLICA_UNAVAILABLE", "retry"],
+    [new Error("INTERNAL Error: secret"), "REPLICA_ERROR", "stop-table"],
+  ];
+  test.each(table)("%s is %s: %s", (error, code, verdict) => {
+    const ours = duckdbError(error, "applying t");
+    expect(ours).toMatchObject({ code, verdict });
+    expect(ours.message).toStartWith("applying t: ");
+    expect(ours.message).not.toContain("secret");
+  });
+
+  test("say the constraint's first column, and nothing of what is in it", () => {
+    const said = (key: string) =>
+      duckdbError(json("Constraint", `Duplicate key "${key}" violates unique constraint.`), "applying");
+    for (const key of ["qty: secret", 'qty: secret", "b: secret', 'qty: x: "secret"\nsecret', "qty: 1, b: secret"]) {
+      expect(said(key).message).toBe('applying: Duplicate key "qty: …" violates unique constraint. (Constraint error)');
+    }
+  });
+
+  test("constraints are what changes in order may pass; a mistake in our own code is thrown on", () => {
+    expect(isDuckdbConstraint(json("Constraint", "x"))).toBe(true);
+    expect(isDuckdbConstraint(json("Conversion", "x"))).toBe(false);
+    expect(() => duckdbError(new TypeError("x is undefined"), "applying")).toThrow(TypeError);
+    expect(() => duckdbError(new Error("no error of the engine"), "applying")).toThrow("no error of the engine");
+  });
+
+  test("without its client the router refuses to start, and says how to get it", () => {
+    const error = duckdbMissing(new Error("Cannot find package"));
+    expect(error).toMatchObject({ code: "REPLICA_CLIENT_MISSING", verdict: "refuse" });
+    expect(error.advice).toContain("--build-arg WITH_DUCKDB=true");
   });
 });
 

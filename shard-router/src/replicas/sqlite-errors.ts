@@ -1,31 +1,16 @@
 import { SQLiteError } from "bun:sqlite";
-import { CascadeError, type Verdict } from "@cascade/shared/errors";
-
-interface Rule {
-  readonly code: string;
-  readonly verdict: Verdict;
-  readonly advice: string;
-}
+import { CascadeError } from "@cascade/shared/errors";
+import { cannotOpenFile, changed, constraint, diskFull, type Rule } from "./error-rules.ts";
 
 const busy: Rule = {
   code: "REPLICA_LOCKED",
   verdict: "retry",
   advice: "another process holds the file's write lock: the router tries again; end long transactions of other writers",
 };
-const full: Rule = {
-  code: "REPLICA_FULL",
-  verdict: "retry",
-  advice: "make room on the disk of the replica's file: the router tries again",
-};
 const unreadable: Rule = {
   code: "REPLICA_UNAVAILABLE",
   verdict: "retry",
   advice: "the replica's file cannot be read or written: check its disk and mount; the router tries again",
-};
-const cannotOpen: Rule = {
-  code: "REPLICA_CANNOT_OPEN",
-  verdict: "refuse",
-  advice: "check that the folder in REPLICA_URL exists and that this user may write to it and to the file",
 };
 const noDatabase: Rule = {
   code: "REPLICA_CANNOT_OPEN",
@@ -37,21 +22,10 @@ const damaged: Rule = {
   verdict: "fatal",
   advice: "the file is damaged: move it away, and let the replica be filled anew",
 };
-const constraint: Rule = {
-  code: "CONSTRAINT_VIOLATED",
-  verdict: "stop-table",
-  advice:
-    "the replica has a constraint that the source's rows do not meet: drop it, or mend the rows of the replica that it names",
-};
 const tooBig: Rule = {
   code: "UNSUPPORTED_VALUE",
   verdict: "stop-table",
   advice: "a row is larger than SQLite allows (1 GB): exclude the table from this replica (ROUTER_TABLES)",
-};
-const changed: Rule = {
-  code: "REPLICA_TABLE_MISMATCH",
-  verdict: "stop-table",
-  advice: "table or column was changed on the replica: restore it, or drop the table so that it is made anew from a snapshot",
 };
 
 /** By SQLite's primary result code; extended codes (`SQLITE_IOERR_FSYNC`) begin with theirs. */
@@ -59,14 +33,14 @@ const RULES: Readonly<Record<string, Rule>> = {
   SQLITE_BUSY: busy,
   SQLITE_LOCKED: busy,
   SQLITE_PROTOCOL: busy,
-  SQLITE_FULL: full,
-  SQLITE_NOMEM: full,
+  SQLITE_FULL: diskFull,
+  SQLITE_NOMEM: diskFull,
   SQLITE_IOERR: unreadable,
   SQLITE_INTERRUPT: unreadable,
-  SQLITE_CANTOPEN: cannotOpen,
-  SQLITE_PERM: cannotOpen,
-  SQLITE_AUTH: cannotOpen,
-  SQLITE_READONLY: cannotOpen,
+  SQLITE_CANTOPEN: cannotOpenFile,
+  SQLITE_PERM: cannotOpenFile,
+  SQLITE_AUTH: cannotOpenFile,
+  SQLITE_READONLY: cannotOpenFile,
   SQLITE_NOTADB: noDatabase,
   SQLITE_CORRUPT: damaged,
   SQLITE_CONSTRAINT: constraint,
