@@ -102,7 +102,7 @@ const drawnTable = fc.record({
 /** Rows that move from key to key without their long value, where equal keys look different: coalescing has its hardest time here. */
 const movingTable = fc.record({
   name: placedName,
-  inKey: fc.tuple(columnOf(RESPELT_TYPES, { notNull: true })),
+  inKey: fc.tuple(columnOf(RESPELT_TYPES, { notNull: true }).map(findable)),
   one: longColumn,
   others: fc.array(otherColumn, { maxLength: 1 }),
   identity: fc.constant("default" as const),
