@@ -1,7 +1,8 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { ENGINES } from "./oracle/engines.ts";
-import { type History, history, historySql, scriptOf } from "./oracle/histories.ts";
+import { type History, history } from "./oracle/histories.ts";
+import { historySql, scriptOf } from "./oracle/history-sql.ts";
 import { type Figures, OracleLine } from "./oracle/line.ts";
 
 /**
@@ -39,6 +40,8 @@ test(
       throw new Error(failureText(shrunk.failed ? shrunk : found));
     }
     expect(histories).toBeGreaterThan(0);
+    // A name that is no engine's would let everything pass.
+    expect(engines.length).toBe(variable("ORACLE_ENGINES")?.split(",").length ?? ENGINES.length);
   },
   (seconds + SHRINK_SECONDS + 40) * 1000,
 );

@@ -5,7 +5,8 @@ import { describeError } from "@cascade/shared/errors";
 import { decodeSchemaMessage, encodeSchemaMessage, type TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, tableOfTopic } from "@cascade/shared/topic";
 import type { OracleEngine } from "./engines.ts";
-import { type History, historySql } from "./histories.ts";
+import type { History } from "./histories.ts";
+import { historySql } from "./history-sql.ts";
 import { type MainDb, openMainDb, TOPIC_PREFIX } from "./main-db.ts";
 import { tableName } from "./names.ts";
 import { OracleRouter, type Published, type Stop, type Topic, type UniqueColumn } from "./router.ts";
@@ -25,6 +26,7 @@ export class OracleLine implements AsyncDisposable {
   readonly figures: Figures = { histories: 0, transactions: 0, events: 0, stops: new Map() };
   readonly #main: MainDb;
   readonly #routers: readonly OracleRouter[];
+  #running: Promise<void> = Promise.resolve();
   readonly #encode = eventEncoder(TOPIC_PREFIX, "oracle");
 
   private constructor(main: MainDb, routers: readonly OracleRouter[]) {
@@ -41,7 +43,13 @@ export class OracleLine implements AsyncDisposable {
   }
 
   /** Rejects when a replica is different, or has stopped for a reason that its engine does not give. */
-  async run(history: History): Promise<void> {
+  run(history: History): Promise<void> {
+    const running = this.#run(history);
+    this.#running = running.catch(() => undefined);
+    return running;
+  }
+
+  async #run(history: History): Promise<void> {
     const number = ++this.figures.histories;
     const sql = historySql(history, number);
     try {
@@ -101,6 +109,7 @@ export class OracleLine implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#running; // a time limit does not wait for it
     for (const router of this.#routers) await router[Symbol.asyncDispose]();
     await this.#main[Symbol.asyncDispose]();
   }

@@ -5,7 +5,8 @@ export type Literals = fc.Arbitrary<string>;
 
 /** wal2json 2.5 sends NaN and infinities of real, double precision and numeric columns as null: on with wal2json 2.6. */
 export const SPECIAL_NUMBERS: boolean = false;
-const special = SPECIAL_NUMBERS ? ["NaN", "Infinity", "-Infinity"] : [];
+export const SPECIAL: readonly string[] = ["NaN", "Infinity", "-Infinity"];
+const special = SPECIAL_NUMBERS ? SPECIAL : [];
 
 export const of = (...texts: readonly string[]): Literals => fc.constantFrom(...texts);
 

@@ -13,7 +13,7 @@ import { parseLsn } from "@cascade/shared/lsn";
 import { parseTableFilter } from "@cascade/shared/table-pattern";
 import { quoteTableName } from "@cascade/shared/topic";
 import pg from "pg";
-import type { HistorySql, TransactionSql } from "./histories.ts";
+import type { HistorySql, TransactionSql } from "./history-sql.ts";
 import { identifier } from "./names.ts";
 import { TYPES_DDL, TYPES_SCHEMA } from "./types.ts";
 

@@ -244,4 +244,10 @@ export const COLUMN_TYPES: readonly ColumnType[] = [...NUMBERS, ...TEXTS, ...TIM
   },
 );
 export const ORDERED_TYPES: readonly ColumnType[] = COLUMN_TYPES.filter((type) => type.ordered);
+/** Their values may be equal and look different, or look alike and be different: keys above all. */
+export const ALIKE_TYPES: readonly ColumnType[] = COLUMN_TYPES.filter((type) => type.alike !== undefined);
+/** Of those, the ones whose equal values look different on a replica too. */
+export const RESPELT_TYPES: readonly ColumnType[] = ALIKE_TYPES.filter(({ sql }) =>
+  /^(?:numeric|numrange|interval|jsonb)/.test(sql),
+);
 export const LONG_TYPES: readonly ColumnType[] = COLUMN_TYPES.filter((type) => type.long !== undefined);

@@ -102,6 +102,15 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
     await expectRows(l, orders, [row(4, 4, "d")]);
   });
 
+  test("of rows that differ in trailing blanks alone the right one is removed", async () => {
+    const l = await lab();
+    const schema = tableSchema("blanks", { v: "bpchar" }, { key: [] });
+    const { apply } = await applier(await l.open(), schema);
+    await apply(["a  ", "a", "a ", "b"].map((v) => event("c", null, { v })));
+    await apply([event("d", { v: "a " }, null), event("u", { v: "a" }, { v: "c" })]);
+    await expectRows(l, schema, [{ v: "a  " }, { v: "b" }, { v: "c" }]);
+  });
+
   test("of equal rows in a table without a key removes one at a time", async () => {
     const l = await lab();
     const log = tableSchema("log", { at: "text", n: "numeric", f: "double precision" }, { key: [] });

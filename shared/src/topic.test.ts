@@ -2,9 +2,10 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { deadLettersTopic, formatTableName, schemasTopic, tableOfTopic, topicOf } from "./topic.ts";
 
+/** Two of them fit in a topic name, whatever is escaped: what does not fit is another test. */
 const identifier = fc
   .oneof(
-    fc.string({ unit: "binary", minLength: 1, maxLength: 8 }),
+    fc.string({ unit: "binary", minLength: 1, maxLength: 7 }),
     fc.stringMatching(/^[._x5F2E-]{1,6}$/),
     fc.constant("dead-letters"),
   )

@@ -17,6 +17,7 @@ const TYPE_OIDS: Readonly<Record<string, number>> = {
   inet: 869,
   "integer[]": 1007,
   "text[]": 1009,
+  bpchar: 1042,
   character: 1042,
   "character varying": 1043,
   date: 1082,

@@ -167,7 +167,7 @@ describe("a statement", () => {
       text:
         'DELETE FROM "public"."log" WHERE (tableoid, ctid) = (SELECT r.tableoid, r.ctid FROM "public"."log" AS r, ' +
         'json_to_recordset($1::text::json) AS x("at" date, "n" numeric) ' +
-        'WHERE r."at" IS NOT DISTINCT FROM x."at" AND r."n"::text IS NOT DISTINCT FROM (x."n")::text LIMIT 1)',
+        'WHERE r."at" IS NOT DISTINCT FROM x."at" AND (r."n")::text IS NOT DISTINCT FROM (x."n")::text LIMIT 1)',
       parameterSets: [['[{"at":"2026-01-01","n":"1.0"}]'], ['[{"at":"2026-01-01","n":"1.0"}]']],
       mustAffect: 2,
     });

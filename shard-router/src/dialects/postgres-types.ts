@@ -36,9 +36,13 @@ export interface RecordColumn {
   readonly declared: string;
   /** The column's value, given the SQL for the record's column. */
   readonly value: (record: string) => string;
-  /** Whether IS NOT DISTINCT FROM tells values apart exactly; else their text does. */
+  /** Whether IS NOT DISTINCT FROM tells values apart exactly; else their `exactText` does. */
   readonly comparable: boolean;
 }
+
+/** SQL for the text of a value that is not comparable. A cast would drop the trailing blanks of a bpchar without a length. */
+export const exactText = (type: string, value: string): string =>
+  untypmodded(type) === "bpchar" ? `textin(bpcharout(${value}))` : `(${value})::text`;
 
 const TEXTS = new Set(["text", "character varying"]);
 const isFloat = ({ typeOid }: ColumnSchema): boolean => typeOid === PG_TYPE.float4 || typeOid === PG_TYPE.float8;

@@ -4,7 +4,7 @@ import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { Dialect, ReplicaColumn, ReplicaTable } from "../dialect.ts";
 import { type RowShape, type ShapeColumn, setOwn, shapeOf } from "../row-shape.ts";
-import { type RecordColumn, recordColumn, replicaType } from "./postgres-types.ts";
+import { exactText, type RecordColumn, recordColumn, replicaType } from "./postgres-types.ts";
 import {
   assignedColumns,
   columnsOfSet,
@@ -63,6 +63,8 @@ function createTable(schema: TableSchema): readonly string[] {
 interface Field extends RecordColumn {
   readonly column: ShapeColumn;
   readonly sql: string;
+  /** Of the replica's column. */
+  readonly type: string;
 }
 
 function writerFor(table: ReplicaTable, run: Run): RunWriter {
@@ -102,7 +104,8 @@ function fieldsOf(table: ReplicaTable, columns: readonly ShapeColumn[], names?: 
     const source = sources.get(column.name);
     if (source === undefined) throw new TypeError(`${formatTableName(table.source)} has no column ${column.name}`);
     const sql = quote(names?.[index] ?? column.name);
-    return { ...recordColumn(source, types.get(column.name) ?? replicaType(source)), column, sql };
+    const type = types.get(column.name) ?? replicaType(source);
+    return { ...recordColumn(source, type), column, sql, type };
   });
 }
 
@@ -182,10 +185,8 @@ function moveWriter(table: ReplicaTable, shape: RowShape, columnSet: string, key
 function removeWriter(table: ReplicaTable, shape: RowShape): RunWriter {
   const fields = fieldsOf(table, shape.columns);
   const same = fields.map((field) => {
-    const column = `r.${quote(field.column.name)}`;
-    return field.comparable
-      ? `${column} IS NOT DISTINCT FROM ${value(field)}`
-      : `${column}::text IS NOT DISTINCT FROM (${value(field)})::text`;
+    const exact = (sql: string): string => (field.comparable ? sql : exactText(field.type, sql));
+    return `${exact(`r.${quote(field.column.name)}`)} IS NOT DISTINCT FROM ${exact(value(field))}`;
   });
   const found = `SELECT r.tableoid, r.ctid FROM ${table.sqlName} AS r, ${recordset(fields)} WHERE ${same.join(" AND ")} LIMIT 1`;
   const text = `DELETE FROM ${table.sqlName} WHERE (tableoid, ctid) = (${found})`;
