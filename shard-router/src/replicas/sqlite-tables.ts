@@ -193,9 +193,10 @@ function extraMisfits(schema: TableSchema, sqlName: string, found: FoundTable): 
     .filter(
       ({ name, notnull, hasDefault, hidden }) => !wanted.has(foldName(name)) && notnull === 1 && hasDefault === 0 && hidden === 0,
     )
-    .map(({ name }) => ({
-      problem: `its own column ${quote(name)} is NOT NULL without a default`,
-      cure: `ALTER TABLE ${sqlName} DROP COLUMN ${quote(name)}, or make it anew with a default`,
+    .map((column) => ({
+      problem: `its own column ${quote(column.name)} is NOT NULL without a default`,
+      // Its values may be all there is of a column that main-db renamed.
+      cure: nullable(sqlName, column),
     }));
 }
 
