@@ -5,7 +5,7 @@ import { encodeSchemaMessage, identifySchema, type TableSchema } from "@cascade/
 import { schemasTopic } from "@cascade/shared/topic";
 import { openSchemaTopic, type SchemaTopicOptions } from "../src/kafka/schema-topic.ts";
 import type { SchemaBook } from "../src/schema-book.ts";
-import { type ConsumerLab, cleanUp, cleanUp, labOn, openConsumer, see } from "./consumer-lab.ts";
+import { type ConsumerLab, cleanUp, cleanUpAll, labOn, openConsumer, see } from "./consumer-lab.ts";
 
 afterEach(cleanUpAll);
 
