@@ -37,13 +37,8 @@ export interface Pipeline extends AsyncDisposable {
   router(engine: Engine, more?: Partial<RouterOptions>): Promise<Service<RouterStatus>>;
   /** Runs SQL on main-db. */
   sql(text: string, values?: readonly unknown[]): Promise<readonly Record<string, unknown>[]>;
-  /**
-   * Waits until every replica holds main-db's rows; fails with what is different when nothing moves any more. DuckDB's file is its
-   * router's alone: see `expectFileEqual`.
-   */
+  /** Waits until every replica holds main-db's rows; fails with what is different when nothing moves any more. */
   expectEqual(stallMs?: number): Promise<void>;
-  /** Stops DuckDB's router, once it has applied as many events as `other`, and expects its file to hold main-db's rows. */
-  expectFileEqual(duckdb: Service<RouterStatus>, other: Service<RouterStatus>): Promise<void>;
 }
 
 export async function openPipeline({ name, engines = ["postgres", "sqlite"], schema, env }: PipelineOptions): Promise<Pipeline> {
@@ -90,25 +85,7 @@ export async function openPipeline({ name, engines = ["postgres", "sqlite"], sch
       return kept(await startRouter({ ...common, replicaUrl: url, replicaName: engine, ...more }));
     },
     sql: (text, values) => main.query(name, text, values),
-    expectEqual: (stallMs) =>
-      expectEqual(
-        mainUrl,
-        replicas.filter((replica) => replica.name !== "duckdb"),
-        services,
-        stallMs,
-      ),
-    expectFileEqual: async (duckdb, other) => {
-      const applied = async (router: Service<RouterStatus>) => (await router.status().catch(() => null))?.eventsTotal ?? -1;
-      const level = await until(async () => (await applied(duckdb)) >= (await applied(other)), 60_000);
-      if (!level) throw new Error(`${duckdb.name} stays behind ${other.name}:\n${duckdb.log()}`);
-      await duckdb.stop();
-      await expectEqual(
-        mainUrl,
-        replicas.filter((replica) => replica.name === "duckdb"),
-        [duckdb],
-        1_000,
-      );
-    },
+    expectEqual: (stallMs) => expectEqual(mainUrl, replicas, services, stallMs),
     [Symbol.asyncDispose]: async () => {
       await Promise.all(services.map((service) => service.kill()));
       await main.dropDatabase(name);

@@ -1,4 +1,6 @@
-import { existsSync } from "node:fs";
+import { copyFileSync, existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import type { RowReader } from "./canonical-state.ts";
 import {
@@ -6,18 +8,19 @@ import {
   type CanonicalRow,
   type CanonicalTable,
   canonicalFloat,
+  isFloat,
   orderColumns,
   unreadable,
 } from "./canonical-value.ts";
 
 /**
- * Only one process at a time has a DuckDB file: a router of another one must have ended. A router of this process shares the open file
- * with whoever asks for it in the same words; that is why it is not asked for read-only.
+ * Only one process at a time has a DuckDB file. A router of this process shares the open file with whoever asks for it in the same words;
+ * that is why it is not asked for read-only. Of a router in another process the file and its WAL are copied: what rests is whole.
  */
 export async function openDuckdbReader(url: string): Promise<RowReader> {
   const path = decodeURIComponent(url.slice("duckdb:".length).replace(/^\/\/\//, "/"));
   if (!existsSync(path)) throw new Error(`There is no file ${path}.`); // DuckDB would make it
-  const instance = await DuckDBInstance.fromCache(path);
+  const { instance, copy } = await openFile(path);
   const connection = await instance.connect();
   await connection.run("SET TimeZone = 'UTC'");
   return {
@@ -28,8 +31,33 @@ export async function openDuckdbReader(url: string): Promise<RowReader> {
     [Symbol.asyncDispose]: async () => {
       connection.closeSync();
       instance.closeSync();
+      if (copy !== null) rmSync(copy, { recursive: true, force: true });
     },
   };
+}
+
+interface OpenFile {
+  readonly instance: DuckDBInstance;
+  /** The folder of a copy. */
+  readonly copy: string | null;
+}
+
+async function openFile(path: string): Promise<OpenFile> {
+  try {
+    return { instance: await DuckDBInstance.fromCache(path), copy: null };
+  } catch (error) {
+    if (!String(error).includes("Could not set lock")) throw error;
+  }
+  const copy = mkdtempSync(join(tmpdir(), "cascade-duckdb-"));
+  try {
+    const file = join(copy, basename(path)); // whose name is the database's
+    copyFileSync(path, file);
+    if (existsSync(`${path}.wal`)) copyFileSync(`${path}.wal`, `${file}.wal`);
+    return { instance: await DuckDBInstance.create(file), copy };
+  } catch (error) {
+    rmSync(copy, { recursive: true, force: true });
+    throw error;
+  }
 }
 
 /** Before every text that is read: the client drops a byte order mark at its beginning. */
@@ -54,7 +82,7 @@ async function* readRows(connection: DuckDBConnection, table: CanonicalTable, ty
         const marked = row[at] ?? null;
         if (marked === null) return null;
         const value = String(marked).slice(MARK.length);
-        return kind === "float" ? canonicalFloat(value) : value;
+        return isFloat(kind) ? canonicalFloat(value, kind) : value;
       });
     }
   }
@@ -71,7 +99,7 @@ function selectText(database: string, table: CanonicalTable, types: Types): stri
 
 function orderOf(column: CanonicalColumn, type: string): string {
   if (column.kind === "integer") return `CAST(${quoted(column.name)} AS HUGEINT)`;
-  if (column.kind === "float") return `CAST(${quoted(column.name)} AS DOUBLE)`;
+  if (isFloat(column.kind)) return `CAST(${quoted(column.name)} AS DOUBLE)`;
   return textOf(column, type);
 }
 

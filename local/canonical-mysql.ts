@@ -5,6 +5,7 @@ import {
   type CanonicalRow,
   type CanonicalTable,
   canonicalFloat,
+  isFloat,
   orderColumns,
   unreadable,
 } from "./canonical-value.ts";
@@ -62,7 +63,7 @@ async function* readRows(
 function canonical(kind: CanonicalColumn["kind"], value: string | Buffer | null): string | null {
   if (value === null) return null;
   if (typeof value !== "string") return value.toString(kind === "bytea" ? "hex" : "utf8");
-  return kind === "float" ? canonicalFloat(value) : value;
+  return isFloat(kind) ? canonicalFloat(value, kind) : value;
 }
 
 function textOf({ name, kind }: CanonicalColumn, types: ReadonlyMap<string, string>): string {
@@ -84,6 +85,7 @@ function orderOf(column: CanonicalColumn, types: ReadonlyMap<string, string>): s
     case "integer":
       return `CAST(${value} AS SIGNED)`;
     case "float":
+    case "real":
       return `CASE ${value} WHEN 'NaN' THEN 3 WHEN 'Infinity' THEN 2 WHEN '-Infinity' THEN 0 ELSE IF(${value} IS NULL, NULL, 1) END, CAST(${value} AS DOUBLE)`;
     default:
       return `CAST(${textOf(column, types)} AS BINARY)`;

@@ -5,6 +5,7 @@ import {
   type CanonicalRow,
   type CanonicalTable,
   canonicalFloat,
+  isFloat,
   orderColumns,
   unreadable,
 } from "./canonical-value.ts";
@@ -35,14 +36,14 @@ async function columnsOf(client: Client, { schema, name }: CanonicalTable): Prom
 }
 
 async function* readRows(client: Client, table: CanonicalTable): AsyncGenerator<CanonicalRow> {
-  const floats = table.columns.flatMap(({ kind }, at) => (kind === "float" ? [at] : []));
+  const floats = table.columns.flatMap(({ kind }, at) => (isFloat(kind) ? [{ at, kind }] : []));
   await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
   try {
     await client.query(`DECLARE canonical NO SCROLL CURSOR FOR ${selectText(table)}`);
     for (;;) {
       const { rows } = await client.query<(string | null)[]>({ text: `FETCH ${chunkRows} FROM canonical`, rowMode: "array" });
       for (const row of rows) {
-        for (const at of floats) row[at] = row[at] == null ? null : canonicalFloat(row[at]);
+        for (const { at, kind } of floats) row[at] = row[at] == null ? null : canonicalFloat(row[at], kind);
         yield row;
       }
       if (rows.length < chunkRows) return;
@@ -63,6 +64,7 @@ function orderOf(column: CanonicalColumn): string {
     case "integer":
       return `${quoted(column.name)}::bigint`;
     case "float":
+    case "real":
       return `${quoted(column.name)}::float8`;
     default:
       return `${textOf(column)} COLLATE "C"`;
@@ -133,6 +135,7 @@ function kindOf(typeOid: number): CanonicalColumn["kind"] {
     case 23:
       return "integer";
     case 700:
+      return "real";
     case 701:
       return "float";
     case 142: // xml: its cast to text keeps a declaration that its output leaves out

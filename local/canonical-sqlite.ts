@@ -5,6 +5,7 @@ import {
   type CanonicalRow,
   type CanonicalTable,
   canonicalFloat,
+  isFloat,
   orderColumns,
   unreadable,
 } from "./canonical-value.ts";
@@ -34,7 +35,8 @@ async function* readRows(database: Database, table: CanonicalTable): AsyncGenera
     for (const row of statement.iterate()) {
       yield names.map((name, at) => {
         const value = row[name] ?? null;
-        return value === null ? null : table.columns[at]?.kind === "float" ? canonicalFloat(value) : String(value);
+        const kind = table.columns[at]?.kind;
+        return value === null ? null : isFloat(kind) ? canonicalFloat(value, kind) : String(value);
       });
     }
   } finally {
@@ -53,7 +55,7 @@ function selectText(table: CanonicalTable): string {
 function orderOf(table: string, column: CanonicalColumn): string {
   const value = `${table}.${quoted(column.name)}`;
   if (column.kind === "integer") return `CAST(${value} AS INTEGER)`;
-  if (column.kind === "float") return `${value} = 'NaN' NULLS FIRST, CAST(${value} AS REAL)`;
+  if (isFloat(column.kind)) return `${value} = 'NaN' NULLS FIRST, CAST(${value} AS REAL)`;
   return `${textOf(table, column)} COLLATE BINARY`;
 }
 
@@ -61,6 +63,7 @@ function textOf(table: string, { name, kind }: CanonicalColumn): string {
   const column = `${table}.${quoted(name)}`;
   switch (kind) {
     case "float":
+    case "real":
       return column; // a number, or the text of one
     case "bytea":
       // hex(NULL) is an empty text.

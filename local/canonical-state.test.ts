@@ -216,7 +216,15 @@ test("a large table is compared in bounded memory", async () => {
 });
 
 test("floats are numbers in value and order, texts bytes", () => {
-  expect(["0.1", "1e+21", "-0", "NaN", "-Infinity"].map(canonicalFloat)).toEqual(["0.1", "1e+21", "-0", "NaN", "-Infinity"]);
+  expect(["0.1", "1e+21", "-0", "NaN", "-Infinity"].map((text) => canonicalFloat(text))).toEqual([
+    "0.1",
+    "1e+21",
+    "-0",
+    "NaN",
+    "-Infinity",
+  ]);
+  // One number of 32 bits, as two engines write it.
+  expect(canonicalFloat("-2508284.2", "real")).toBe(canonicalFloat("-2508284.25", "real"));
   const table = {
     schema: "s",
     name: "t",

@@ -1,9 +1,9 @@
 /**
- * How a source column's values are compared: `float` by the number, since each engine writes it in its own way, `boolean` as true
+ * How a source column's values are compared: `float` and `real` by the number, since each engine writes it in its own way, `boolean` as true
  * or false, `bytea` in hexadecimal, everything else by PostgreSQL's exact text: `integer`s (told apart only because they sort faster),
  * `printed` for char(n), inet and xml, whose cast to text is not the text they are read by.
  */
-export type ValueKind = "text" | "printed" | "boolean" | "bytea" | "float" | "integer";
+export type ValueKind = "text" | "printed" | "boolean" | "bytea" | "float" | "real" | "integer";
 
 export interface CanonicalColumn {
   readonly name: string;
@@ -23,13 +23,18 @@ export interface CanonicalTable {
 /** In column order; null is NULL. */
 export type CanonicalRow = readonly (string | null)[];
 
+export const isFloat = (kind: ValueKind | undefined): boolean => kind === "float" || kind === "real";
+
 /** The columns that put rows in order. */
 export const orderColumns = ({ columns, keyLength }: CanonicalTable): readonly CanonicalColumn[] =>
   keyLength === 0 ? columns : columns.slice(0, keyLength);
 
-/** A float of any engine in JavaScript's shortest text, which no two numbers share. */
-export function canonicalFloat(value: string | number): string {
-  const number = Number(value);
+/**
+ * A number of any engine in JavaScript's shortest text, which no two share. Of a `real` the nearest of 32 bits: engines may write it in
+ * different digits.
+ */
+export function canonicalFloat(value: string | number, kind: ValueKind = "float"): string {
+  const number = kind === "real" ? Math.fround(Number(value)) : Number(value);
   return Object.is(number, -0) ? "-0" : String(number);
 }
 
@@ -51,6 +56,7 @@ function compareValues(kind: ValueKind, left: string, right: string): number {
     case "integer":
       return BigInt(left) < BigInt(right) ? -1 : 1;
     case "float":
+    case "real":
       return compareFloats(left, right);
     default:
       return Buffer.compare(Buffer.from(left), Buffer.from(right));

@@ -17,7 +17,7 @@ test.each([
   [["--seconds", "-1"], "--seconds"],
   [["--rate", "0"], '--rate is "0"'],
   [["--rate", ""], '--rate is ""'],
-  [["--replica", "mysql://u:secret@h/db"], 'scheme "mysql"'],
+  [["--replica", "oracle://u:secret@h/db"], 'scheme "oracle"'],
   [["--replica", "postgres://u:secret@:h:/db"], "--replica is no URL"],
   [["--frobnicate"], "--frobnicate"],
   [["20"], "20"],

@@ -23,7 +23,7 @@ writes to main-db all the while, and shows how the replicas follow. Ctrl-C ends 
                   verdict; exit status 0 when all are equal, 1 when not
   --rate N        row changes per second (500)
   --replica URL   a replica of yours instead of the demo's two, and again for more:
-                  postgres://user:password@host:port/database or sqlite:///path/file.db
+                  postgres://, mysql:// or mariadb://user:password@host:port/database, sqlite:///path/file.db or duckdb:///path/file.duckdb
                   Tables of the demo's names (customers, orders, ...) are written to.
   --help          this text
 `;
@@ -65,6 +65,6 @@ function checkReplica(url: string): void {
   const scheme = schemeOf(url);
   if (!readableSchemes.includes(scheme))
     throw new UsageError(`--replica: scheme "${scheme}" is not one of the demo's (${readableSchemes.join(", ")})`);
-  if (scheme !== "sqlite" && !URL.canParse(url))
+  if (scheme !== "sqlite" && scheme !== "duckdb" && !URL.canParse(url))
     throw new UsageError("--replica is no URL; write postgres://user:password@host:port/database");
 }

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
 import { testPostgres } from "@cascade/local/servers.ts";
 import type { ChangeEvent } from "@cascade/shared/change-event";
 import type { CascadeError } from "@cascade/shared/errors";
@@ -9,7 +9,9 @@ import { identityWatch } from "../src/postgres/identity-watch.ts";
 import { preflight } from "../src/postgres/preflight.ts";
 import { connect } from "../src/postgres/session.ts";
 import { ensureSlot, slotState } from "../src/postgres/slot.ts";
-import { cleanups, codeOf, commits, eventsOf, lab, type Mode, open, read } from "./source-lab.ts";
+import { cleanUp, cleanups, codeOf, commits, eventsOf, lab, type Mode, open, read } from "./source-lab.ts";
+
+afterEach(cleanUp);
 
 /** One contract, both sources, on a real server. */
 

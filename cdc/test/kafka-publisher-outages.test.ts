@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,7 +7,9 @@ import type { EventTable } from "@cascade/shared/change-event";
 import { CLIENT_CLOSED } from "@cascade/shared/kafka-sockets";
 import { type KafkaLab, silent } from "@cascade/shared/testing/kafka-lab";
 import type { EventPublisher } from "../src/event-publisher.ts";
-import { failure, insert, inserts, labOn, openPublisher, padded, tableOf } from "./publisher-lab.ts";
+import { cleanUp, failure, insert, inserts, labOn, openPublisher, padded, tableOf } from "./publisher-lab.ts";
+
+afterEach(cleanUp);
 
 /** A broker of its own: it is killed, frozen, and takes small requests only. */
 const MAX_REQUEST_BYTES = 2_000_000;

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
 import { testKafka } from "@cascade/local/servers.ts";
 import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
 import type { KafkaCompression } from "@cascade/shared/kafka";
@@ -6,7 +6,9 @@ import { decodeSchemaMessage, identifySchema } from "@cascade/shared/table-schem
 import { type KafkaLab, kafkaOptions } from "@cascade/shared/testing/kafka-lab";
 import { schemasTopic } from "@cascade/shared/topic";
 import { ConfigResourceTypes } from "kafkajs";
-import { failure, insert, inserts, labOn, openPublisher as open, padded, tableOf } from "./publisher-lab.ts";
+import { cleanUp, failure, insert, inserts, labOn, openPublisher as open, padded, tableOf } from "./publisher-lab.ts";
+
+afterEach(cleanUp);
 
 const lab = async () => labOn((await testKafka()).brokers);
 

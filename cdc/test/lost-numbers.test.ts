@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
 import { randomOf } from "@cascade/local/random.ts";
 import { testPostgres } from "@cascade/local/servers.ts";
 import { until } from "@cascade/local/wait.ts";
@@ -11,7 +11,9 @@ import { Catalog } from "../src/postgres/catalog.ts";
 import { probePlugin } from "../src/postgres/plugin-options.ts";
 import { missingReadRights } from "../src/postgres/read-rights.ts";
 import { connect } from "../src/postgres/session.ts";
-import { cleanups, codeOf, commits, eventsOf, type Lab, lab, type Mode, open, read } from "./source-lab.ts";
+import { cleanUp, cleanups, codeOf, commits, eventsOf, type Lab, lab, type Mode, open, read } from "./source-lab.ts";
+
+afterEach(cleanUp);
 
 /** What wal2json before 2.6 writes as null is never delivered as NULL, on the real plugin. */
 

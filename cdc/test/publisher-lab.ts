@@ -1,4 +1,3 @@
-import { afterEach } from "bun:test";
 import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import { type KafkaLab, kafkaLab } from "@cascade/shared/testing/kafka-lab";
@@ -9,9 +8,10 @@ import { openKafkaPublisher, type PublisherOptions } from "../src/kafka/kafka-pu
 /** What the tests of the publisher share. */
 
 const cleanups: (() => PromiseLike<unknown>)[] = [];
-afterEach(async () => {
+/** For `afterEach` of every file that uses the lab: a hook of this module would be the first file's alone. */
+export async function cleanUp(): Promise<void> {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
+}
 
 export async function labOn(brokers: string): Promise<KafkaLab> {
   const lab = await kafkaLab(brokers);

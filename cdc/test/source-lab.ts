@@ -1,4 +1,3 @@
-import { afterEach } from "bun:test";
 import { testPostgres } from "@cascade/local/servers.ts";
 import type { ChangeEvent } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
@@ -18,9 +17,10 @@ import { WalSource } from "../src/postgres/wal-source.ts";
 /** Sources on a real server, each test with a database and slot of its own; all of it goes after the test. */
 
 export const cleanups: (() => Promise<unknown>)[] = [];
-afterEach(async () => {
+/** For `afterEach` of every file that uses the lab: a hook of this module would be the first file's alone. */
+export async function cleanUp(): Promise<void> {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
+}
 
 export interface Lab {
   readonly url: string;

@@ -6,6 +6,7 @@ import type { Service } from "@cascade/local/stack.ts";
 import { until } from "@cascade/local/wait.ts";
 import type { TableDialect, TypeRow } from "@cascade/shard-router/src/types/type-row.ts";
 import { TYPE_TABLE } from "@cascade/shard-router/src/types/type-table.ts";
+import { DuckDBInstance } from "@duckdb/node-api";
 import type { Client } from "pg";
 import { type Engine, openPipeline, type Pipeline } from "../pipeline.ts";
 
@@ -72,7 +73,7 @@ test(
     const { sql } = pipeline;
     const cdc = await pipeline.cdc();
     await cdc.ready();
-    const routers = await startRouters(pipeline);
+    await startRouters(pipeline);
     const rows = await fillMatrix(pipeline);
     await sql(`INSERT INTO own (m, ms, p, d, l, c, h, ci, lt, i) VALUES
       ('it''s "ok"', '{"so so",NULL}', '(1,"a ""q"", b")', 5, '[0:1]={1,2}', 12.3, '"a"=>"1", "b"=>NULL', 'Ab', 'Top.Science', '978-0-393-04002-9'),
@@ -91,7 +92,6 @@ test(
     await sql("DELETE FROM keys WHERE c = -3 OR d = ''");
     await sql("DELETE FROM matrix WHERE id % 3 = 0");
     await pipeline.expectEqual();
-    await pipeline.expectFileEqual(routers.duckdb, routers.sqlite);
   },
   { timeout: 180_000 },
 );
@@ -113,7 +113,6 @@ test(
     await sql("UPDATE blobs SET n = n + 1, id = id + 10 WHERE id = 2");
     await pipeline.expectEqual();
     expect((await routers.sqlite.status()).eventsTotal).toBeGreaterThan(4);
-    await pipeline.expectFileEqual(routers.duckdb, routers.sqlite);
   },
   { timeout: 180_000 },
 );
@@ -140,6 +139,13 @@ test.if(ENGINES.includes("mariadb"))(
     }
     const server = await testMariadb();
     await server?.query("p4_loud", "ALTER TABLE loud MODIFY v LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin");
+    // DuckDB's file is its router's alone.
+    await routers.duckdb.stop();
+    const file = pipeline.replicas.find((replica) => replica.name === "duckdb")?.url.replace("duckdb://", "") ?? "";
+    const instance = await DuckDBInstance.create(file);
+    await (await instance.connect()).run("ALTER TABLE public.loud ALTER COLUMN v TYPE VARCHAR");
+    instance.closeSync();
+    await pipeline.router("duckdb");
     await pipeline.expectEqual();
   },
   { timeout: 120_000 },

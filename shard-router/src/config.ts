@@ -12,17 +12,14 @@ import {
   type Values,
 } from "@cascade/shared/settings";
 import { parseTableFilter, type TableFilter } from "@cascade/shared/table-pattern";
-import { parseReplicaUrl, type ReplicaTarget } from "./replicas/open-replica.ts";
+import { parseReplicaUrl, REPLICA_URL_FORMS, type ReplicaTarget } from "./replicas/open-replica.ts";
 
 const NAME = /^[A-Za-z0-9._-]{1,100}$/;
 
 /** Every variable of shard-router (contract.md §2); the README's table is generated from here. */
 export const ROUTER_SETTINGS = {
   REPLICA_URL: {
-    kind: parsed<ReplicaTarget>(
-      "postgres://user:password@host:port/database, sqlite:///path/file.db or sqlite:relative.db",
-      parseReplicaUrl,
-    ),
+    kind: parsed<ReplicaTarget>(REPLICA_URL_FORMS, parseReplicaUrl),
     secret: true,
     file: true,
     meaning: "the replica; its scheme picks the dialect",

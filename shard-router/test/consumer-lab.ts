@@ -1,4 +1,3 @@
-import { afterEach } from "bun:test";
 import { until } from "@cascade/local/wait.ts";
 import { kafkaClient } from "@cascade/shared/kafka";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
@@ -12,9 +11,10 @@ import { type ConsumerOptions, openKafkaConsumer } from "../src/kafka/kafka-cons
 
 const cleanups: (() => PromiseLike<unknown>)[] = [];
 export const cleanUp = (cleanup: () => PromiseLike<unknown>): number => cleanups.push(cleanup);
-afterEach(async () => {
+/** For `afterEach` of every file that uses the lab: a hook of this module would be the first file's alone. */
+export async function cleanUpAll(): Promise<void> {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
+}
 
 export interface ConsumerLab extends KafkaLab {
   topic(table: string): string;

@@ -1,10 +1,12 @@
-import { describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { spawnChild } from "@cascade/local/child.ts";
 import { testKafka } from "@cascade/local/servers.ts";
 import { silent } from "@cascade/shared/testing/kafka-lab";
 import type { EventConsumer } from "../src/event-consumer.ts";
-import { cleanUp, labOn, messageOf, openConsumer, Progress, read, see, upTo } from "./consumer-lab.ts";
+import { cleanUp, cleanUpAll, labOn, messageOf, openConsumer, Progress, read, see, upTo } from "./consumer-lab.ts";
+
+afterEach(cleanUpAll);
 
 const lab = async () => labOn((await testKafka()).brokers);
 const names = ["a", "b", "c", "d"];

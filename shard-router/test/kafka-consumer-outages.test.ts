@@ -1,10 +1,12 @@
-import { expect, test } from "bun:test";
+import { afterEach, expect, test } from "bun:test";
 import { testKafka } from "@cascade/local/servers.ts";
 import { until } from "@cascade/local/wait.ts";
 import { CascadeError } from "@cascade/shared/errors";
 import { kafkaOptions } from "@cascade/shared/testing/kafka-lab";
 import { openSchemaTopic } from "../src/kafka/schema-topic.ts";
-import { labOn, limits, messageOf, openConsumer, Progress, read, see, upTo } from "./consumer-lab.ts";
+import { cleanUpAll, labOn, limits, messageOf, openConsumer, Progress, read, see, upTo } from "./consumer-lab.ts";
+
+afterEach(cleanUpAll);
 
 test("a topic deleted while it is read: rejects with retry, and a fresh consumer goes on with the others", async () => {
   const l = await labOn((await testKafka()).brokers);

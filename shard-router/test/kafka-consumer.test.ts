@@ -1,8 +1,10 @@
-import { describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
 import { testKafka } from "@cascade/local/servers.ts";
 import { CompressionTypes } from "kafkajs";
 import type { EventBatch } from "../src/event-consumer.ts";
-import { labOn, limits, messageOf, openConsumer, Progress, read, see, upTo } from "./consumer-lab.ts";
+import { cleanUpAll, labOn, limits, messageOf, openConsumer, Progress, read, see, upTo } from "./consumer-lab.ts";
+
+afterEach(cleanUpAll);
 
 const lab = async () => labOn((await testKafka()).brokers);
 

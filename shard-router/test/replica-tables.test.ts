@@ -370,3 +370,56 @@ test.if(REPLICA_KINDS.includes("mariadb"))("MariaDB: the server's own defaults f
     );
   }
 });
+
+test.if(REPLICA_KINDS.includes("mariadb"))("MariaDB: the cure of a value beyond a column works, and loses no row", async () => {
+  const key = tableSchema("k", { n: "numeric(6,2)", d: "date" }, { key: ["n", "d"], notNull: ["n", "d"] });
+  const plain = tableSchema("p", { id: "integer", at: "timestamp with time zone", f: "double precision" });
+  const times = tableSchema("s", { at: "timestamp with time zone", v: "text" }, { key: ["at"], notNull: ["at"] });
+  const lab = await labWith(
+    "mariadb",
+    `CREATE TABLE k (n decimal(6,2), d date, PRIMARY KEY (n, d)); CREATE TABLE p (id int PRIMARY KEY, at datetime(6), f double);
+     CREATE TABLE s (at datetime(6) PRIMARY KEY, v longtext)`,
+  );
+  const replica = await lab.open();
+  const { apply } = await applier(replica, key);
+  await apply([event("c", null, { n: "1.50", d: "2026-01-01" })]);
+  for (const bad of [
+    { n: "NaN", d: "2026-01-01" },
+    { n: "2.00", d: "infinity" },
+  ]) {
+    const { advice } = await refusal(apply([event("c", null, bad)]));
+    const [, change] = /^MODIFY the replica's column (.*?)(?: \(on MySQL \w+\))/.exec(advice) ?? [];
+    expect(change).toContain("VARCHAR(");
+    await lab.sql(`ALTER TABLE k MODIFY ${change} NOT NULL`);
+    const healed = await applier(replica, key);
+    await healed.apply([event("c", null, bad), event("c", null, { n: "1.50", d: "2026-01-01" })]);
+  }
+  expect(await lab.rows(key)).toHaveLength(3);
+
+  // Their text is not PostgreSQL's: a row would no longer be found by it.
+  const inKey = await refusal((await applier(replica, times)).apply([event("c", null, { at: "infinity", v: "" })]));
+  expect(inKey.advice).toStartWith("drop the replica's table");
+  expect(inKey.advice).not.toContain("MODIFY");
+  const other = await refusal((await applier(replica, plain)).apply([event("c", null, { id: 1, at: "infinity", f: 1 })]));
+  expect(other.advice).toContain("MODIFY the replica's column at LONGTEXT");
+  expect(other.advice).toContain("keep the server's text form");
+});
+
+test("SQLite: a column that is no longer NOT NULL on main-db takes NULL once the cure's SQL was run, and keeps its values", async () => {
+  const lab = await labWith("sqlite", "SELECT 1");
+  const replica = await lab.open();
+  const narrow = tableSchema("t", { id: "integer", "a b": "double precision", v: "text" }, { notNull: ["id", "a b", "v"] });
+  const before = await applier(replica, narrow);
+  await before.apply([event("c", null, { id: 1, "a b": "NaN", v: "x" }), event("c", null, { id: 2, "a b": 5, v: "y" })]);
+  const wide = tableSchema("t", { id: "integer", "a b": "double precision", v: "text" });
+  const { problems, cures } = findings(await refusal(replica.prepare(wide)));
+  expect(problems).toEqual(['column "a b" is NOT NULL', 'column "v" is NOT NULL']);
+  for (const cure of cures) await lab.sql(cure);
+  const { apply } = await applier(replica, wide);
+  await apply([event("c", null, { id: 3, "a b": null, v: null })]);
+  expect(await lab.sql('SELECT id, "a b" / 2 AS half, typeof("a b") AS kept, v FROM t ORDER BY id')).toEqual([
+    { id: 1n, half: 0n, kept: "text", v: "x" },
+    { id: 2n, half: 2.5, kept: "real", v: "y" },
+    { id: 3n, half: null, kept: "null", v: null },
+  ]);
+});

@@ -1,11 +1,13 @@
-import { describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
 import { testKafka } from "@cascade/local/servers.ts";
 import { CascadeError } from "@cascade/shared/errors";
 import { encodeSchemaMessage, identifySchema, type TableSchema } from "@cascade/shared/table-schema";
 import { schemasTopic } from "@cascade/shared/topic";
 import { openSchemaTopic, type SchemaTopicOptions } from "../src/kafka/schema-topic.ts";
 import type { SchemaBook } from "../src/schema-book.ts";
-import { type ConsumerLab, cleanUp, labOn, openConsumer, see } from "./consumer-lab.ts";
+import { type ConsumerLab, cleanUp, cleanUpAll, labOn, openConsumer, see } from "./consumer-lab.ts";
+
+afterEach(cleanUpAll);
 
 interface SchemaLab extends ConsumerLab {
   readonly schemas: string;

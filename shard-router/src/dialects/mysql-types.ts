@@ -203,12 +203,12 @@ export function mysqlEncoder(schema: TableSchema, source: ColumnSchema, type: My
     case "bytes":
       return (value) => (value === null ? null : bytes(schema, source, value as string));
     case "decimal":
-      return (value) => (value === "NaN" ? refuse(schema, source, "NaN", "DECIMAL") : value);
+      return (value) => (value === "NaN" ? refuse(schema, source, "NaN", type) : value);
     case "double":
-      return (value) => (value === null ? null : finite(schema, source, value));
+      return (value) => (value === null ? null : finite(schema, source, value, type));
     case "date":
     case "datetime":
-      return (value) => (value === null ? null : calendar(schema, source, value as string));
+      return (value) => (value === null ? null : calendar(schema, source, value as string, type));
     case "integer":
       if (typeOid === PG_TYPE.bool) return (value) => (value === null ? null : value ? "1" : "0");
       return typeOid === PG_TYPE.int2 || typeOid === PG_TYPE.int4 ? asString : null;
@@ -232,27 +232,49 @@ function bytes(schema: TableSchema, source: ColumnSchema, base64: string): Buffe
   }
 }
 
-function finite(schema: TableSchema, source: ColumnSchema, value: WireValue): SqlValue {
-  if (typeof value !== "number") return refuse(schema, source, String(value), "DOUBLE");
-  return Object.is(value, -0) ? refuse(schema, source, "negative zero", "DOUBLE") : String(value);
+function finite(schema: TableSchema, source: ColumnSchema, value: WireValue, type: MysqlType): SqlValue {
+  if (typeof value !== "number") return refuse(schema, source, String(value), type);
+  return Object.is(value, -0) ? refuse(schema, source, "negative zero", type) : String(value);
 }
 
 const CALENDAR = /^(\d{4}-\d\d-\d\d(?: \d\d:\d\d:\d\d(?:\.\d{1,6})?)?)(?:\+00)?$/;
 
 /** DATE and DATETIME know the years 1 to 9999, in UTC here. */
-function calendar(schema: TableSchema, source: ColumnSchema, text: string): SqlValue {
+function calendar(schema: TableSchema, source: ColumnSchema, text: string, type: MysqlType): SqlValue {
   const [, plain] = CALENDAR.exec(text) ?? [];
-  return plain ?? refuse(schema, source, "a date outside the years 1 to 9999", "DATE or DATETIME");
+  return plain ?? refuse(schema, source, "a date outside the years 1 to 9999", type);
 }
 
-function refuse(schema: TableSchema, source: ColumnSchema, what: string, type: string): never {
-  const own = source.typeOid < FIRST_USER_OID ? source.type : "value";
+function refuse(schema: TableSchema, source: ColumnSchema, what: string, type: MysqlType): never {
   throw new UnsupportedValueError({
     code: "UNSUPPORTED_VALUE",
     verdict: "stop-table",
-    message: `column ${source.name} of table ${formatTableName(schema)} holds ${what}, which the replica's ${type} cannot hold (row found by ${schema.key.join(", ") || "no key"})`,
-    advice: `ALTER the replica's column ${source.name} to LONGTEXT with a binary collation: it then holds every ${own} in PostgreSQL's text form, and the table goes on by itself; or exclude the table (ROUTER_TABLES=...,!${formatTableName(schema)})`,
+    message: `column ${source.name} of table ${formatTableName(schema)} holds ${what}, which the replica's ${type.base.toUpperCase()} cannot hold (row found by ${schema.key.join(", ") || "no key"})`,
+    advice: `${cureOf(schema, source, type)}; or exclude the table (ROUTER_TABLES=...,!${formatTableName(schema)})`,
   });
+}
+
+/**
+ * Of these the server's text is PostgreSQL's, so that a column of them can become text and the values that are there stay as they would
+ * have been written. Of others a row would no longer be found by such a value, and come again as a second one.
+ */
+const WRITTEN_ALIKE: ReadonlySet<MysqlKind | null> = new Set(["decimal", "date"]);
+
+function cureOf(schema: TableSchema, source: ColumnSchema, { kind }: MysqlType): string {
+  const inKey = schema.key.includes(source.name);
+  const made = mysqlColumnType(schema, source);
+  const text = !inKey
+    ? "LONGTEXT"
+    : parseMysqlType(made).kind === "text"
+      ? made
+      : `VARCHAR(${declaredLength(source) ?? KEY_BYTES / BYTES_PER_CHARACTER})`;
+  const exact = "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin (on MySQL utf8mb4_0900_bin)";
+  const own = source.typeOid < FIRST_USER_OID ? source.type : "value";
+  const modify = `MODIFY the replica's column ${source.name} ${text} ${exact}${source.nullable ? "" : " NOT NULL"}: it then holds every ${own} in PostgreSQL's text form, and the table goes on by itself`;
+  if (WRITTEN_ALIKE.has(kind)) return modify;
+  const anew = `drop the replica's table and delete its topic's row from cascade_progress: it is made anew with a column that holds every ${own}, and filled from the topic's beginning, as far as Kafka keeps it`;
+  if (inKey || schema.key.length === 0) return anew;
+  return `${anew}; or ${modify}, while values that are there keep the server's text form`;
 }
 
 /** A parameter as a value that is compared with the column: a text compared with a number would be compared as a double. */

@@ -1,8 +1,9 @@
 import { closeSync, openSync, readSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { CascadeError } from "@cascade/shared/errors";
-import { cannotOpenFile, changed, conflict, diskFull, type Rule } from "./error-rules.ts";
+import { cannotOpenFile, changedTable, conflict, diskFull, type Rule } from "./error-rules.ts";
 
+const changed = changedTable("cascade_progress");
 const locked: Rule = {
   code: "REPLICA_LOCKED",
   verdict: "retry",

@@ -1,8 +1,8 @@
 import { statSync } from "node:fs";
-import { totalmem } from "node:os";
 import type { DuckDBConnection, DuckDBInstance, DuckDBPreparedStatement } from "@duckdb/node-api";
 import type { SqlValue } from "../dialect.ts";
 import { duckdbMissing, isConflict, isOutOfMemory, isRefusal, openingError } from "./duckdb-errors.ts";
+import { MemoryLimit } from "./duckdb-memory.ts";
 
 export type DuckdbRow = Readonly<Record<string, unknown>>;
 
@@ -23,19 +23,13 @@ export interface DuckdbSession extends AsyncDisposable {
 
 /** Set in the open database and not at its opening: whoever opens the file again in this process must ask for the same settings. */
 const SETTINGS: Readonly<Record<string, string>> = {
-  threads: "2",
+  threads: "1",
+  allocator_flush_threshold: "'1MB'",
   preserve_insertion_order: "false", // rows have no order, and keeping one takes memory
   TimeZone: "'UTC'",
   autoinstall_known_extensions: "false",
   errors_as_json: "true",
 };
-
-/**
- * What DuckDB may hold in memory is bounded, as everything in a router is; it reads the rest from disk. But blocks of every table and
- * of its key's index stay (0.36 MB measured), and a checkpoint that finds no memory gives the open database up. So the limit follows
- * the number of tables, and a transaction that still meets it doubles it.
- */
-const MEMORY_MB = { atLeast: 128, perTable: 0.5, shareOfMachine: 0.8 } as const;
 
 /** Texts kept prepared; past that all are dropped, for they come from tables and column sets that are few. */
 const MAX_PREPARED = 256;
@@ -104,7 +98,7 @@ function sessionOver(instance: DuckDBInstance, connection: DuckDBConnection, ope
   let ended: Promise<unknown> = Promise.resolve();
   return {
     run,
-    makeRoomFor: (tables) => memory.raise(MEMORY_MB.atLeast + tables * MEMORY_MB.perTable),
+    makeRoomFor: (tables) => memory.makeRoomFor(tables),
     rows: async (text, values = []) => {
       const statement = await connection.prepare(text);
       try {
@@ -136,29 +130,6 @@ function sessionOver(instance: DuckDBInstance, connection: DuckDBConnection, ope
       instance.closeSync();
     },
   };
-}
-
-class MemoryLimit {
-  readonly #connection: DuckDBConnection;
-  #megabytes = 0;
-
-  constructor(connection: DuckDBConnection) {
-    this.#connection = connection;
-  }
-
-  async raise(megabytes: number): Promise<void> {
-    if (megabytes <= this.#megabytes) return;
-    this.#megabytes = Math.ceil(megabytes);
-    await this.#connection.run(`SET memory_limit = '${this.#megabytes}MB'`);
-  }
-
-  /** False when the machine has no more to give. */
-  async double(): Promise<boolean> {
-    const most = (totalmem() / 1e6) * MEMORY_MB.shareOfMachine;
-    if (this.#megabytes >= most) return false;
-    await this.raise(Math.min(this.#megabytes * 2, most));
-    return true;
-  }
 }
 
 function bind(statement: DuckDBPreparedStatement, values: readonly SqlValue[]): void {

@@ -1,4 +1,5 @@
 import type { Verdict } from "@cascade/shared/errors";
+import { fillAnew } from "./table-mismatch.ts";
 
 /** What an engine's error means for us; which of its codes mean it, stands in a table beside each engine. */
 export interface Rule {
@@ -22,11 +23,11 @@ export const conflict: Rule = {
   verdict: "retry",
   advice: "nothing to do: the transaction is tried again",
 };
-export const changed: Rule = {
+export const changedTable = (progressTable: string): Rule => ({
   code: "REPLICA_TABLE_MISMATCH",
   verdict: "stop-table",
-  advice: "table or column was changed on the replica: restore it, or drop the table so that it is made anew from a snapshot",
-};
+  advice: `table or column was changed on the replica: restore it, or ${fillAnew(progressTable)}`,
+});
 export const constraint: Rule = {
   code: "CONSTRAINT_VIOLATED",
   verdict: "stop-table",

@@ -1,7 +1,8 @@
 import { CascadeError } from "@cascade/shared/errors";
 import { SqlError } from "mariadb";
-import { away, changed, conflict, constraint, damagedServer, type Rule, readOnly, serverFull } from "./error-rules.ts";
+import { away, changedTable, conflict, constraint, damagedServer, type Rule, readOnly, serverFull } from "./error-rules.ts";
 
+const changed = changedTable("cascade_progress");
 const locked: Rule = {
   code: "REPLICA_LOCKED",
   verdict: "stop-table", // the other tables need not wait for it
@@ -17,6 +18,12 @@ const login: Rule = {
   code: "REPLICA_LOGIN_REFUSED",
   verdict: "refuse",
   advice: "check user, password and database in REPLICA_URL, and from where the user may connect",
+};
+const tls: Rule = {
+  code: "REPLICA_TLS",
+  verdict: "refuse",
+  advice:
+    "check REPLICA_URL: ?ssl=true wants a certificate of a known authority, ?ssl-ca=FILE one of this authority, ?ssl=no-verify encrypts without asking who answers; the server must have TLS (SHOW VARIABLES LIKE 'have_ssl')",
 };
 const noRight: Rule = {
   code: "REPLICA_RIGHT_MISSING",
@@ -56,7 +63,8 @@ const RULES: ReadonlyMap<number, Rule> = new Map([
   ...numbers(conflict, 1213, 1614, 1020),
   ...numbers(locked, 1205, 1099, 3572),
   ...numbers(tooSlow, 1317, 1969, 3024),
-  ...numbers(login, 1044, 1045, 1049, 1130, 1251, 1524, 1698, 1862, 3118, 3159),
+  ...numbers(login, 1044, 1045, 1049, 1130, 1251, 1524, 1698, 1820, 1862, 3118, 3159, 4151),
+  ...numbers(tls, 45_023, 45_056, 45_057, 45_059, 45_062, 45_063, 45_064),
   ...numbers(noRight, 1142, 1143, 1227, 1370, 1419),
   ...numbers(changed, 1054, 1146, 1364, 1136, 1347, 1906, 3105),
   ...numbers(badTable, 1059, 1060, 1070, 1071, 1074, 1103, 1117, 1118, 1166, 1709),
@@ -89,16 +97,24 @@ export const isConstraintError = (error: unknown): boolean => error instanceof S
 /** What the driver throws of its own accord may be a plain Error; these come from code that is wrong, and no retry mends it. */
 const BUGS = [TypeError, RangeError, ReferenceError, SyntaxError];
 
+/** Codes of Node's TLS errors, which the connector passes on. */
+const TLS_CODE = /^(?:ERR_TLS_|ERR_SSL_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH)/;
+
+const errorCode = (error: unknown): string | null =>
+  error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : null;
+
 /** What the server or the connection to it says, as an error of ours. */
 export function mysqlError(error: unknown, doing: string): CascadeError {
   if (error instanceof CascadeError) return error;
   if (BUGS.some((bug) => error instanceof bug)) throw error;
   if (!(error instanceof SqlError)) {
+    const code = errorCode(error);
+    if (code !== null && TLS_CODE.test(code)) return new CascadeError({ ...tls, message: `${doing}: ${code}` });
     return new CascadeError({ ...away, message: `${doing}: no answer from the replica`, cause: error });
   }
   const rule = ruleOf(error);
   // The connector's message holds the statement with its parameters; its cause would show them too.
-  const said = rule === away ? "no answer from the replica" : explain(error);
+  const said = rule === away ? "no answer from the replica" : rule === tls ? "no encrypted connection" : explain(error);
   return new CascadeError({
     ...rule,
     message: `${doing}: ${said} (error ${errnoOf(error)}, SQLSTATE ${error.sqlState ?? "none"})`,

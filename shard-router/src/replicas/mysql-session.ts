@@ -81,7 +81,7 @@ function configOf(url: string): ConnectionConfig {
     user: decodeURIComponent(username),
     password: decodeURIComponent(password),
     database: decodeURIComponent(pathname.slice(1)),
-    ...(ca !== null ? { ssl: { ca: readFileSync(ca, "utf8") } } : {}),
+    ...(ca !== null ? { ssl: { ca: authority(ca) } } : {}),
     ...(ca === null && ssl !== null && ssl !== "false" ? { ssl: { rejectUnauthorized: ssl !== "no-verify" } } : {}),
     allowPublicKeyRetrieval: searchParams.get("allowPublicKeyRetrieval") === "true",
     charset: "utf8mb4",
@@ -97,6 +97,20 @@ function configOf(url: string): ConnectionConfig {
     keepAliveDelay: KEEPALIVE_DELAY_MS,
     connectAttributes: { program_name: "cascade shard-router" },
   };
+}
+
+function authority(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw new CascadeError({
+      code: "REPLICA_TLS",
+      verdict: "refuse",
+      message: `the file that ssl-ca in REPLICA_URL names cannot be read: ${path}`,
+      advice: "name a file in PEM format that the router may read",
+      cause: error,
+    });
+  }
 }
 
 /** What the dialects need: row aliases and exact collations. */

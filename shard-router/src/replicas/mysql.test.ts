@@ -5,6 +5,7 @@ import { SqlError } from "mariadb";
 import { mariadbDialect } from "../dialects/mariadb.ts";
 import type { FoundColumn, FoundTable } from "./mysql-catalog.ts";
 import { isConstraintError, mysqlError } from "./mysql-errors.ts";
+import { openMysqlSession } from "./mysql-session.ts";
 import { mysqlMisfits } from "./mysql-tables.ts";
 import { parseReplicaUrl } from "./open-replica.ts";
 
@@ -24,6 +25,8 @@ describe("errors of MySQL and MariaDB", () => {
     [1969, "REPLICA_TIMEOUT", "stop-table"],
     [1045, "REPLICA_LOGIN_REFUSED", "refuse"],
     [1049, "REPLICA_LOGIN_REFUSED", "refuse"],
+    [1820, "REPLICA_LOGIN_REFUSED", "refuse"],
+    [4151, "REPLICA_LOGIN_REFUSED", "refuse"],
     [1142, "REPLICA_RIGHT_MISSING", "stop-table"],
     [1146, "REPLICA_TABLE_MISMATCH", "stop-table"],
     [1054, "REPLICA_TABLE_MISMATCH", "stop-table"],
@@ -166,4 +169,19 @@ test("a mysql:// or mariadb:// URL names the database", () => {
   expect(parseReplicaUrl("mariadb://u:p@h/shop%20a")).toMatchObject({ dialect: "mariadb", defaultName: "shop a" });
   for (const url of ["mariadb://u@h", "mariadb:///db", "mysql://u:%@h/db"])
     expect(() => parseReplicaUrl(url)).toThrow(SyntaxError);
+});
+
+test("an option that is not known is refused: who asked for TLS would go without", () => {
+  for (const option of ["ssl=true", "ssl=no-verify", "ssl-ca=/ca.pem", "ssl=false&allowPublicKeyRetrieval=true"])
+    expect(parseReplicaUrl(`mysql://u:p@h/db?${option}`)).toMatchObject({ defaultName: "db" });
+  for (const option of ["sslmode=require", "ssl-mode=REQUIRED", "ssl=TRUE", "ssl-ca=", "tls=true"])
+    expect(() => parseReplicaUrl(`mysql://u:p@h/db?${option}`)).toThrow("known: ssl=true");
+});
+
+test("what TLS fails at is no missing answer", async () => {
+  const certificate = Object.assign(new Error("self signed certificate"), { code: "DEPTH_ZERO_SELF_SIGNED_CERT" });
+  for (const error of [certificate, sqlError(45_023)])
+    expect(mysqlError(error, "connecting")).toMatchObject({ code: "REPLICA_TLS", verdict: "refuse" });
+  const missing = openMysqlSession("mariadb://u:p@127.0.0.1:1/db?ssl-ca=/nowhere/ca.pem");
+  expect(await missing.catch((error: unknown) => error)).toMatchObject({ code: "REPLICA_TLS", verdict: "refuse" });
 });

@@ -14,8 +14,9 @@ export interface ReplicaTarget {
   open(): Promise<Replica>;
 }
 
-const FORMS =
-  "postgres://user:password@host:port/database (mysql:// and mariadb:// likewise), sqlite:///path/file.db or sqlite:relative.db (duckdb likewise)";
+/** For people: what REPLICA_URL may be. */
+export const REPLICA_URL_FORMS =
+  "postgres://user:password@host:port/database, mysql:// or mariadb:// likewise, sqlite:///path/file.db, duckdb:///path/file.duckdb (sqlite:relative.db, duckdb:relative.duckdb)";
 
 /** Reads a REPLICA_URL. Throws SyntaxError, without the URL's text: it may hold a password. */
 export function parseReplicaUrl(url: string): ReplicaTarget {
@@ -26,34 +27,55 @@ export function parseReplicaUrl(url: string): ReplicaTarget {
       return serverTarget(url, "postgres", openPostgresReplica);
     case "mysql":
     case "mariadb":
+      checkMysqlOptions(url);
       return serverTarget(url, scheme, openMysqlReplica);
     case "sqlite":
       return fileTarget(url, scheme, openSqliteReplica);
     case "duckdb":
       return fileTarget(url, scheme, openDuckdbReplica);
     case undefined:
-      throw new SyntaxError(`has no scheme; allowed: ${FORMS}`);
+      throw new SyntaxError(`has no scheme; allowed: ${REPLICA_URL_FORMS}`);
     default:
-      throw new SyntaxError(`unknown scheme ${scheme}; allowed: ${FORMS}`);
+      throw new SyntaxError(`unknown scheme ${scheme}; allowed: ${REPLICA_URL_FORMS}`);
   }
 }
 
 function serverTarget(url: string, dialect: DialectName, open: (url: string) => Promise<Replica>): ReplicaTarget {
-  if (!URL.canParse(url)) throw new SyntaxError(`cannot be read; allowed: ${FORMS} (special characters of a password as %XX)`);
+  if (!URL.canParse(url))
+    throw new SyntaxError(`cannot be read; allowed: ${REPLICA_URL_FORMS} (special characters of a password as %XX)`);
   const { pathname, username, password, hostname, searchParams } = new URL(url);
-  if (hostname === "" && !searchParams.has("host")) throw new SyntaxError(`names no host; allowed: ${FORMS}`);
+  if (hostname === "" && !searchParams.has("host")) throw new SyntaxError(`names no host; allowed: ${REPLICA_URL_FORMS}`);
   // PostgreSQL takes the user's name for the database's when there is none.
   const database = decoded(pathname.slice(1)) || (dialect === "postgres" ? decoded(username) : "");
   decoded(password); // the driver will
-  if (database === "") throw new SyntaxError(`names no database; allowed: ${FORMS}`);
+  if (database === "") throw new SyntaxError(`names no database; allowed: ${REPLICA_URL_FORMS}`);
   return { dialect, defaultName: database, open: () => open(url) };
+}
+
+const MYSQL_OPTIONS: Readonly<Record<string, RegExp>> = {
+  ssl: /^(?:true|false|no-verify)$/,
+  "ssl-ca": /./,
+  allowPublicKeyRetrieval: /^(?:true|false)$/,
+};
+
+/** Another driver's way to ask for TLS, passed over in silence, would send password and rows in the clear. */
+function checkMysqlOptions(url: string): void {
+  if (!URL.canParse(url)) return;
+  for (const [name, value] of new URL(url).searchParams) {
+    if (MYSQL_OPTIONS[name]?.test(value) === true) continue;
+    throw new SyntaxError(
+      `has an option that mysql:// and mariadb:// do not know, or a value of one; known: ssl=true, ssl=no-verify, ssl-ca=FILE, allowPublicKeyRetrieval=true`,
+    );
+  }
 }
 
 function decoded(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw new SyntaxError(`has a % that is not followed by a character's code; write %25 for a % itself; allowed: ${FORMS}`);
+    throw new SyntaxError(
+      `has a % that is not followed by a character's code; write %25 for a % itself; allowed: ${REPLICA_URL_FORMS}`,
+    );
   }
 }
 
@@ -63,7 +85,8 @@ function fileTarget(url: string, dialect: "sqlite" | "duckdb", open: (path: stri
     throw new SyntaxError(`${dialect}:// names a host; write ${dialect}:///absolute/path.db or ${dialect}:relative.db`);
   }
   const path = decoded(rest.replace(/^\/\/\//, "/"));
-  if (path === "" || path.endsWith("/") || path.includes("\0")) throw new SyntaxError(`names no file; allowed: ${FORMS}`);
+  if (path === "" || path.endsWith("/") || path.includes("\0"))
+    throw new SyntaxError(`names no file; allowed: ${REPLICA_URL_FORMS}`);
   if (path.startsWith(":") || path.includes("?"))
     throw new SyntaxError("must name a file on disk, without options: progress must outlive the router");
   const file = basename(path);

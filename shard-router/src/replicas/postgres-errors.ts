@@ -1,7 +1,8 @@
 import { CascadeError } from "@cascade/shared/errors";
 import { DatabaseError } from "pg";
-import { away, changed, conflict, constraint, damagedServer, type Rule, readOnly, serverFull } from "./error-rules.ts";
+import { away, changedTable, conflict, constraint, damagedServer, type Rule, readOnly, serverFull } from "./error-rules.ts";
 
+const changed = changedTable("cascade.progress");
 const locked: Rule = {
   code: "REPLICA_LOCKED",
   verdict: "stop-table", // the other tables need not wait for it

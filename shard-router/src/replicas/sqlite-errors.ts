@@ -1,7 +1,8 @@
 import { SQLiteError } from "bun:sqlite";
 import { CascadeError } from "@cascade/shared/errors";
-import { cannotOpenFile, changed, constraint, diskFull, type Rule } from "./error-rules.ts";
+import { cannotOpenFile, changedTable, constraint, diskFull, type Rule } from "./error-rules.ts";
 
+const changed = changedTable("cascade_progress");
 const busy: Rule = {
   code: "REPLICA_LOCKED",
   verdict: "retry",

@@ -6,7 +6,7 @@ import type { ReplicaTable } from "../dialect.ts";
 import { quote } from "../dialects/sql.ts";
 import { foldName, ROWID_NAMES, sqliteDialect, sqliteTableName } from "../dialects/sqlite.ts";
 import { storageIn } from "../dialects/sqlite-types.ts";
-import { constantDefault, type Misfit, missingColumn, tableLost, tableMismatch } from "./table-mismatch.ts";
+import { constantDefault, fillAnew, type Misfit, missingColumn, tableLost, tableMismatch } from "./table-mismatch.ts";
 
 /** Which source table each name of the file stands for: SQLite has no schemas and folds case, so two tables may want one name. */
 export const CREATE_TABLES = `CREATE TABLE IF NOT EXISTS cascade_tables (
@@ -154,7 +154,7 @@ function compare(
     if (source?.nullable && column?.notnull === 1 && !schema.key.includes(name)) {
       misfits.push({
         problem: `column ${label} is NOT NULL`,
-        cure: `ALTER TABLE ${sqlName} ALTER COLUMN ${label} DROP NOT NULL (SQLite 3.53 and newer), or ${recreate(sqlName, label, type)}`,
+        cure: nullable(sqlName, column),
       });
     }
     const foundBy = schema.key.length === 0 ? "all columns" : schema.key.includes(name) ? "the key" : null;
@@ -175,9 +175,17 @@ function literalFor(type: string, literal: string | null): string | null {
   return type === "TEXT" && literal.startsWith("'") ? literal : null;
 }
 
+/** Other than `ALTER COLUMN ... DROP NOT NULL`, which came with SQLite 3.53, every shell of today takes this. */
+function nullable(sqlName: string, { name, type }: FoundColumn): string {
+  const [old, made] = [quote(name), quote(`${name} nullable`)];
+  const alter = `ALTER TABLE ${sqlName}`;
+  const copy = `${alter} ADD COLUMN ${made} ${type}; UPDATE ${sqlName} SET ${made} = ${old}`;
+  return `BEGIN IMMEDIATE; ${copy}; ${alter} DROP COLUMN ${old}; ${alter} RENAME COLUMN ${made} TO ${old}; COMMIT`;
+}
+
 /** SQLite cannot change a column in place. */
 const recreate = (sqlName: string, column: string, type: string): string =>
-  `make ${sqlName} anew with ${column} ${type}, or drop it and let the table be copied again`;
+  `make ${sqlName} anew with ${column} ${type}, or ${fillAnew("cascade_progress")}`;
 
 function extraMisfits(schema: TableSchema, sqlName: string, found: FoundTable): readonly Misfit[] {
   const wanted = new Set(schema.columns.map(({ name }) => foldName(name)));
@@ -185,9 +193,10 @@ function extraMisfits(schema: TableSchema, sqlName: string, found: FoundTable): 
     .filter(
       ({ name, notnull, hasDefault, hidden }) => !wanted.has(foldName(name)) && notnull === 1 && hasDefault === 0 && hidden === 0,
     )
-    .map(({ name }) => ({
-      problem: `its own column ${quote(name)} is NOT NULL without a default`,
-      cure: `ALTER TABLE ${sqlName} DROP COLUMN ${quote(name)}, or make it anew with a default`,
+    .map((column) => ({
+      problem: `its own column ${quote(column.name)} is NOT NULL without a default`,
+      // Its values may be all there is of a column that main-db renamed.
+      cure: nullable(sqlName, column),
     }));
 }
 
@@ -220,7 +229,7 @@ function keyMisfits(schema: TableSchema, sqlName: string, found: FoundTable): re
 
 /** Of equal rows one is removed by its number, which the table must have and none of its own columns may hide. */
 function rowidMisfits(schema: TableSchema, sqlName: string, found: FoundTable): readonly Misfit[] {
-  const cure = `make ${sqlName} anew, or drop it and let the table be copied again`;
+  const cure = `make ${sqlName} anew, or ${fillAnew("cascade_progress")}`;
   if (!found.hasRowid) return [{ problem: "it is WITHOUT ROWID, and the source's has no key", cure }];
   const wanted = new Set(schema.columns.map(({ name }) => foldName(name)));
   return found.columns
