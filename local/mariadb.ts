@@ -62,7 +62,7 @@ function localMariadb(install: MariadbInstall, port: number, options: MariadbOpt
     command: [install.server, "--no-defaults", ...Object.entries(settings).map(([name, value]) => `--${name}=${value}`)],
     child: {
       cwd: dir,
-      env: serverEnvironment(),
+      env: environmentIn(dir),
       logFile: join(dir, "server.log"),
       ...(user === null ? {} : { user }),
       ...(options.removeWhenOrphaned ? { removeWhenOrphaned: dir } : {}),
@@ -80,12 +80,15 @@ function localMariadb(install: MariadbInstall, port: number, options: MariadbOpt
   return { ...server, port, dir, url, query, dropDatabase, createDatabase };
 }
 
+/** A server that starts deletes every temporary table in its folder for them: in /tmp those of the other servers, too. */
+const environmentIn = (dir: string): Record<string, string> => ({ ...serverEnvironment(), TMPDIR: dir });
+
 function prepareData(install: MariadbInstall, dir: string, user: ServerUser): string {
   const data = join(dir, "data");
   if (existsSync(data)) return data;
   const unfinished = join(dir, "data.unfinished");
   rmSync(unfinished, { recursive: true, force: true });
-  const inDir = { cwd: dir, env: serverEnvironment(), ...user };
+  const inDir = { cwd: dir, env: environmentIn(dir), ...user };
   const options = ["--no-defaults", `--datadir=${unfinished}`, "--auth-root-authentication-method=normal", "--skip-test-db"];
   const made = Bun.spawnSync([install.installer, ...options], inDir);
   if (made.exitCode !== 0) throw new Error(`mariadb-install-db failed in ${dir}:\n${made.stdout}${made.stderr}`);

@@ -92,6 +92,8 @@ describe("Kafka", () => {
 test("MariaDB, where it is installed, answers and keeps its data over a kill", async () => {
   const mariadb = await testMariadb();
   if (mariadb === null) return;
+  // Not in /tmp, where the next server to start deletes it.
+  expect((await mariadb.query("mysql", "SELECT @@tmpdir AS folder"))[0]?.["folder"]).toBe(mariadb.dir);
   await mariadb.createDatabase("survives");
   await mariadb.query("survives", "CREATE TABLE t (id int PRIMARY KEY)");
   await mariadb.query("survives", "INSERT INTO t VALUES (1), (2)");
