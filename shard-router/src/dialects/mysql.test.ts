@@ -4,7 +4,9 @@ import type { ReplicaTable } from "../dialect.ts";
 import type { Mutation } from "../mutation.ts";
 import { mariadbDialect } from "./mariadb.ts";
 import { foldName, mysqlDialect, mysqlTableName, quoteMysql } from "./mysql.ts";
-import { mysqlColumnType, mysqlEncoder, mysqlHolds, parseMysqlType } from "./mysql-types.ts";
+import { mysqlHolds } from "./mysql-fit.ts";
+import { mysqlColumnType, parseMysqlType } from "./mysql-types.ts";
+import { mysqlEncoder } from "./mysql-values.ts";
 
 /** What MySQL and MariaDB say, side by side: only the upsert and the collation differ. */
 

@@ -3,7 +3,8 @@ import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { Dialect, DialectName, ReplicaColumn, ReplicaTable } from "../dialect.ts";
 import { type ShapeColumn, shapeOf } from "../row-shape.ts";
-import { comparable, mysqlColumnType, mysqlEncoder, parseMysqlType } from "./mysql-types.ts";
+import { mysqlColumnType, parseMysqlType } from "./mysql-types.ts";
+import { comparable, mysqlEncoder } from "./mysql-values.ts";
 import { type Binder, binderOver, moveWriter, rowsWriter } from "./row-writers.ts";
 import {
   assignedColumns,
