@@ -6,8 +6,8 @@ import { openSession } from "@cascade/cdc/src/postgres/session.ts";
 import type { LocalMariadb } from "@cascade/local/mariadb.ts";
 import { findMariadb } from "@cascade/local/mariadb-install.ts";
 import { testMariadb, testReplicaPostgres } from "@cascade/local/servers.ts";
-import { foldName, mysqlTableName } from "@cascade/shard-router/src/dialects/mysql.ts";
-import { sqliteTableName } from "@cascade/shard-router/src/dialects/sqlite.ts";
+import { foldName } from "@cascade/shard-router/src/dialects/mysql.ts";
+import { flatTableName } from "@cascade/shard-router/src/dialects/table-names.ts";
 import { decimalOf } from "@cascade/shard-router/src/types/numbers.ts";
 import type { ReceivedEvent } from "@cascade/shared/change-event";
 import type { CascadeError } from "@cascade/shared/errors";
@@ -57,7 +57,7 @@ const sqlite: OracleEngine = {
   },
   makeUnique: async (url, name, column) => {
     using database = new Database(url.slice("sqlite://".length));
-    const table = sqliteTableName(name);
+    const table = flatTableName(name);
     database.run(`CREATE UNIQUE INDEX ${identifier(`unique ${table}`)} ON ${identifier(table)} (${identifier(column)})`);
   },
   mayStop: () => false,
@@ -96,7 +96,7 @@ async function mariadbServer(): Promise<LocalMariadb> {
 
 function hasForbiddenName(schema: TableSchema): boolean {
   const columns = schema.columns.map(({ name }) => name);
-  const names = [mysqlTableName(schema), ...columns];
+  const names = [flatTableName(schema), ...columns];
   const forbidden = names.some((name) => name.length > 64 || /[ \t-\r]$/.test(name) || /[\u{10000}-\u{10FFFF}]/u.test(name));
   return forbidden || new Set(columns.map(foldName)).size < columns.length;
 }

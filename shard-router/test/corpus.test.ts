@@ -6,10 +6,11 @@ import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import type { Dialect, DialectName } from "../src/dialect.ts";
 import { duckdbDialect, duckdbTableName } from "../src/dialects/duckdb.ts";
 import { mariadbDialect } from "../src/dialects/mariadb.ts";
-import { mysqlDialect, mysqlTableName, quoteMysql } from "../src/dialects/mysql.ts";
+import { mysqlDialect, quoteMysql } from "../src/dialects/mysql.ts";
 import { postgresDialect, postgresTableName } from "../src/dialects/postgres.ts";
 import { quote } from "../src/dialects/sql.ts";
-import { sqliteDialect, sqliteTableName } from "../src/dialects/sqlite.ts";
+import { sqliteDialect } from "../src/dialects/sqlite.ts";
+import { flatTableName } from "../src/dialects/table-names.ts";
 import type { Mutation } from "../src/mutation.ts";
 import type { Replica } from "../src/replica.ts";
 import { applier, REPLICA_KINDS, type ReplicaLab, replicaLab, workFor } from "./replica-labs.ts";
@@ -21,9 +22,9 @@ import { applier, REPLICA_KINDS, type ReplicaLab, replicaLab, workFor } from "./
 
 const DIALECTS: Readonly<Record<DialectName, readonly [Dialect, (schema: TableSchema) => string]>> = {
   postgres: [postgresDialect, postgresTableName],
-  mysql: [mysqlDialect, (schema) => quoteMysql(mysqlTableName(schema))],
-  mariadb: [mariadbDialect, (schema) => quoteMysql(mysqlTableName(schema))],
-  sqlite: [sqliteDialect, (schema) => quote(sqliteTableName(schema))],
+  mysql: [mysqlDialect, (schema) => quoteMysql(flatTableName(schema))],
+  mariadb: [mariadbDialect, (schema) => quoteMysql(flatTableName(schema))],
+  sqlite: [sqliteDialect, (schema) => quote(flatTableName(schema))],
   duckdb: [duckdbDialect, duckdbTableName],
 };
 

@@ -11,10 +11,10 @@ import pg from "pg";
 import { coalesce } from "../src/coalesce.ts";
 import type { ReplicaTable, Statement } from "../src/dialect.ts";
 import { duckdbTableName } from "../src/dialects/duckdb.ts";
-import { mysqlTableName, quoteMysql } from "../src/dialects/mysql.ts";
+import { quoteMysql } from "../src/dialects/mysql.ts";
 import { postgresTableName } from "../src/dialects/postgres.ts";
 import { quote } from "../src/dialects/sql.ts";
-import { sqliteTableName } from "../src/dialects/sqlite.ts";
+import { flatTableName } from "../src/dialects/table-names.ts";
 import { type Mutation, toMutations } from "../src/mutation.ts";
 import type { Progress, Replica, Work } from "../src/replica.ts";
 import { openMysqlReplica } from "../src/replicas/mysql.ts";
@@ -130,7 +130,7 @@ async function mysqlFamilyLab(serverUrl: string, collation: string): Promise<Rep
     return Array.from(rows, (row) => Object.fromEntries(names.map((column, at) => [column, row[at]])));
   };
   const url = target.href;
-  const nameOf = (schema: TableSchema) => quoteMysql(mysqlTableName(schema));
+  const nameOf = (schema: TableSchema) => quoteMysql(flatTableName(schema));
   const textType = `LONGTEXT CHARACTER SET utf8mb4 COLLATE ${collation}`;
   return labOver(
     { url, dialect: "mysql", textType, quote: quoteMysql },
@@ -154,7 +154,7 @@ async function sqliteLab(): Promise<ReplicaLab> {
     database.exec(text);
     return [];
   };
-  const nameOf = (schema: TableSchema) => quote(sqliteTableName(schema));
+  const nameOf = (schema: TableSchema) => quote(flatTableName(schema));
   return labOver(
     { url: `sqlite://${path}`, dialect: "sqlite", textType: "text", quote },
     () => openSqliteReplica(path, { lockTimeoutMs: 200 }),

@@ -7,7 +7,8 @@ import type { Mutation } from "../mutation.ts";
 import { duckdbDialect, duckdbTableName } from "./duckdb.ts";
 import { postgresDialect, postgresTableName } from "./postgres.ts";
 import { quote } from "./sql.ts";
-import { sqliteDialect, sqliteTableName } from "./sqlite.ts";
+import { sqliteDialect } from "./sqlite.ts";
+import { flatTableName } from "./table-names.ts";
 
 /** What the dialects say, side by side; MySQL and MariaDB are beside each other in mysql.test.ts, and all in test/corpus.test.ts. */
 
@@ -20,7 +21,7 @@ const dialects: Readonly<Record<Compared, Dialect>> = {
 };
 const sqlNames: Readonly<Record<Compared, (schema: TableSchema) => string>> = {
   postgres: postgresTableName,
-  sqlite: (schema) => quote(sqliteTableName(schema)),
+  sqlite: (schema) => quote(flatTableName(schema)),
   duckdb: duckdbTableName,
 };
 

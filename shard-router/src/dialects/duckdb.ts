@@ -1,5 +1,4 @@
 import type { WireRow, WireValue } from "@cascade/shared/change-event";
-import { type CascadeError, UnsupportedValueError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { Dialect, ReplicaColumn, ReplicaTable } from "../dialect.ts";
@@ -18,7 +17,7 @@ import {
   renderer,
   upserted,
 } from "./sql.ts";
-import { foldName } from "./sqlite.ts";
+import { columnsByFoldedName, foldAscii, unsupportedTable } from "./table-names.ts";
 
 /**
  * Whole batches as one JSON text per statement, which DuckDB reads into structs of the columns' types: one prepared plan whatever the
@@ -37,27 +36,12 @@ export const duckdbTableName = ({ schema, table }: TableName): string => `${quot
 export const ROWID_NAME = "rowid";
 
 function columnsOf(schema: TableSchema): readonly ReplicaColumn[] {
-  if (schema.columns.length === 0) throw unsupportedTable(schema, "has no columns");
-  const seen = new Map<string, string>();
-  for (const { name } of schema.columns) {
-    const other = seen.get(foldName(name));
-    if (other !== undefined) throw unsupportedTable(schema, `has columns ${other} and ${name}, which DuckDB takes for one`);
-    seen.set(foldName(name), name);
-  }
+  const seen = columnsByFoldedName(schema, "DuckDB", foldAscii);
   const hiding = seen.get(ROWID_NAME);
   if (schema.key.length === 0 && hiding !== undefined) {
     throw unsupportedTable(schema, `has no key, and a column ${hiding} that hides DuckDB's row number`);
   }
   return schema.columns.map((column) => ({ name: column.name, type: duckdbType(column) }));
-}
-
-function unsupportedTable(schema: TableSchema, reason: string): CascadeError {
-  return new UnsupportedValueError({
-    code: "UNSUPPORTED_TABLE",
-    verdict: "stop-table",
-    message: `table ${formatTableName(schema)} ${reason}`,
-    advice: `exclude it: ROUTER_TABLES=...,!${formatTableName(schema)}`,
-  });
 }
 
 function createTable(schema: TableSchema): readonly string[] {

@@ -3,10 +3,11 @@ import { columnSchema, tableSchema } from "@cascade/shared/testing/table-schemas
 import type { ReplicaTable } from "../dialect.ts";
 import type { Mutation } from "../mutation.ts";
 import { mariadbDialect } from "./mariadb.ts";
-import { foldName, mysqlDialect, mysqlTableName, quoteMysql } from "./mysql.ts";
+import { foldName, mysqlDialect, quoteMysql } from "./mysql.ts";
 import { mysqlHolds } from "./mysql-fit.ts";
 import { mysqlColumnType, parseMysqlType } from "./mysql-types.ts";
 import { mysqlEncoder } from "./mysql-values.ts";
+import { flatTableName } from "./table-names.ts";
 
 /** What MySQL and MariaDB say, side by side: only the upsert and the collation differ. */
 
@@ -17,7 +18,7 @@ function say(source: typeof orders, mutations: readonly Mutation[], hasOtherUniq
   const [mysql, mariadb] = [mysqlDialect, mariadbDialect].map((dialect) => {
     const table: ReplicaTable = {
       source,
-      sqlName: quoteMysql(mysqlTableName(source)),
+      sqlName: quoteMysql(flatTableName(source)),
       columns: dialect.columnsOf(source),
       referenced: false,
       hasOtherUnique,

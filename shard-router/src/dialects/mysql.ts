@@ -1,6 +1,5 @@
-import { type CascadeError, UnsupportedValueError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import { formatTableName, type TableName } from "@cascade/shared/topic";
+import { formatTableName } from "@cascade/shared/topic";
 import type { Dialect, DialectName, ReplicaColumn, ReplicaTable } from "../dialect.ts";
 import { type ShapeColumn, shapeOf } from "../row-shape.ts";
 import { mysqlColumnType, parseMysqlType } from "./mysql-types.ts";
@@ -16,6 +15,7 @@ import {
   type RunWriter,
   renderer,
 } from "./sql.ts";
+import { columnsByFoldedName, flatTableName, unsupportedTable } from "./table-names.ts";
 
 /** What MySQL and MariaDB say differently. */
 export interface MysqlFlavor {
@@ -40,9 +40,6 @@ export const mysqlDialect: Dialect = mysqlFamily({
 
 export const quoteMysql = (identifier: string): string => `\`${identifier.replaceAll("`", "``")}\``;
 
-/** Neither has schemas within a database. Two tables that get the same name are told apart, and the second refused, by the replica. */
-export const mysqlTableName = ({ schema, table }: TableName): string => (schema === "public" ? table : `${schema}_${table}`);
-
 /**
  * One prepared text per statement, sent with the parameters of all its rows: MariaDB's bulk protocol carries a batch in one packet, and to
  * MySQL the rows are pipelined (docs/decisions/0015).
@@ -53,7 +50,7 @@ export function mysqlFamily(flavor: MysqlFlavor): Dialect {
     name: flavor.name,
     columnsOf: columns,
     createTable: (schema) => [
-      `${createTableText(quoteMysql(mysqlTableName(schema)), schema, columns(schema), quoteMysql)} ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE ${flavor.collation}`,
+      `${createTableText(quoteMysql(flatTableName(schema)), schema, columns(schema), quoteMysql)} ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE ${flavor.collation}`,
     ],
     render: renderer((table, run) => writerFor(flavor, table, run)),
   };
@@ -62,15 +59,9 @@ export function mysqlFamily(flavor: MysqlFlavor): Dialect {
 const MAX_NAME = 64;
 
 function columnsOf(schema: TableSchema, collation: string): readonly ReplicaColumn[] {
-  if (schema.columns.length === 0) throw unsupportedTable(schema, "has no columns");
-  checkName(schema, mysqlTableName(schema), "table");
-  const seen = new Map<string, string>();
-  for (const { name } of schema.columns) {
-    checkName(schema, name, "column");
-    const other = seen.get(foldName(name));
-    if (other !== undefined) throw unsupportedTable(schema, `has columns ${other} and ${name}, which MySQL takes for one`);
-    seen.set(foldName(name), name);
-  }
+  checkName(schema, flatTableName(schema), "table");
+  for (const { name } of schema.columns) checkName(schema, name, "column");
+  columnsByFoldedName(schema, "MySQL", foldName, renameOrExclude(schema));
   return schema.columns.map((column) => {
     const type = mysqlColumnType(schema, column);
     const { base } = parseMysqlType(type);
@@ -83,22 +74,28 @@ function columnsOf(schema: TableSchema, collation: string): readonly ReplicaColu
 /** Names of columns are compared without regard to case and accents. */
 export const foldName = (name: string): string => name.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
 
+const renameOrExclude = (schema: TableSchema): string =>
+  `rename it on main-db, or exclude it: ROUTER_TABLES=...,!${formatTableName(schema)}`;
+
 function checkName(schema: TableSchema, name: string, what: "table" | "column"): void {
   if (name.length > MAX_NAME)
-    throw unsupportedTable(schema, `would be the ${what} ${name}: longer than MySQL's ${MAX_NAME} characters`);
+    throw unsupportedTable(
+      schema,
+      `would be the ${what} ${name}: longer than MySQL's ${MAX_NAME} characters`,
+      renameOrExclude(schema),
+    );
   if (/[ \t-\r]$/.test(name))
-    throw unsupportedTable(schema, `has a ${what} name that ends with white space, which MySQL does not allow`);
+    throw unsupportedTable(
+      schema,
+      `has a ${what} name that ends with white space, which MySQL does not allow`,
+      renameOrExclude(schema),
+    );
   if (/[\u{10000}-\u{10FFFF}]/u.test(name))
-    throw unsupportedTable(schema, `has a ${what} name with a character beyond U+FFFF, which MySQL does not allow`);
-}
-
-function unsupportedTable(schema: TableSchema, reason: string): CascadeError {
-  return new UnsupportedValueError({
-    code: "UNSUPPORTED_TABLE",
-    verdict: "stop-table",
-    message: `table ${formatTableName(schema)} ${reason}`,
-    advice: `rename it on main-db, or exclude it: ROUTER_TABLES=...,!${formatTableName(schema)}`,
-  });
+    throw unsupportedTable(
+      schema,
+      `has a ${what} name with a character beyond U+FFFF, which MySQL does not allow`,
+      renameOrExclude(schema),
+    );
 }
 
 function writerFor(flavor: MysqlFlavor, table: ReplicaTable, run: Run): RunWriter {

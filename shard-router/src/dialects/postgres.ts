@@ -1,5 +1,4 @@
 import type { WireRow, WireValue } from "@cascade/shared/change-event";
-import { UnsupportedValueError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { Dialect, ReplicaColumn, ReplicaTable } from "../dialect.ts";
@@ -18,6 +17,7 @@ import {
   renderer,
   upserted,
 } from "./sql.ts";
+import { unsupportedTable } from "./table-names.ts";
 
 /**
  * Whole batches as one JSON text per statement: the fewest bytes for the driver to escape, and one prepared plan whatever the number of
@@ -37,21 +37,10 @@ const RESERVED: ReadonlySet<string> = new Set(["progress", "replica"]);
 
 function columnsOf(schema: TableSchema): readonly ReplicaColumn[] {
   if (schema.schema === "cascade" && RESERVED.has(schema.table)) {
-    throw new UnsupportedValueError({
-      code: "UNSUPPORTED_TABLE",
-      verdict: "stop-table",
-      message: `table ${formatTableName(schema)} has the name of a table that the router keeps in the replica`,
-      advice: `exclude it: ROUTER_TABLES=...,!${formatTableName(schema)}, or CDC_TABLES=...,!cascade.*`,
-    });
+    const advice = `exclude it: ROUTER_TABLES=...,!${formatTableName(schema)}, or CDC_TABLES=...,!cascade.*`;
+    throw unsupportedTable(schema, "has the name of a table that the router keeps in the replica", advice);
   }
-  if (schema.columns.length === 0) {
-    throw new UnsupportedValueError({
-      code: "UNSUPPORTED_TABLE",
-      verdict: "stop-table",
-      message: `table ${formatTableName(schema)} has no columns`,
-      advice: `exclude it: ROUTER_TABLES=...,!${formatTableName(schema)}`,
-    });
-  }
+  if (schema.columns.length === 0) throw unsupportedTable(schema, "has no columns");
   return schema.columns.map((column) => ({ name: column.name, type: replicaType(column) }));
 }
 

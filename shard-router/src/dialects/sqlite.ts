@@ -1,6 +1,4 @@
-import { type CascadeError, UnsupportedValueError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { Dialect, ReplicaColumn, ReplicaTable } from "../dialect.ts";
 import { type ShapeColumn, shapeOf } from "../row-shape.ts";
 import { type Binder, binderOver, moveWriter, rowsWriter } from "./row-writers.ts";
@@ -18,6 +16,7 @@ import {
   upserted,
 } from "./sql.ts";
 import { encoderFor, storageClass } from "./sqlite-types.ts";
+import { columnsByFoldedName, flatTableName, foldAscii, unsupportedTable } from "./table-names.ts";
 
 /** One prepared text per statement, run for every row: an embedded engine has no round trips to save (docs/decisions/0011). */
 export const sqliteDialect: Dialect = {
@@ -27,41 +26,20 @@ export const sqliteDialect: Dialect = {
   render: renderer(writerFor),
 };
 
-/** SQLite has no schemas. Two tables that get the same name are told apart, and the second refused, by the replica. */
-export const sqliteTableName = ({ schema, table }: TableName): string => (schema === "public" ? table : `${schema}_${table}`);
-
-/** SQLite compares names without regard to the case of ASCII letters. */
-export const foldName = (name: string): string => name.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
-
 /** What SQLite calls the number of a row, unless a column has the name. */
 export const ROWID_NAMES = ["rowid", "_rowid_", "oid"];
 
 function columnsOf(schema: TableSchema): readonly ReplicaColumn[] {
-  if (schema.columns.length === 0) throw unsupportedTable(schema, "has no columns");
-  const seen = new Map<string, string>();
-  for (const { name } of schema.columns) {
-    const other = seen.get(foldName(name));
-    if (other !== undefined) throw unsupportedTable(schema, `has columns ${other} and ${name}, which SQLite takes for one`);
-    seen.set(foldName(name), name);
-  }
+  const seen = columnsByFoldedName(schema, "SQLite", foldAscii);
   if (schema.key.length === 0 && ROWID_NAMES.every((name) => seen.has(name))) {
     throw unsupportedTable(schema, `has no key, and columns ${ROWID_NAMES.join(", ")} that hide SQLite's row number`);
   }
   return schema.columns.map((column) => ({ name: column.name, type: storageClass(column) }));
 }
 
-function unsupportedTable(schema: TableSchema, reason: string): CascadeError {
-  return new UnsupportedValueError({
-    code: "UNSUPPORTED_TABLE",
-    verdict: "stop-table",
-    message: `table ${formatTableName(schema)} ${reason}`,
-    advice: `exclude it: ROUTER_TABLES=...,!${formatTableName(schema)}`,
-  });
-}
-
 /** STRICT, so that SQLite refuses what it would else convert. */
 function createTable(schema: TableSchema): readonly string[] {
-  return [`${createTableText(quote(sqliteTableName(schema)), schema, columnsOf(schema))} STRICT`];
+  return [`${createTableText(quote(flatTableName(schema)), schema, columnsOf(schema))} STRICT`];
 }
 
 function writerFor(table: ReplicaTable, run: Run): RunWriter {
@@ -123,7 +101,7 @@ function parameters(table: ReplicaTable, columns: readonly ShapeColumn[]): reado
 
 /** The name of the row number that no column of the table hides; columnsOf has made sure of one. */
 function rowidName(columns: readonly ShapeColumn[]): string {
-  const taken = new Set(columns.map((column) => foldName(column.name)));
+  const taken = new Set(columns.map((column) => foldAscii(column.name)));
   return ROWID_NAMES.find((name) => !taken.has(name)) as string;
 }
 

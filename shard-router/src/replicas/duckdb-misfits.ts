@@ -2,7 +2,7 @@ import type { TableSchema } from "@cascade/shared/table-schema";
 import { duckdbDialect, ROWID_NAME } from "../dialects/duckdb.ts";
 import { duckdbHolds } from "../dialects/duckdb-types.ts";
 import { quote } from "../dialects/sql.ts";
-import { foldName } from "../dialects/sqlite.ts";
+import { foldAscii } from "../dialects/table-names.ts";
 import { constantDefault, type Misfit, missingColumn } from "./table-mismatch.ts";
 
 /** A table as the file's catalog has it. */
@@ -27,11 +27,11 @@ export interface FoundColumn {
 export function misfitsOf(schema: TableSchema, sqlName: string, found: FoundTable): readonly Misfit[] {
   if (!found.isTable) return [{ problem: "it is not a table", cure: `drop or rename ${sqlName}` }];
   const alter = `ALTER TABLE ${sqlName}`;
-  const byName = new Map(found.columns.map((column) => [foldName(column.name), column]));
-  const wanted = new Set(schema.columns.map(({ name }) => foldName(name)));
-  const own = found.columns.filter(({ name }) => !wanted.has(foldName(name)));
+  const byName = new Map(found.columns.map((column) => [foldAscii(column.name), column]));
+  const wanted = new Set(schema.columns.map(({ name }) => foldAscii(name)));
+  const own = found.columns.filter(({ name }) => !wanted.has(foldAscii(name)));
   const misfits: Misfit[] = duckdbDialect.columnsOf(schema).flatMap(({ name, type }, index) => {
-    const column = byName.get(foldName(name));
+    const column = byName.get(foldAscii(name));
     const source = schema.columns[index];
     if (source === undefined) return [];
     const label = quote(name);
@@ -81,7 +81,7 @@ function keyMisfits(
 ): readonly Misfit[] {
   if (schema.key.length === 0) {
     return own
-      .filter(({ name }) => foldName(name) === ROWID_NAME)
+      .filter(({ name }) => foldAscii(name) === ROWID_NAME)
       .map(({ name }) => ({
         problem: `its own column ${quote(name)} hides DuckDB's row number`,
         cure: `ALTER TABLE ${sqlName} DROP COLUMN ${quote(name)}`,

@@ -1,13 +1,12 @@
-import { CascadeError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
 import type { ReplicaTable } from "../dialect.ts";
 import { duckdbDialect, duckdbTableName } from "../dialects/duckdb.ts";
 import { createTableText, quote } from "../dialects/sql.ts";
-import { foldName } from "../dialects/sqlite.ts";
+import { foldAscii } from "../dialects/table-names.ts";
 import { type FoundColumn, type FoundTable, misfitsOf } from "./duckdb-misfits.ts";
 import type { DuckdbSession } from "./duckdb-session.ts";
-import { tableLost, tableMismatch } from "./table-mismatch.ts";
+import { nameTaken, tableLost, tableMismatch } from "./table-mismatch.ts";
 
 /** Which source table each name of the file stands for: DuckDB folds case, so two tables may want one name. */
 const CREATE_TABLES = `CREATE TABLE IF NOT EXISTS main.cascade_tables (
@@ -44,11 +43,11 @@ export async function prepareDuckdbTable(session: DuckdbSession, schema: TableSc
   }
   const misfits = misfitsOf(schema, sqlName, found);
   if (misfits.length > 0) throw tableMismatch(schema, sqlName, misfits);
-  const types = new Map(found.columns.map(({ name, type }) => [foldName(name), type]));
+  const types = new Map(found.columns.map(({ name, type }) => [foldAscii(name), type]));
   return {
     source: schema,
     sqlName,
-    columns: columns.map(({ name, type }) => ({ name, type: types.get(foldName(name)) ?? type })),
+    columns: columns.map(({ name, type }) => ({ name, type: types.get(foldAscii(name)) ?? type })),
     referenced: false,
   };
 }
@@ -58,7 +57,7 @@ async function sqlNameOf(session: DuckdbSession, schema: TableSchema): Promise<s
   const databases = await session.rows(
     "SELECT database_name AS name, database_name = current_database() AS own FROM duckdb_databases()",
   );
-  const isDatabase = databases.some(({ name }) => foldName(String(name)) === foldName(schema.schema));
+  const isDatabase = databases.some(({ name }) => foldAscii(String(name)) === foldAscii(schema.schema));
   const own = databases.find((database) => database["own"] === true);
   return isDatabase ? `${quote(String(own?.["name"]))}.${duckdbTableName(schema)}` : duckdbTableName(schema);
 }
@@ -68,10 +67,15 @@ const schemaOf = ({ table }: TableSchema, sqlName: string): string => sqlName.sl
 const RESERVED_TABLES: ReadonlySet<string> = new Set(["cascade_progress", "cascade_replica", "cascade_tables"]);
 const RESERVED_SCHEMAS: ReadonlySet<string> = new Set(["information_schema", "pg_catalog"]);
 
+const FOLDED = "there: DuckDB takes names that differ by case for one";
+
 async function claimName(session: DuckdbSession, { schema, table }: TableSchema): Promise<void> {
-  const name = [foldName(schema), foldName(table)] as const;
+  const source = { schema, table };
+  const taken = (by: string) =>
+    nameTaken(source, { sqlName: duckdbTableName(source), place: "the DuckDB file", by: `${by} ${FOLDED}`, another: "a file" });
+  const name = [foldAscii(schema), foldAscii(table)] as const;
   const isReserved = RESERVED_SCHEMAS.has(name[0]) || (name[0] === "main" && RESERVED_TABLES.has(name[1]));
-  if (isReserved) throw nameTaken({ schema, table }, "a reserved name");
+  if (isReserved) throw taken("a reserved name");
   await session.run("INSERT INTO main.cascade_tables VALUES ($1, $2, $3, $4) ON CONFLICT (schema_name, table_name) DO NOTHING", [
     ...name,
     schema,
@@ -82,18 +86,7 @@ async function claimName(session: DuckdbSession, { schema, table }: TableSchema)
     name,
   );
   const other = { schema: String(owner?.["source_schema"]), table: String(owner?.["source_table"]) };
-  if (other.schema !== schema || other.table !== table)
-    throw nameTaken({ schema, table }, `the name of ${formatTableName(other)}`);
-}
-
-function nameTaken(source: { readonly schema: string; readonly table: string }, by: string): CascadeError {
-  const name = formatTableName(source);
-  return new CascadeError({
-    code: "REPLICA_NAME_TAKEN",
-    verdict: "stop-table",
-    message: `table ${name} would be ${duckdbTableName(source)} in the DuckDB file, which is ${by} there: DuckDB takes names that differ by case for one`,
-    advice: `exclude one of them (ROUTER_TABLES=...,!${name}), or send it to a file of its own; if the other one is gone from the source, drop its table and delete its row from cascade_tables`,
-  });
+  if (other.schema !== schema || other.table !== table) throw taken(`the name of ${formatTableName(other)}`);
 }
 
 const FIND_TABLE = `SELECT table_name AS name, 'table' AS kind FROM duckdb_tables() WHERE database_name = current_database() AND lower(schema_name) = lower($1) AND lower(table_name) = lower($2)
@@ -104,7 +97,7 @@ const FIND_COLUMNS = `SELECT column_name AS name, data_type AS type, NOT is_null
 async function findTable(session: DuckdbSession, schema: TableSchema, sqlName: string): Promise<FoundTable | null> {
   // DuckDB's own lower() also folds letters that its names keep apart.
   const candidates = await session.rows(FIND_TABLE, [schema.schema, schema.table]);
-  const found = candidates.find(({ name }) => foldName(String(name)) === foldName(schema.table));
+  const found = candidates.find(({ name }) => foldAscii(String(name)) === foldAscii(schema.table));
   if (found === undefined) return null;
   if (found["kind"] !== "table") return { isTable: false, columns: [], hasKey: false };
   const columns: FoundColumn[] = [];
@@ -136,8 +129,8 @@ async function hasKey(
   sqlName: string,
   columns: readonly FoundColumn[],
 ): Promise<boolean> {
-  const names = new Set(columns.map(({ name }) => foldName(name)));
-  if (key.length === 0 || key.some((name) => !names.has(foldName(name)))) return false;
+  const names = new Set(columns.map(({ name }) => foldAscii(name)));
+  if (key.length === 0 || key.some((name) => !names.has(foldAscii(name)))) return false;
   const target = key.map(quote).join(", ");
   return session.takes(
     `INSERT INTO ${sqlName} (${target}) VALUES (${key.map((_, at) => `$${at + 1}`).join(", ")}) ON CONFLICT (${target}) DO NOTHING`,

@@ -1,13 +1,13 @@
-import { CascadeError } from "@cascade/shared/errors";
 import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
 import type { Dialect, ReplicaTable } from "../dialect.ts";
-import { foldName, mysqlTableName, quoteMysql } from "../dialects/mysql.ts";
+import { foldName, quoteMysql } from "../dialects/mysql.ts";
 import { mysqlHolds } from "../dialects/mysql-fit.ts";
 import { parseMysqlType } from "../dialects/mysql-types.ts";
+import { flatTableName } from "../dialects/table-names.ts";
 import { type FoundColumn, type FoundTable, findMysqlTable } from "./mysql-catalog.ts";
 import type { MysqlSession } from "./mysql-session.ts";
-import { constantDefault, type Misfit, missingColumn, tableLost, tableMismatch } from "./table-mismatch.ts";
+import { constantDefault, type Misfit, missingColumn, nameTaken, tableLost, tableMismatch } from "./table-mismatch.ts";
 
 /** The replica's table for the schema, made when missing. To be called alone on the connection: its DDL commits. */
 export async function prepareMysqlTable(
@@ -17,7 +17,7 @@ export async function prepareMysqlTable(
   mayCreate: boolean,
 ): Promise<ReplicaTable> {
   const wanted = dialect.columnsOf(schema);
-  const name = mysqlTableName(schema);
+  const name = flatTableName(schema);
   const sqlName = quoteMysql(name);
   await claimName(session, schema, name);
   let found = await findMysqlTable(session, name);
@@ -46,8 +46,9 @@ export async function prepareMysqlTable(
 const RESERVED = /^cascade_(?:progress|replica|tables)$/i;
 
 async function claimName(session: MysqlSession, schema: TableSchema, name: string): Promise<void> {
-  const source = formatTableName(schema);
-  if (RESERVED.test(name)) throw nameTaken(source, name, "a reserved name");
+  const taken = (by: string) =>
+    nameTaken(schema, { sqlName: quoteMysql(name), place: "the replica's database", by, another: "a database" });
+  if (RESERVED.test(name)) throw taken("a reserved name there");
   const claimed = session.foldsTableNames ? name.toLowerCase() : name;
   const ask = () =>
     session.query("SELECT source_schema, source_table FROM cascade_tables WHERE name = ?", [claimed]).then(([row]) => row);
@@ -59,16 +60,7 @@ async function claimName(session: MysqlSession, schema: TableSchema, name: strin
   }
   const other = { schema: String(owner?.["source_schema"]), table: String(owner?.["source_table"]) };
   if (other.schema === schema.schema && other.table === schema.table) return;
-  throw nameTaken(source, name, `the name of ${formatTableName(other)}`);
-}
-
-function nameTaken(source: string, name: string, by: string): CascadeError {
-  return new CascadeError({
-    code: "REPLICA_NAME_TAKEN",
-    verdict: "stop-table",
-    message: `table ${source} would be ${quoteMysql(name)} in the replica's database, which is ${by} there`,
-    advice: `exclude one of them (ROUTER_TABLES=...,!${source}), or send it to a database of its own; if the other one is gone from the source, drop its table and delete its row from cascade_tables`,
-  });
+  throw taken(`the name of ${formatTableName(other)} there`);
 }
 
 /** Pure, so that every message can be tested without a server. */

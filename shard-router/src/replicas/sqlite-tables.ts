@@ -1,12 +1,12 @@
 import type { Database } from "bun:sqlite";
-import { CascadeError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
 import type { ReplicaTable } from "../dialect.ts";
 import { quote } from "../dialects/sql.ts";
-import { foldName, ROWID_NAMES, sqliteDialect, sqliteTableName } from "../dialects/sqlite.ts";
+import { ROWID_NAMES, sqliteDialect } from "../dialects/sqlite.ts";
 import { storageIn } from "../dialects/sqlite-types.ts";
-import { constantDefault, fillAnew, type Misfit, missingColumn, tableLost, tableMismatch } from "./table-mismatch.ts";
+import { flatTableName, foldAscii } from "../dialects/table-names.ts";
+import { constantDefault, fillAnew, type Misfit, missingColumn, nameTaken, tableLost, tableMismatch } from "./table-mismatch.ts";
 
 /** Which source table each name of the file stands for: SQLite has no schemas and folds case, so two tables may want one name. */
 export const CREATE_TABLES = `CREATE TABLE IF NOT EXISTS cascade_tables (
@@ -18,7 +18,7 @@ export const CREATE_TABLES = `CREATE TABLE IF NOT EXISTS cascade_tables (
 /** The replica's table for the schema, made when missing. To be called in a transaction that has the write lock. */
 export function prepareSqliteTable(database: Database, schema: TableSchema, mayCreate: boolean): ReplicaTable {
   const wanted = sqliteDialect.columnsOf(schema);
-  const name = sqliteTableName(schema);
+  const name = flatTableName(schema);
   const sqlName = quote(name);
   claimName(database, schema, name);
   const found = findTable(database, name);
@@ -35,9 +35,9 @@ export function prepareSqliteTable(database: Database, schema: TableSchema, mayC
 const RESERVED = /^(?:sqlite_|cascade_progress$|cascade_replica$|cascade_tables$)/;
 
 function claimName(database: Database, schema: TableSchema, name: string): void {
-  const source = formatTableName(schema);
-  const folded = foldName(name);
-  if (RESERVED.test(folded)) throw nameTaken(source, name, "a reserved name");
+  const folded = foldAscii(name);
+  const taken = (by: string) => nameTaken(schema, { sqlName: quote(name), place: "the SQLite file", by, another: "a file" });
+  if (RESERVED.test(folded)) throw taken("a reserved name there");
   database
     .query("INSERT INTO cascade_tables (name, source_schema, source_table) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING")
     .run(folded, schema.schema, schema.table);
@@ -47,16 +47,7 @@ function claimName(database: Database, schema: TableSchema, name: string): void 
     )
     .get(folded);
   if (owner === null || (owner.source_schema === schema.schema && owner.source_table === schema.table)) return;
-  throw nameTaken(source, name, `the name of ${formatTableName({ schema: owner.source_schema, table: owner.source_table })}`);
-}
-
-function nameTaken(source: string, name: string, by: string): CascadeError {
-  return new CascadeError({
-    code: "REPLICA_NAME_TAKEN",
-    verdict: "stop-table",
-    message: `table ${source} would be ${quote(name)} in the SQLite file, which is ${by} there`,
-    advice: `exclude one of them (ROUTER_TABLES=...,!${source}), or send it to a file of its own; if the other one is gone from the source, drop its table and delete its row from cascade_tables`,
-  });
+  throw taken(`the name of ${formatTableName({ schema: owner.source_schema, table: owner.source_table })} there`);
 }
 
 interface FoundTable {
@@ -134,12 +125,12 @@ function compare(
   if (found.kind !== "table")
     return { columns: [], misfits: [{ problem: "it is not a table", cure: `drop or rename ${sqlName}` }] };
   const misfits: Misfit[] = [];
-  const byName = new Map(found.columns.map((column) => [foldName(column.name), column]));
-  const wanted = new Set(schema.columns.map(({ name }) => foldName(name)));
-  const unknown = found.columns.flatMap(({ name }) => (wanted.has(foldName(name)) ? [] : [name]));
+  const byName = new Map(found.columns.map((column) => [foldAscii(column.name), column]));
+  const wanted = new Set(schema.columns.map(({ name }) => foldAscii(name)));
+  const unknown = found.columns.flatMap(({ name }) => (wanted.has(foldAscii(name)) ? [] : [name]));
   const columns = sqliteDialect.columnsOf(schema).map(({ name, type }, index) => {
     const source = schema.columns[index];
-    const column = byName.get(foldName(name));
+    const column = byName.get(foldAscii(name));
     const kept = source && column ? storageIn(source, column.type, found.strict) : null;
     const label = quote(name);
     if (column === undefined) {
@@ -188,10 +179,11 @@ const recreate = (sqlName: string, column: string, type: string): string =>
   `make ${sqlName} anew with ${column} ${type}, or ${fillAnew("cascade_progress")}`;
 
 function extraMisfits(schema: TableSchema, sqlName: string, found: FoundTable): readonly Misfit[] {
-  const wanted = new Set(schema.columns.map(({ name }) => foldName(name)));
+  const wanted = new Set(schema.columns.map(({ name }) => foldAscii(name)));
   return found.columns
     .filter(
-      ({ name, notnull, hasDefault, hidden }) => !wanted.has(foldName(name)) && notnull === 1 && hasDefault === 0 && hidden === 0,
+      ({ name, notnull, hasDefault, hidden }) =>
+        !wanted.has(foldAscii(name)) && notnull === 1 && hasDefault === 0 && hidden === 0,
     )
     .map((column) => ({
       problem: `its own column ${quote(column.name)} is NOT NULL without a default`,
@@ -202,9 +194,9 @@ function extraMisfits(schema: TableSchema, sqlName: string, found: FoundTable): 
 
 function keyMisfits(schema: TableSchema, sqlName: string, found: FoundTable): readonly Misfit[] {
   if (schema.key.length === 0) return rowidMisfits(schema, sqlName, found);
-  const key = new Set(schema.key.map(foldName));
-  const exact = ({ name, coll }: KeyPart): boolean => name !== null && coll === "BINARY" && key.has(foldName(name));
-  const onKey = ({ name }: KeyPart): boolean => name !== null && key.has(foldName(name));
+  const key = new Set(schema.key.map(foldAscii));
+  const exact = ({ name, coll }: KeyPart): boolean => name !== null && coll === "BINARY" && key.has(foldAscii(name));
+  const onKey = ({ name }: KeyPart): boolean => name !== null && key.has(foldAscii(name));
   // ON CONFLICT takes any unique index on exactly its columns for the key.
   const loose = found.uniqueKeys.filter((parts) => parts.length === key.size && parts.every(onKey) && !parts.every(exact));
   const hasExact = found.uniqueKeys.some((parts) => parts.length === key.size && parts.every(exact));
@@ -231,8 +223,8 @@ function keyMisfits(schema: TableSchema, sqlName: string, found: FoundTable): re
 function rowidMisfits(schema: TableSchema, sqlName: string, found: FoundTable): readonly Misfit[] {
   const cure = `make ${sqlName} anew, or ${fillAnew("cascade_progress")}`;
   if (!found.hasRowid) return [{ problem: "it is WITHOUT ROWID, and the source's has no key", cure }];
-  const wanted = new Set(schema.columns.map(({ name }) => foldName(name)));
+  const wanted = new Set(schema.columns.map(({ name }) => foldAscii(name)));
   return found.columns
-    .filter(({ name }) => ROWID_NAMES.includes(foldName(name)) && !wanted.has(foldName(name)))
+    .filter(({ name }) => ROWID_NAMES.includes(foldAscii(name)) && !wanted.has(foldAscii(name)))
     .map(({ name }) => ({ problem: `its own column ${quote(name)} hides SQLite's row number`, cure }));
 }

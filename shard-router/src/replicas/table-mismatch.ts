@@ -1,6 +1,6 @@
 import { CascadeError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import { formatTableName } from "@cascade/shared/topic";
+import { formatTableName, type TableName } from "@cascade/shared/topic";
 
 /** Why an existing table of the replica cannot take the source's rows, and the SQL that mends it. */
 export interface Misfit {
@@ -66,5 +66,27 @@ export function missingRow(topic: string, expected: number, affected: number): C
     verdict: "stop-table",
     message: `the replica lacks ${expected - affected} of ${expected} rows of ${topic} that changed in part`,
     advice: `something else changed the replica's table: take the right to write from everyone else, and ${fillAnew("the progress table")}`,
+  });
+}
+
+interface TakenName {
+  /** As the engine's SQL has it. */
+  readonly sqlName: string;
+  /** What the table would stand in. */
+  readonly place: string;
+  /** Who has the name. */
+  readonly by: string;
+  /** Where the table could go instead. */
+  readonly another: string;
+}
+
+/** On engines without schemas, or that fold case: two tables of main-db would be one. */
+export function nameTaken(source: TableName, { sqlName, place, by, another }: TakenName): CascadeError {
+  const name = formatTableName(source);
+  return new CascadeError({
+    code: "REPLICA_NAME_TAKEN",
+    verdict: "stop-table",
+    message: `table ${name} would be ${sqlName} in ${place}, which is ${by}`,
+    advice: `exclude one of them (ROUTER_TABLES=...,!${name}), or send it to ${another} of its own; if the other one is gone from the source, drop its table and delete its row from cascade_tables`,
   });
 }
