@@ -25,7 +25,7 @@ import { columnsByFoldedName, foldAscii, unsupportedTable } from "./table-names.
  */
 export const duckdbDialect: Dialect = {
   name: "duckdb",
-  createTable,
+  createTable: (schema) => createDuckdbTable(schema, duckdbTableName(schema)),
   columnsOf,
   render: renderer(writerFor),
 };
@@ -44,11 +44,10 @@ function columnsOf(schema: TableSchema): readonly ReplicaColumn[] {
   return schema.columns.map((column) => ({ name: column.name, type: duckdbType(column) }));
 }
 
-function createTable(schema: TableSchema): readonly string[] {
-  return [
-    `CREATE SCHEMA IF NOT EXISTS ${quote(schema.schema)}`,
-    createTableText(duckdbTableName(schema), schema, columnsOf(schema)),
-  ];
+/** `sqlName`: where the table's and its schema's name alone would be ambiguous, with the database's in front. */
+export function createDuckdbTable(schema: TableSchema, sqlName: string): readonly string[] {
+  const sqlSchema = sqlName.slice(0, -`.${quote(schema.table)}`.length);
+  return [`CREATE SCHEMA IF NOT EXISTS ${sqlSchema}`, createTableText(sqlName, schema, columnsOf(schema))];
 }
 
 /** A column of the statement's struct. */

@@ -28,10 +28,12 @@ export interface MysqlFlavor {
   readonly newValue: (column: string) => string;
 }
 
+export type MysqlDialect = Dialect & Pick<MysqlFlavor, "collation">;
+
 /** A name that no table of anybody's has. */
 const NEW_ROW = "`the new row`";
 
-export const mysqlDialect: Dialect = mysqlFamily({
+export const mysqlDialect = mysqlFamily({
   name: "mysql",
   collation: "utf8mb4_0900_bin",
   newRowAlias: ` AS ${NEW_ROW}`,
@@ -44,10 +46,11 @@ export const quoteMysql = (identifier: string): string => `\`${identifier.replac
  * One prepared text per statement, sent with the parameters of all its rows: MariaDB's bulk protocol carries a batch in one packet, and to
  * MySQL the rows are pipelined (docs/decisions/0015).
  */
-export function mysqlFamily(flavor: MysqlFlavor): Dialect {
+export function mysqlFamily(flavor: MysqlFlavor): MysqlDialect {
   const columns = (schema: TableSchema): readonly ReplicaColumn[] => columnsOf(schema, flavor.collation);
   return {
     name: flavor.name,
+    collation: flavor.collation,
     columnsOf: columns,
     createTable: (schema) => [
       `${createTableText(quoteMysql(flatTableName(schema)), schema, columns(schema), quoteMysql)} ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE ${flavor.collation}`,

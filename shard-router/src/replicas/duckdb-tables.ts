@@ -1,8 +1,8 @@
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
 import type { ReplicaTable } from "../dialect.ts";
-import { duckdbDialect, duckdbTableName } from "../dialects/duckdb.ts";
-import { createTableText, quote } from "../dialects/sql.ts";
+import { createDuckdbTable, duckdbDialect, duckdbTableName } from "../dialects/duckdb.ts";
+import { quote } from "../dialects/sql.ts";
 import { foldAscii } from "../dialects/table-names.ts";
 import { type FoundColumn, type FoundTable, misfitsOf } from "./duckdb-misfits.ts";
 import type { DuckdbSession } from "./duckdb-session.ts";
@@ -36,8 +36,7 @@ export async function prepareDuckdbTable(session: DuckdbSession, schema: TableSc
   const found = await findTable(session, schema, sqlName);
   if (found === null) {
     if (!mayCreate) throw tableLost(schema, sqlName, "cascade_progress");
-    await session.run(`CREATE SCHEMA IF NOT EXISTS ${schemaOf(schema, sqlName)}`);
-    await session.run(createTableText(sqlName, schema, columns));
+    for (const text of createDuckdbTable(schema, sqlName)) await session.run(text);
     await makeRoom(session);
     return { source: schema, sqlName, columns, referenced: false };
   }
@@ -61,8 +60,6 @@ async function sqlNameOf(session: DuckdbSession, schema: TableSchema): Promise<s
   const own = databases.find((database) => database["own"] === true);
   return isDatabase ? `${quote(String(own?.["name"]))}.${duckdbTableName(schema)}` : duckdbTableName(schema);
 }
-
-const schemaOf = ({ table }: TableSchema, sqlName: string): string => sqlName.slice(0, -`.${quote(table)}`.length);
 
 const RESERVED_TABLES: ReadonlySet<string> = new Set(["cascade_progress", "cascade_replica", "cascade_tables"]);
 const RESERVED_SCHEMAS: ReadonlySet<string> = new Set(["information_schema", "pg_catalog"]);

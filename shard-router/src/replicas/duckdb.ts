@@ -1,7 +1,8 @@
 import { formatTableName } from "@cascade/shared/topic";
 import type { Statement } from "../dialect.ts";
 import { duckdbDialect } from "../dialects/duckdb.ts";
-import type { Advance, Replica, Work } from "../replica.ts";
+import type { Advance, Replica } from "../replica.ts";
+import { applyWork } from "./apply-work.ts";
 import { duckdbError, fileReplaced, isConstraintError } from "./duckdb-errors.ts";
 import { advanceProgress, ensureOwnTables, readProgress } from "./duckdb-progress.ts";
 import { type DuckdbSession, fileId, openDuckdbSession } from "./duckdb-session.ts";
@@ -37,7 +38,9 @@ export async function openDuckdbReplica(path: string): Promise<Replica> {
         .transaction(() => prepareDuckdbTable(session, schema, mayCreate))
         .catch(failing(`preparing the replica of table ${formatTableName(schema)}`)),
     apply: (work, advance) =>
-      apply(session, work, advance).catch(failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`)),
+      applyWork(work, isConstraintError, (statements) => session.transaction(() => carryOut(session, statements, advance))).catch(
+        failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`),
+      ),
     [Symbol.asyncDispose]: () => session[Symbol.asyncDispose](),
   };
 }
@@ -52,15 +55,6 @@ async function foreignKeys(session: DuckdbSession): Promise<readonly string[]> {
     ({ schema_name, table_name, constraint_text }) =>
       `${constraint_text} of the replica's table ${schema_name}.${table_name} holds for replicated rows too, which may come in another order, and DuckDB cannot keep it from that: make the table anew without it`,
   );
-}
-
-async function apply(session: DuckdbSession, work: Work, advance: Advance): Promise<void> {
-  try {
-    await session.transaction(() => carryOut(session, work.statements, advance));
-  } catch (error) {
-    if (!isConstraintError(error)) throw error;
-    await session.transaction(() => carryOut(session, work.inOrder(), advance));
-  }
 }
 
 async function carryOut(session: DuckdbSession, statements: readonly Statement[], advance: Advance): Promise<void> {

@@ -2,14 +2,13 @@ import { formatTableName } from "@cascade/shared/topic";
 import type { Statement } from "../dialect.ts";
 import { mariadbDialect } from "../dialects/mariadb.ts";
 import { mysqlDialect } from "../dialects/mysql.ts";
-import type { Advance, Replica, Work } from "../replica.ts";
+import type { Advance, Replica } from "../replica.ts";
+import { applyWork } from "./apply-work.ts";
 import { isConstraintError, mysqlError } from "./mysql-errors.ts";
 import { advanceProgress, ensureOwnTables, readProgress } from "./mysql-progress.ts";
 import { type MysqlSession, openMysqlSession } from "./mysql-session.ts";
 import { prepareMysqlTable } from "./mysql-tables.ts";
 import { missingRow } from "./table-mismatch.ts";
-
-const EXACT_COLLATIONS = { mariadb: "utf8mb4_nopad_bin", mysql: "utf8mb4_0900_bin" } as const;
 
 /** A replica in a database of MySQL or MariaDB, whichever answers. Rejects with verdict refuse when the login is wrong. */
 export async function openMysqlReplica(url: string): Promise<Replica> {
@@ -19,7 +18,7 @@ export async function openMysqlReplica(url: string): Promise<Replica> {
   };
   try {
     const dialect = session.isMariadb ? mariadbDialect : mysqlDialect;
-    const id = await ensureOwnTables(session, EXACT_COLLATIONS[session.isMariadb ? "mariadb" : "mysql"]);
+    const id = await ensureOwnTables(session, dialect.collation);
     const findings = await triggerFindings(session);
     return {
       dialect,
@@ -34,7 +33,9 @@ export async function openMysqlReplica(url: string): Promise<Replica> {
           .exclusive(() => prepareMysqlTable(session, dialect, schema, mayCreate))
           .catch(failing(`preparing the replica of table ${formatTableName(schema)}`)),
       apply: (work, advance) =>
-        apply(session, work, advance).catch(failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`)),
+        applyWork(work, isConstraintError, (statements) =>
+          session.transaction(() => carryOut(session, statements, advance)),
+        ).catch(failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`)),
       [Symbol.asyncDispose]: () => session[Symbol.asyncDispose](),
     };
   } catch (error) {
@@ -52,15 +53,6 @@ async function triggerFindings(session: MysqlSession): Promise<readonly string[]
     ({ name, of }) =>
       `trigger ${String(name)} of the replica's table ${String(of)} acts on replicated rows, and MySQL and MariaDB cannot keep it from that: drop it unless it is wanted`,
   );
-}
-
-async function apply(session: MysqlSession, work: Work, advance: Advance): Promise<void> {
-  try {
-    await session.transaction(() => carryOut(session, work.statements, advance));
-  } catch (error) {
-    if (!isConstraintError(error)) throw error;
-    await session.transaction(() => carryOut(session, work.inOrder(), advance));
-  }
 }
 
 async function carryOut(session: MysqlSession, statements: readonly Statement[], advance: Advance): Promise<void> {

@@ -1,7 +1,8 @@
 import { formatTableName } from "@cascade/shared/topic";
 import type { Statement } from "../dialect.ts";
 import { postgresDialect } from "../dialects/postgres.ts";
-import type { Advance, Replica, Work } from "../replica.ts";
+import type { Advance, Replica } from "../replica.ts";
+import { applyWork } from "./apply-work.ts";
 import { isConstraintError, postgresError } from "./postgres-errors.ts";
 import { advanceQuery, checkAdvanced, ensureOwnTables, readProgress } from "./postgres-progress.ts";
 import { openPostgresSession, type PostgresSession } from "./postgres-session.ts";
@@ -42,23 +43,14 @@ export async function openPostgresReplica(url: string): Promise<Replica> {
         .catch((error: unknown) => {
           throw postgresError(error, "preparing the replica", formatTableName(schema));
         }),
-    apply: (work, advance) => apply(session, work, advance),
+    apply: (work, advance) =>
+      applyWork(work, isConstraintError, (statements) => session.transaction(() => carryOut(session, statements, advance))).catch(
+        (error: unknown) => {
+          throw postgresError(error, `applying ${advance.partition.topic}[${advance.partition.partition}]`);
+        },
+      ),
     [Symbol.asyncDispose]: () => session[Symbol.asyncDispose](),
   };
-}
-
-async function apply(session: PostgresSession, work: Work, advance: Advance): Promise<void> {
-  const place = `applying ${advance.partition.topic}[${advance.partition.partition}]`;
-  try {
-    await session.transaction(() => carryOut(session, work.statements, advance));
-  } catch (error) {
-    if (!isConstraintError(error)) throw postgresError(error, place);
-    await session
-      .transaction(() => carryOut(session, work.inOrder(), advance))
-      .catch((inOrderError: unknown) => {
-        throw postgresError(inOrderError, place);
-      });
-  }
 }
 
 /** Each is given up when its answer takes too long, counted from when it was sent: rows of a table without a key take a scan each. */

@@ -3,7 +3,8 @@ import { statSync } from "node:fs";
 import { formatTableName } from "@cascade/shared/topic";
 import type { SqlValue, Statement } from "../dialect.ts";
 import { sqliteDialect } from "../dialects/sqlite.ts";
-import type { Advance, Replica, Work } from "../replica.ts";
+import type { Advance, Replica } from "../replica.ts";
+import { applyWork } from "./apply-work.ts";
 import { fileReplaced, isBusy, isConstraintError, sqliteError } from "./sqlite-errors.ts";
 import { advanceProgress, CREATE_PROGRESS, ensureReplicaId, readProgress } from "./sqlite-progress.ts";
 import { CREATE_TABLES, prepareSqliteTable } from "./sqlite-tables.ts";
@@ -43,7 +44,9 @@ export async function openSqliteReplica(
         .transaction(() => prepareSqliteTable(session.database, schema, mayCreate))
         .catch(failing(`preparing the replica of table ${formatTableName(schema)}`)),
     apply: (work, advance) =>
-      apply(session, work, advance).catch(failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`)),
+      applyWork(work, isConstraintError, (statements) => session.transaction(() => carryOut(session, statements, advance))).catch(
+        failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`),
+      ),
     [Symbol.asyncDispose]: () => session.close(),
   };
 }
@@ -164,15 +167,6 @@ async function retried<T>(attempt: () => T, timeoutMs: number): Promise<T> {
       if (!isBusy(error) || performance.now() > deadline) throw error;
       await Bun.sleep(LOCK_PAUSE_MS);
     }
-  }
-}
-
-async function apply(session: Session, work: Work, advance: Advance): Promise<void> {
-  try {
-    await session.transaction(() => carryOut(session, work.statements, advance));
-  } catch (error) {
-    if (!isConstraintError(error)) throw error;
-    await session.transaction(() => carryOut(session, work.inOrder(), advance));
   }
 }
 
