@@ -198,3 +198,9 @@ function expectOneStatementPerRun(table: TableSchema, merged: readonly Mutation[
     expect(new Set(keys).size).toBe(keys.length);
   }
 }
+
+test("of patches into one row the strictest says whether the row must be there", () => {
+  const loose = (row: WireRow): Mutation => ({ kind: "patch", row, mayMiss: true });
+  expect(coalesce(schema, [loose({ id: 1, a: 1 }), loose({ id: 1, b: "2" })])).toEqual([loose({ id: 1, a: 1, b: "2" })]);
+  expect(coalesce(schema, [loose({ id: 1, a: 1 }), patch({ id: 1, b: "2" })])).toEqual([patch({ id: 1, a: 1, b: "2" })]);
+});

@@ -3,6 +3,7 @@ import { keysOf, type Mutation } from "./mutation.ts";
 import { columnSet, type KeyText, keyRow, keyText, type RowShape, shapeOf } from "./row-shape.ts";
 
 type Move = Extract<Mutation, { kind: "move" }>;
+type Patch = Extract<Mutation, { kind: "patch" }>;
 type Entry = Extract<Mutation, { kind: "put" | "patch" | "delete" }>;
 
 /**
@@ -68,7 +69,7 @@ function isSpeltAnew(shape: RowShape, segment: Segment, mutation: Mutation): boo
   return anew;
 }
 
-function patch(shape: RowShape, segment: Segment, mutation: Extract<Mutation, { kind: "patch" }>, merged: Mutation[]): void {
+function patch(shape: RowShape, segment: Segment, mutation: Patch, merged: Mutation[]): void {
   const key = keyText(shape, mutation.row);
   const known = segment.outcomes.get(key);
   if (known === undefined) {
@@ -78,7 +79,10 @@ function patch(shape: RowShape, segment: Segment, mutation: Extract<Mutation, { 
     flush(shape, segment, merged);
     segment.outcomes.set(key, mutation);
   } else {
-    segment.outcomes.set(key, { kind: known.kind, row: { ...known.row, ...mutation.row } });
+    const row = { ...known.row, ...mutation.row };
+    // Once one of them has insisted on the row, it was there.
+    const mayMiss = known.kind === "patch" && known.mayMiss && mutation.mayMiss;
+    segment.outcomes.set(key, mayMiss ? { kind: "patch", row, mayMiss } : { kind: known.kind, row });
   }
 }
 
@@ -99,7 +103,7 @@ function move(shape: RowShape, segment: Segment, mutation: Move, merged: Mutatio
 
 function flush(shape: RowShape, segment: Segment, merged: Mutation[]): void {
   for (const mutation of groupByColumns(shape, segment.moves)) merged.push(mutation);
-  const patches: Extract<Mutation, { kind: "patch" }>[] = [];
+  const patches: Patch[] = [];
   for (const outcome of segment.outcomes.values()) {
     if (outcome.kind === "delete") merged.push(outcome);
     else if (outcome.kind === "patch") patches.push(outcome);
@@ -117,15 +121,12 @@ function clear(segment: Segment): void {
   segment.outcomes.clear();
 }
 
-/** The same mutations, those with the same columns next to each other: one statement each. */
-function groupByColumns<T extends Extract<Mutation, { kind: "patch" | "move" }>>(
-  shape: RowShape,
-  mutations: readonly T[],
-): readonly T[] {
+/** The same mutations, those with the same columns (and as sure of their rows) next to each other: one statement each. */
+function groupByColumns<T extends Patch | Move>(shape: RowShape, mutations: readonly T[]): readonly T[] {
   if (mutations.length < 2) return mutations;
   const groups = new Map<string, T[]>();
   for (const mutation of mutations) {
-    const columns = columnSet(shape, mutation.row);
+    const columns = `${columnSet(shape, mutation.row)}${mutation.mayMiss ?? ""}`;
     const group = groups.get(columns);
     if (group === undefined) groups.set(columns, [mutation]);
     else group.push(mutation);

@@ -12,6 +12,7 @@ const event = (op: Op, before: WireRow | null, after: WireRow | null): ReceivedE
   committedAtMs: 0,
   commitLsn: 1n,
   ordinal: 0,
+  marks: null,
 });
 
 const keyed = tableSchema("orders", { id: "integer", qty: "integer", big: "text" });
@@ -141,3 +142,20 @@ function thrownBy(act: () => unknown): CascadeError {
   }
   throw new Error("nothing was thrown");
 }
+
+test("a partial update may miss its row while the table is being copied", () => {
+  const marks = { filling: true, replica: null, notReplica: null, snapshotId: null };
+  const partial = { id: 1, qty: 2 };
+  const whole = { ...partial, big: "b" };
+  const events = [event("u", { id: 1 }, partial), event("u", { id: 9 }, partial), event("u", { id: 1 }, whole)];
+  expect(
+    toMutations(
+      keyed,
+      events.map((each) => ({ ...each, marks })),
+    ),
+  ).toEqual([
+    { kind: "patch", row: partial, mayMiss: true },
+    { kind: "move", from: { id: 9 }, row: partial, mayMiss: true },
+    { kind: "put", row: whole },
+  ]);
+});

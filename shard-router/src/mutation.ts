@@ -6,12 +6,15 @@ import { countColumns, has, keyRow, keyText, malformedEvent, type RowShape, requ
 export type Mutation =
   /** The row with this key is now exactly `row` (every column of the schema), whether it was there or not. */
   | { readonly kind: "put"; readonly row: WireRow }
-  /** The row with the key in `row` gets these columns; columns that `row` lacks keep their value (unchanged TOAST). The row must exist. */
-  | { readonly kind: "patch"; readonly row: WireRow }
+  /**
+   * The row with the key in `row` gets these columns; columns that `row` lacks keep their value (unchanged TOAST). The row must exist,
+   * unless it `mayMiss`: its table is being copied, and the copy brings it.
+   */
+  | { readonly kind: "patch"; readonly row: WireRow; readonly mayMiss?: true }
   /** No row has this key any more. `key` holds the key columns. */
   | { readonly kind: "delete"; readonly key: WireRow }
-  /** The row with key `from` gets the columns of `row`, among them a new key; columns that `row` lacks keep their value. It must exist. */
-  | { readonly kind: "move"; readonly from: WireRow; readonly row: WireRow }
+  /** The row with key `from` gets the columns of `row`, among them a new key; else as a patch. */
+  | { readonly kind: "move"; readonly from: WireRow; readonly row: WireRow; readonly mayMiss?: true }
   | { readonly kind: "truncate" }
   /** Tables without a key: one more row; one row exactly equal to `row` fewer (it must exist). */
   | { readonly kind: "append"; readonly row: WireRow }
@@ -70,11 +73,14 @@ function addKeyed(shape: RowShape, event: ReceivedEvent, mutations: Mutation[]):
   if (op === "u" && before !== null && changesKey(shape, before, row)) {
     const from = oldKey(shape, before);
     if (complete) mutations.push({ kind: "delete", key: from }, { kind: "put", row });
-    else mutations.push({ kind: "move", from, row });
+    else mutations.push({ kind: "move", from, row, ...mayMiss(event) });
     return;
   }
-  mutations.push({ kind: complete ? "put" : "patch", row });
+  mutations.push(complete ? { kind: "put", row } : { kind: "patch", row, ...mayMiss(event) });
 }
+
+const MAY_MISS = { mayMiss: true } as const;
+const mayMiss = ({ marks }: ReceivedEvent): { readonly mayMiss?: true } => (marks?.filling === true ? MAY_MISS : {});
 
 function oldKey(shape: RowShape, before: WireRow): WireRow {
   const columns = countColumns(shape, before);

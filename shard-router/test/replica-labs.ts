@@ -214,6 +214,7 @@ export const event = (op: Op, before: WireRow | null, after: WireRow | null): Re
   committedAtMs: 0,
   commitLsn: 1n,
   ordinal: 0,
+  marks: null,
 });
 
 /** One router's view of one partition: its replica's table, and the progress it last made. */

@@ -24,6 +24,14 @@ export type WireRow = Readonly<Record<string, WireValue>>;
 export interface EventTable extends TableName {
   readonly topic: string;
   readonly schemaId: string;
+  /** The table is being copied: the row of an update may not have been, and then the copy brings it. */
+  readonly filling?: true;
+  /** For this replica alone. */
+  readonly replica?: string;
+  /** For every replica but this one. */
+  readonly notReplica?: string;
+  /** Of the copy that a replica asked for, on the truncate that begins it and on its rows. */
+  readonly snapshotId?: string;
 }
 
 /** What every event of one transaction shares. */
@@ -60,7 +68,7 @@ export type EncodeEvent = (event: ChangeEvent, capturedAtMs: number) => string;
  */
 export function eventEncoder(name: string, db: string): EncodeEvent {
   const tableText = new WeakMap<EventTable, { readonly head: string; readonly tail: string }>();
-  const transactionText = new WeakMap<EventTransaction, { readonly id: string; readonly time: string }>();
+  const transactionText = new WeakMap<EventTransaction, { readonly id: string; readonly time: string; readonly place: string }>();
   const source = `"source":{"version":"${WIRE_VERSION}","connector":"${CONNECTOR}","name":${JSON.stringify(name)},"db":${JSON.stringify(db)},"schema":`;
 
   return (event, capturedAtMs) => {
@@ -69,7 +77,7 @@ export function eventEncoder(name: string, db: string): EncodeEvent {
       const { schema, table: tableName, schemaId } = event.table;
       table = {
         head: `${source}${JSON.stringify(schema)},"table":${JSON.stringify(tableName)},"txId":`,
-        tail: `,"schema_id":${JSON.stringify(schemaId)}},"ts_ms":`,
+        tail: `,"schema_id":${JSON.stringify(schemaId)}${marksOf(event.table)}},"ts_ms":`,
       };
       tableText.set(event.table, table);
     }
@@ -78,12 +86,31 @@ export function eventEncoder(name: string, db: string): EncodeEvent {
       const { txId, committedAtMs, commitLsn } = event.transaction;
       transaction = {
         id: `${txId},"lsn":`,
-        time: `,"ts_ms":${committedAtMs},"snapshot":"false","commit_lsn":${commitLsn},"ordinal":`,
+        time: `,"ts_ms":${committedAtMs},"snapshot":"`,
+        place: `","commit_lsn":${commitLsn},"ordinal":`,
       };
       transactionText.set(event.transaction, transaction);
     }
-    return `{"op":"${event.op}","before":${event.before ?? "null"},"after":${event.after ?? "null"},${table.head}${transaction.id}${event.lsn}${transaction.time}${event.ordinal}${table.tail}${capturedAtMs}}`;
+    return `{"op":"${event.op}","before":${event.before ?? "null"},"after":${event.after ?? "null"},${table.head}${transaction.id}${event.lsn}${transaction.time}${event.op === "r"}${transaction.place}${event.ordinal}${table.tail}${capturedAtMs}}`;
   };
+}
+
+function marksOf({ filling, replica, notReplica, snapshotId }: EventTable): string {
+  const marks = { filling, replica, not_replica: notReplica, snapshot_id: snapshotId };
+  const json = JSON.stringify(marks); // leaves out what is undefined
+  return json === "{}" ? "" : `,${json.slice(1, -1)}`;
+}
+
+/** Whom an event is for, and what it belongs to, where that is not the ordinary. */
+export interface EventMarks {
+  /** The table is being copied: the row of an update may not have been, and then the copy brings it. */
+  readonly filling: boolean;
+  /** For this replica alone. */
+  readonly replica: string | null;
+  /** For every replica but this one. */
+  readonly notReplica: string | null;
+  /** Of the copy that a replica asked for, on the truncate that begins it and on its rows. */
+  readonly snapshotId: string | null;
 }
 
 /** A row change as a router reads it. */
@@ -93,6 +120,8 @@ export interface ReceivedEvent extends Position {
   readonly after: WireRow | null;
   readonly schemaId: string;
   readonly committedAtMs: number;
+  /** null: an ordinary event. */
+  readonly marks: EventMarks | null;
 }
 
 /** What a JavaScript Date can hold; PostgreSQL's timestamps end far before. */
@@ -108,6 +137,10 @@ const envelopeShape = z.object({
     commit_lsn: z.union([z.number().int().nonnegative(), z.string()]),
     ordinal: z.number().int().nonnegative(),
     schema_id: z.string().min(1),
+    filling: z.boolean().optional(),
+    replica: z.string().optional(),
+    not_replica: z.string().optional(),
+    snapshot_id: z.string().optional(),
   }),
 });
 
@@ -133,6 +166,17 @@ export function decodeChangeEvent(text: string): ReceivedEvent {
     committedAtMs: source.ts_ms,
     commitLsn: Number.isSafeInteger(lsn) ? BigInt(lsn) : exactCommitLsn(text),
     ordinal: source.ordinal,
+    marks: readMarks(source),
+  };
+}
+
+function readMarks({ filling, replica, not_replica, snapshot_id }: Envelope["source"]): EventMarks | null {
+  if (filling === undefined && replica === undefined && not_replica === undefined && snapshot_id === undefined) return null;
+  return {
+    filling: filling === true,
+    replica: replica ?? null,
+    notReplica: not_replica ?? null,
+    snapshotId: snapshot_id ?? null,
   };
 }
 
@@ -145,6 +189,10 @@ interface Envelope {
     readonly commit_lsn: number;
     readonly ordinal: number;
     readonly schema_id: string;
+    readonly filling?: boolean;
+    readonly replica?: string;
+    readonly not_replica?: string;
+    readonly snapshot_id?: string;
   };
 }
 
@@ -159,7 +207,8 @@ function isEnvelope(value: Envelope | null): value is Envelope {
     !Number.isInteger(source.ts_ms) ||
     Math.abs(source.ts_ms) > MAX_TIME_MS ||
     typeof source.schema_id !== "string" ||
-    source.schema_id === ""
+    source.schema_id === "" ||
+    !areMarks(source)
   )
     return false;
   switch (op) {
@@ -175,6 +224,14 @@ function isEnvelope(value: Envelope | null): value is Envelope {
       return false;
   }
 }
+
+const areMarks = ({ filling, replica, not_replica, snapshot_id }: Envelope["source"]): boolean =>
+  (filling === undefined || typeof filling === "boolean") &&
+  isTextOrAbsent(replica) &&
+  isTextOrAbsent(not_replica) &&
+  isTextOrAbsent(snapshot_id);
+
+const isTextOrAbsent = (mark: unknown): boolean => mark === undefined || typeof mark === "string";
 
 const isRow = (row: unknown): boolean => row === null || (typeof row === "object" && !Array.isArray(row));
 

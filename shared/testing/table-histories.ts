@@ -77,7 +77,16 @@ function live({ schema, uniqueColumn }: TableKind, steps: readonly Step[]): Tabl
   let rows: WireRow[] = [];
   const events: ReceivedEvent[] = [];
   const say = (op: Op, before: WireRow | null, after: WireRow | null) =>
-    events.push({ op, before, after, schemaId: schema.id, committedAtMs: 0, commitLsn: BigInt(events.length + 1), ordinal: 0 });
+    events.push({
+      op,
+      before,
+      after,
+      schemaId: schema.id,
+      committedAtMs: 0,
+      commitLsn: BigInt(events.length + 1),
+      ordinal: 0,
+      marks: null,
+    });
   /** The row as the table would take it beside the others: without a unique value that another has; null when its key is taken. */
   const taken = (row: WireRow, others: readonly WireRow[]): WireRow | null => {
     if (schema.key.length > 0 && others.some((other) => sameKey(schema, other, row))) return null;

@@ -324,3 +324,12 @@ test("a source's table with the name of one that the router keeps in the replica
   const progress = { ...tableSchema("progress", { topic: "text" }), schema: "cascade" };
   expect(() => postgresDialect.createTable(progress)).toThrow("that the router keeps in the replica");
 });
+
+test("a patch that may miss its row insists on none, and is a statement of its own", () => {
+  const { postgres, sqlite, duckdb } = say(orders, [
+    { kind: "patch", row: { id: "1", qty: 1 } },
+    { kind: "patch", row: { id: "2", qty: 1 }, mayMiss: true },
+  ]);
+  for (const statements of [postgres, sqlite, duckdb])
+    expect(statements.map(({ mustAffect }) => mustAffect)).toEqual([1, undefined]);
+});

@@ -28,8 +28,15 @@ export function createTableText(
 
 /** Consecutive mutations that one statement can carry out. */
 export type Run =
-  | { readonly kind: "put" | "append" | "patch"; readonly columnSet: string; readonly rows: WireRow[] }
-  | { readonly kind: "move"; readonly columnSet: string; readonly from: WireRow[]; readonly rows: WireRow[] }
+  | { readonly kind: "put" | "append"; readonly columnSet: string; readonly rows: WireRow[] }
+  | { readonly kind: "patch"; readonly columnSet: string; readonly mayMiss: boolean; readonly rows: WireRow[] }
+  | {
+      readonly kind: "move";
+      readonly columnSet: string;
+      readonly mayMiss: boolean;
+      readonly from: WireRow[];
+      readonly rows: WireRow[];
+    }
   | { readonly kind: "delete" | "remove"; readonly rows: WireRow[] }
   | { readonly kind: "truncate" };
 
@@ -42,13 +49,15 @@ export function runsOf(shape: RowShape, mutations: readonly Mutation[]): readonl
   const seen = new Set<KeyText>();
   let last: Run | undefined;
   for (const mutation of mutations) {
-    const columns = mutation.kind === "patch" || mutation.kind === "move" ? columnSet(shape, mutation.row) : "";
+    const isPartial = mutation.kind === "patch" || mutation.kind === "move";
+    const columns = isPartial ? columnSet(shape, mutation.row) : "";
+    const mayMiss = isPartial && mutation.mayMiss === true;
     // Of other mutations coalescing leaves one per key, unless equal keys may look different.
     const keys =
       mutation.kind === "move" || shape.keyClass !== null ? keysOf(mutation).map((row) => keyClassOrText(shape, row)) : [];
     const comesAgain = keys.some((key) => seen.has(key));
-    if (last === undefined || comesAgain || last.kind !== mutation.kind || ("columnSet" in last && last.columnSet !== columns)) {
-      last = emptyRun(mutation.kind, columns);
+    if (last === undefined || comesAgain || last.kind !== mutation.kind || !isAlike(last, columns, mayMiss)) {
+      last = emptyRun(mutation.kind, columns, mayMiss);
       runs.push(last);
       seen.clear();
     }
@@ -61,16 +70,20 @@ export function runsOf(shape: RowShape, mutations: readonly Mutation[]): readonl
   return runs;
 }
 
+const isAlike = (run: Run, columns: string, mayMiss: boolean): boolean =>
+  (!("columnSet" in run) || run.columnSet === columns) && (!("mayMiss" in run) || run.mayMiss === mayMiss);
+
 const keyClassOrText = (shape: RowShape, row: WireRow): KeyText => shape.keyClass?.(row) ?? keyText(shape, row);
 
-function emptyRun(kind: Mutation["kind"], columns: string): Run {
+function emptyRun(kind: Mutation["kind"], columns: string, mayMiss: boolean): Run {
   switch (kind) {
     case "put":
     case "append":
-    case "patch":
       return { kind, columnSet: columns, rows: [] };
+    case "patch":
+      return { kind, columnSet: columns, mayMiss, rows: [] };
     case "move":
-      return { kind, columnSet: columns, from: [], rows: [] };
+      return { kind, columnSet: columns, mayMiss, from: [], rows: [] };
     case "delete":
     case "remove":
       return { kind, rows: [] };
@@ -100,11 +113,15 @@ export function renderer(writerFor: (table: ReplicaTable, run: Run) => RunWriter
         ofTable.set(name, writer);
       }
       const written = writer(run);
-      if ("text" in written) statements.push(written);
-      else statements.push(...written);
+      for (const statement of "text" in written ? [written] : written)
+        statements.push("mayMiss" in run && run.mayMiss ? withoutPresence(statement) : statement);
     }
     return statements;
   };
+}
+
+function withoutPresence({ mustAffect: _, ...statement }: Statement): Statement {
+  return statement;
 }
 
 /** The columns of a set as columnSet gives it, in schema order. */
