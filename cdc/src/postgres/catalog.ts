@@ -127,6 +127,12 @@ export class Catalog {
     return relations[0] ?? (found > 0 ? "excluded" : "absent");
   }
 
+  /** The same, seen by the transaction that the session is in. */
+  async relationInTransaction(name: TableName): Promise<Relation | "excluded" | "absent"> {
+    const { found, relations } = await this.#find(name);
+    return relations[0] ?? (found > 0 ? "excluded" : "absent");
+  }
+
   /** Another text whenever any table's definition, key or place in a partition tree has changed. */
   fingerprint(): Promise<string> {
     return this.#inOneSnapshot(async () => {
@@ -154,15 +160,17 @@ export class Catalog {
   }
 
   #read(name: TableName | null): Promise<{ readonly found: number; readonly relations: readonly Relation[] }> {
-    return this.#inOneSnapshot(async () => {
-      const found = await this.#query<RelationRow>(RELATIONS, [name?.schema ?? null, name?.table ?? null]);
-      const relations = found.filter((row) => this.#filter.matches({ schema: row.root_schema, table: row.root_table }));
-      if (relations.length === 0) return { found: found.length, relations: [] };
-      const oids = [...new Set(relations.flatMap((row) => [row.oid, row.root_oid]))];
-      const columns = Map.groupBy(await this.#query<ColumnRow>(COLUMNS, [oids]), (row) => row.rel);
-      const identities = new Map((await this.#query<IdentityRow>(IDENTITIES, [oids])).map((row) => [row.rel, row]));
-      return { found: found.length, relations: relations.map((row) => this.#relation(row, columns, identities)) };
-    });
+    return this.#inOneSnapshot(() => this.#find(name));
+  }
+
+  async #find(name: TableName | null): Promise<{ readonly found: number; readonly relations: readonly Relation[] }> {
+    const found = await this.#query<RelationRow>(RELATIONS, [name?.schema ?? null, name?.table ?? null]);
+    const relations = found.filter((row) => this.#filter.matches({ schema: row.root_schema, table: row.root_table }));
+    if (relations.length === 0) return { found: found.length, relations: [] };
+    const oids = [...new Set(relations.flatMap((row) => [row.oid, row.root_oid]))];
+    const columns = Map.groupBy(await this.#query<ColumnRow>(COLUMNS, [oids]), (row) => row.rel);
+    const identities = new Map((await this.#query<IdentityRow>(IDENTITIES, [oids])).map((row) => [row.rel, row]));
+    return { found: found.length, relations: relations.map((row) => this.#relation(row, columns, identities)) };
   }
 
   async #query<Row extends pg.QueryResultRow>(text: string, values: unknown[]): Promise<Row[]> {
