@@ -23,7 +23,7 @@ export const grownRows = (scale: number): string => `
     FROM generate_series(1, ${8000 * scale}) AS n;
   INSERT INTO words SELECT chr(97 + n % 26) || CASE n % 3 WHEN 0 THEN 'ä' WHEN 1 THEN 'Z' ELSE '-' END || n,
       CASE WHEN n % 30 = 0 THEN (SELECT string_agg(md5(n || ':' || i), '') FROM generate_series(1, 200) AS i) END, n FROM generate_series(1, ${1500 * scale}) AS n;
-  INSERT INTO pairs SELECT md5(n::text)::uuid, CASE WHEN n % 50 = 0 THEN 'NaN' ELSE (n % 97)::numeric / 4 END, n FROM generate_series(1, ${1500 * scale}) AS n;
+  INSERT INTO pairs SELECT md5(n::text)::uuid, CASE n % 3 WHEN 0 THEN (n % 97)::numeric / 4 ELSE (n % 97)::numeric(10,3) END, n FROM generate_series(1, ${1500 * scale}) AS n;
   INSERT INTO sizes SELECT s::size, date '2000-01-01' + n, CASE WHEN n % 20 = 0 THEN 'Infinity' ELSE n / 8.0 END
     FROM unnest(ARRAY['small', 'medium', 'large']) AS s, generate_series(1, ${200 * scale}) AS n;
   INSERT INTO parts SELECT n, CASE WHEN n % 2 = 0 THEN 'north' ELSE 'south' END, n FROM generate_series(1, ${1000 * scale}) AS n;
