@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import pg from "pg";
-import { isDone, Life, MemoryLog, replicaOf } from "./snapshot-lab.ts";
+import { replicaOf } from "./replica-of.ts";
+import { isDone, Life, MemoryLog } from "./snapshot-lab.ts";
 import { cleanUp, cleanups, type Lab, lab, type Mode } from "./source-lab.ts";
 
 afterEach(cleanUp);
