@@ -28,3 +28,23 @@ export function replicaOf(events: readonly ChangeEvent[], key: readonly string[]
   }
   return rows;
 }
+
+/** The same for a table without a key: its rows in order of their text. Fails where a router would: an old row that is not there. */
+export function keylessReplicaOf(events: readonly ChangeEvent[], replica = "any"): readonly string[] {
+  const rows: string[] = [];
+  let at: readonly [bigint, number] = [-1n, -1];
+  for (const { op, table, before, after, transaction, ordinal } of events) {
+    const [lsn, last] = at;
+    if (transaction.commitLsn < lsn || (transaction.commitLsn === lsn && ordinal <= last)) continue;
+    at = [transaction.commitLsn, ordinal];
+    if ((table.replica ?? replica) !== replica || table.notReplica === replica) continue;
+    if (op === "t") rows.length = 0;
+    if (before !== null) {
+      const found = rows.indexOf(before);
+      if (found === -1) throw new Error(`an old row is not there: ${before}`);
+      rows.splice(found, 1);
+    }
+    if (after !== null) rows.push(after);
+  }
+  return rows.sort();
+}
