@@ -28,7 +28,7 @@ async function main(args: readonly string[]): Promise<number> {
     prefix: config.KAFKA_TOPIC_PREFIX,
     replicationFactor: config.KAFKA_REPLICATION_FACTOR,
   });
-  return ask(signals, config, options);
+  return await ask(signals, config, options);
 }
 
 async function ask(signals: SignalLog, config: CdcConfig, { request, wait }: SnapshotOptions): Promise<number> {
