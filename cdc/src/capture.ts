@@ -12,6 +12,7 @@ import { openKafkaPublisher } from "./kafka/kafka-publisher.ts";
 import { pump } from "./pipeline.ts";
 import { Catalog } from "./postgres/catalog.ts";
 import { ChangeDecoder } from "./postgres/change-decoder.ts";
+import { refuseUncopyable } from "./postgres/copy-rights.ts";
 import { identityWatch } from "./postgres/identity-watch.ts";
 import { withLostNumbers } from "./postgres/lost-numbers.ts";
 import { NumberReader } from "./postgres/number-reader.ts";
@@ -53,6 +54,8 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       await checkSlot(session.client, config.CDC_SLOT); // before Kafka is troubled: a standby looks every second
       await using publisher = await openPublisher(config, context, await databaseName(session.client));
       await using snapshotting = await openSnapshotting(config, context, { client: session.client, catalog, progress });
+      const copied = snapshotting.copies.all.map(({ job }) => job);
+      await refuseUncopyable(session.client, copied);
       const slot = await ensureSlot(session.client, { slot: config.CDC_SLOT, hasPublished: await publisher.hasPublished() });
       if (slot === "created")
         logger.info({ slot: config.CDC_SLOT }, "replication slot created: changes are captured from here on");

@@ -1,4 +1,5 @@
 import { kafkaOptions } from "@cascade/shared/config";
+import { pause } from "@cascade/shared/retry";
 import type { ServiceContext } from "@cascade/shared/service";
 import type pg from "pg";
 import type { CdcConfig } from "./config.ts";
@@ -9,6 +10,8 @@ import { copyTables } from "./postgres/copy-tables.ts";
 import type { SnapshotProgress } from "./snapshot/progress.ts";
 import { Requests } from "./snapshot/requests.ts";
 import { Snapshotter } from "./snapshot/snapshotter.ts";
+
+const LOOK_INTERVAL_MS = 10_000;
 
 /** The copying of tables in one life. */
 export interface Snapshotting extends AsyncDisposable, Pick<Snapshotter, "merged" | "copies"> {
@@ -43,7 +46,14 @@ export async function openSnapshotting(
       merged: (source) => snapshotter.merged(source),
       run: async (signal) => {
         const life = AbortSignal.any([signal, over.signal]);
-        await Promise.all([snapshotter.run(life), requests.listen(life)]);
+        const looking = async () => {
+          for (;;) {
+            await pause(LOOK_INTERVAL_MS, life);
+            if (life.aborted) return;
+            await requests.look();
+          }
+        };
+        await Promise.all([snapshotter.run(life), requests.listen(life), looking()]);
       },
       [Symbol.asyncDispose]: async () => {
         over.abort();

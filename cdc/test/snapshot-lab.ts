@@ -8,7 +8,6 @@ import { copyTables } from "../src/postgres/copy-tables.ts";
 import { connect } from "../src/postgres/session.ts";
 import type { SnapshotReport } from "../src/snapshot/report.ts";
 import { Requests } from "../src/snapshot/requests.ts";
-import { keyIn, membersOf, rowOf } from "../src/snapshot/row-json.ts";
 import type { SignalLog, SignalMessage } from "../src/snapshot/signal-log.ts";
 import { decodeState, type StateMessage } from "../src/snapshot/signals.ts";
 import { Snapshotter } from "../src/snapshot/snapshotter.ts";
@@ -96,14 +95,13 @@ export class Life {
     const source = snapshotter.merged(inner);
     const { signal } = life.#stop;
     const running = Promise.all([life.#pump(source, options, signal), snapshotter.run(signal), requests.listen(signal)]);
-    life.#ended = running
-      .catch((error: unknown) => {
-        if (!signal.aborted) life.failure = error;
-      })
-      .finally(async () => {
-        await inner[Symbol.asyncDispose]();
-        await session.end();
-      });
+    const ended = running.catch((error: unknown) => {
+      if (!signal.aborted) life.failure = error;
+    });
+    life.#ended = ended.then(async () => {
+      await inner[Symbol.asyncDispose]();
+      await session.end();
+    });
     cleanups.push(() => life.stop());
     return life;
   }
@@ -140,31 +138,3 @@ export const isDone =
   (): boolean =>
     log.states().filter((state) => state.request === request && state.status !== "waiting" && state.status !== "copying")
       .length >= tables;
-
-/**
- * What a replica that had no row before has after these events, as JSON by key; of a table without a key, its rows in order. Fails where a
- * router would hold the table: an update that must find its row and does not.
- */
-export function replicaOf(events: readonly ChangeEvent[], key: readonly string[], replica = "any"): ReadonlyMap<string, string> {
-  const rows = new Map<string, string>();
-  let at: readonly [bigint, number] = [-1n, -1];
-  for (const event of events) {
-    const { op, table, before, after, transaction, ordinal } = event;
-    const [lsn, last] = at;
-    if (transaction.commitLsn < lsn || (transaction.commitLsn === lsn && ordinal <= last)) continue; // delivered again
-    at = [transaction.commitLsn, ordinal];
-    if ((table.replica ?? replica) !== replica || table.notReplica === replica) continue;
-    if (op === "t") rows.clear();
-    const oldKey = before === null ? event.key : (keyIn(before, key) ?? event.key);
-    const old = oldKey === null ? undefined : rows.get(oldKey);
-    if (oldKey !== null) rows.delete(oldKey);
-    if (op === "d" || op === "t" || after === null || event.key === null) continue;
-    const columns = membersOf(after);
-    if (op === "u" && old === undefined && table.filling !== true && columns.size < 3)
-      throw new Error(`an update misses its row ${oldKey}`);
-    const whole = op === "u" && old !== undefined ? new Map([...membersOf(old), ...columns]) : columns;
-    // A part of a row that is missing is not kept: the copy brings all of it.
-    if (op !== "u" || old !== undefined || columns.size >= 3) rows.set(event.key, rowOf(whole));
-  }
-  return rows;
-}

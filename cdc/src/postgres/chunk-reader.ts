@@ -33,6 +33,8 @@ const MAX_CHUNK_CHARS = 4 * 1024 * 1024;
 const SCAN_CHARS = 1024 * 1024;
 
 const INSUFFICIENT_PRIVILEGE = "42501";
+/** What a query says that is wrong in itself: no next try would help. */
+const REFUSALS = ["0A", "21", "22", "25006", "2F", "38", "39", "42", "P0"];
 const UNDEFINED_TABLE = "42P01";
 
 // What a plan was made from: another text when the table, a column or an index of it was altered. A lock keeps it so.
@@ -257,7 +259,7 @@ export class ChunkReader implements TableReader {
     const name = this.#plans.get(oid)?.name;
     const table = name === undefined ? `the table with OID ${oid}` : formatTableName(name);
     if (state === INSUFFICIENT_PRIVILEGE) return unreadable(table);
-    if (state !== null && (state.startsWith("22") || state.startsWith("42"))) return refusedByServer(table, state);
+    if (state !== null && REFUSALS.some((prefix) => state.startsWith(prefix))) return refusedByServer(table, state);
     return postgresError(error, `cannot read ${table} for the snapshot`);
   }
 

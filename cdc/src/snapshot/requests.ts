@@ -59,6 +59,12 @@ export class Requests {
     }
   }
 
+  /** Tables that have come under CDC_TABLES without a row, by a name or a schema of another. */
+  async look(): Promise<void> {
+    const { snapshotter, tables, initial } = this.#options;
+    if (initial) for (const table of await tables()) snapshotter.meet(table.schema, table);
+  }
+
   async #accept(key: string, value: string): Promise<void> {
     const { log, snapshotter, report, tables } = this.#options;
     let jobs: readonly { readonly job: CopyJob; readonly state: CopyState; readonly table: CopyTable }[];

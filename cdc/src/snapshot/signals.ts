@@ -1,5 +1,4 @@
 import { parseTableFilter, type TableFilter } from "@cascade/shared/table-pattern";
-import { formatTableName, type TableName } from "@cascade/shared/topic";
 import { z } from "zod";
 import { type CopyJob, type CopyState, INITIAL } from "./copy-job.ts";
 import type { RowRange } from "./table-reader.ts";
@@ -41,7 +40,10 @@ export function decodeRequest(key: string, value: string): SnapshotRequest {
 const textsOf = (key: Readonly<Record<string, string | number | boolean>> | undefined): RowRange["from"] =>
   key === undefined ? null : Object.fromEntries(Object.entries(key).map(([name, value]) => [name, String(value)]));
 
-export const encodeRequest = (request: z.input<typeof requestShape>): string => JSON.stringify(request);
+/** As it is written. */
+export type RequestMessage = z.input<typeof requestShape>;
+
+export const encodeRequest = (request: RequestMessage): string => JSON.stringify(request);
 
 const stateShape = z.object({
   type: z.literal("snapshot-state"),
@@ -83,6 +85,9 @@ export function encodeState({ request, oid, name, replica, range }: CopyJob, sta
 }
 
 /** null when it is not one. */
+export const stateMessageOf = (value: string): StateMessage | null => stateShape.safeParse(parsed(value)).data ?? null;
+
+/** null when it is not one. */
 export function decodeState(value: string): { readonly job: CopyJob; readonly state: CopyState } | null {
   const message = stateShape.safeParse(parsed(value));
   if (!message.success) return null;
@@ -97,5 +102,3 @@ function parsed(value: string): unknown {
     return null;
   }
 }
-
-export const tableOfState = ({ schema, table }: TableName): string => formatTableName({ schema, table });

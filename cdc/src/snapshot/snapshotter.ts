@@ -2,7 +2,6 @@ import { CascadeError } from "@cascade/shared/errors";
 import { pause } from "@cascade/shared/retry";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import type { ChangeSource } from "../change-source.ts";
-import { sees } from "../postgres/snapshot.ts";
 import { Copies, type Copy } from "./copies.ts";
 import { type CopyJob, type CopyState, INITIAL, WAITING, WHOLE } from "./copy-job.ts";
 import type { KeyedCopy } from "./keyed-copy.ts";
@@ -13,15 +12,13 @@ import type { SnapshotReport } from "./report.ts";
 import type { SignalLog } from "./signal-log.ts";
 import { StateWriter } from "./state-writer.ts";
 import type { ChunkPlan, CopyTable, TableFound, TableReader } from "./table-reader.ts";
+import { untilOver } from "./until-over.ts";
 
 /** Between two tries of what main-db does not show yet. */
 const FIRST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 250;
-const TELL_AFTER_MS = 1_000;
 /** A copy that main-db refuses is tried again after this long. */
 const TRY_AGAIN_MS = 10_000;
-/** Transactions that others see a moment after the stream has brought them are gone after this long. */
-const SETTLE_MS = 1_000;
 
 export interface SnapshotterOptions {
   readonly openReader: () => Promise<TableReader>;
@@ -43,6 +40,8 @@ export class Snapshotter {
   readonly #met = new Set<number>();
   readonly #sizes = new Map<number, CopyTable>();
   readonly #notBefore = new Map<Copy, number>();
+  /** Copies of tables whose changes were not looked at from the beginning of the life. */
+  readonly #unsettled = new Set<CopyJob>();
 
   constructor(options: SnapshotterOptions) {
     this.#options = options;
@@ -71,6 +70,7 @@ export class Snapshotter {
   add(job: CopyJob, state: CopyState, schema: Pick<TableSchema, "key">): Copy {
     if (job.request === INITIAL) this.#met.add(job.oid);
     const copy = this.#copies.add(job, state, schema);
+    this.#unsettled.add(job);
     this.#options.report.waiting(copy);
     this.#notify();
     return copy;
@@ -114,17 +114,25 @@ export class Snapshotter {
   }
 
   async #run(signal: AbortSignal): Promise<void> {
-    while (this.#copies.all.length === 0 && !signal.aborted) await this.#changed.wait();
-    if (signal.aborted) return;
+    while (!signal.aborted) {
+      if (this.#copies.all.length === 0) await this.#changed.wait();
+      else await this.#copyAll(signal);
+    }
+  }
+
+  /** With sessions of its own, for as long as there is something to copy. */
+  async #copyAll(signal: AbortSignal): Promise<void> {
     await using reader = await this.#options.openReader();
     // Whatever it is waiting for: a lock may take for ever.
-    signal.addEventListener("abort", () => void reader[Symbol.asyncDispose](), { once: true });
-    await this.#settle(reader, signal);
-    while (!signal.aborted) {
+    const close = () => void reader[Symbol.asyncDispose]();
+    signal.addEventListener("abort", close, { once: true });
+    while (this.#copies.all.length > 0 && !signal.aborted) {
+      if (this.#unsettled.size > 0) await this.#settle(reader, signal);
       const copy = this.#nextCopy();
       if (copy === null) await this.#changed.wait();
       else await this.#copyOne(reader, copy, signal);
     }
+    signal.removeEventListener("abort", close);
   }
 
   /** Requests before tables that nobody waits for, the smallest first. */
@@ -271,26 +279,13 @@ export class Snapshotter {
   }
 
   /**
-   * What a former life has delivered this one does not know of, and it may not be visible yet: waits until what is under way now is over.
-   * A longer transaction has not been delivered, and will be; but a commit that waits for a standby may have been.
+   * What was delivered before a copy was known, by this life or a former one, is in no list, and may not be visible yet: waits until what is
+   * under way now is over. A longer transaction has not been delivered, and will be; but a commit that waits for a standby may have been.
    */
   async #settle(reader: TableReader, signal: AbortSignal): Promise<void> {
-    const startedAtMs = performance.now();
-    const underWay = [...(await reader.snapshot()).underWay].map((id) => Number(id & 0xffff_ffffn));
-    const waitsForStandby = await reader.waitsForStandby();
-    for (let told = false; underWay.length > 0 && !signal.aborted; ) {
-      const snapshot = await reader.snapshot();
-      if (underWay.every((txId) => sees(snapshot, txId))) return;
-      const waitedMs = performance.now() - startedAtMs;
-      if (waitedMs > SETTLE_MS && !waitsForStandby) return;
-      if (waitedMs > TELL_AFTER_MS && !told) {
-        told = true;
-        this.#options.report.warn(
-          "tables are copied once the transactions that are under way on main-db are over: some may wait for a standby",
-        );
-      }
-      await pause(LONGEST_PAUSE_MS, signal);
-    }
+    const settled = [...this.#unsettled];
+    await untilOver(reader, this.#options.report, signal);
+    for (const job of settled) this.#unsettled.delete(job);
   }
 }
 
