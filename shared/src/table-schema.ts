@@ -20,6 +20,11 @@ export interface ColumnSchema {
   readonly default: string | null;
   /** GENERATED ALWAYS AS ... STORED: its value arrives like any other column's. */
   readonly generated: boolean;
+  /**
+   * The wire value that rows from before the column was added have in it (`pg_attribute.attmissingval`); absent when there is none, and
+   * then they have NULL, or the table was rewritten.
+   */
+  readonly missing?: string | number | boolean;
 }
 
 export interface TableSchema {
@@ -44,11 +49,17 @@ export function identifySchema(schema: Omit<TableSchema, "id">): TableSchema {
     schema.schema,
     schema.table,
     schema.oid,
-    schema.columns.map((c) => [c.name, c.attnum, c.type, c.typeOid, c.typmod, c.nullable, c.default, c.generated]),
+    schema.columns.map(columnContent),
     schema.key,
     schema.identity,
   ]);
   return { id: createHash("sha256").update(content).digest("hex").slice(0, 16), ...schema };
+}
+
+/** Without `missing` where there is none: ids from before there was such a thing stay. */
+function columnContent(c: ColumnSchema): readonly unknown[] {
+  const content = [c.name, c.attnum, c.type, c.typeOid, c.typmod, c.nullable, c.default, c.generated];
+  return c.missing === undefined ? content : [...content, c.missing];
 }
 
 export const tableSchemaShape = z.object({
@@ -67,6 +78,7 @@ export const tableSchemaShape = z.object({
         nullable: z.boolean(),
         default: z.string().nullable(),
         generated: z.boolean(),
+        missing: z.union([z.string(), z.number(), z.boolean()]).exactOptional(),
       }),
     )
     .readonly(),
