@@ -2,8 +2,10 @@ import type { WireValue } from "@cascade/shared/change-event";
 import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
 import { PG_TYPE } from "../row-shape.ts";
 import { type Conversion, conversionOf } from "../types/conversions.ts";
+import { sameKey } from "./changed-keys.ts";
 import { floatText } from "./float-text.ts";
 import { foldName, type MysqlDialect, quoteMysql } from "./mysql.ts";
+import { convertedValue } from "./mysql-conversions.ts";
 import { mysqlHolds } from "./mysql-fit.ts";
 import { parseMysqlType } from "./mysql-types.ts";
 
@@ -148,7 +150,10 @@ function changeColumn(
     else if (there.name !== column.name) change.clauses.push(`RENAME COLUMN ${name} TO ${newName}`);
     return;
   }
-  const value = conversion === null ? null : convertedValue(conversion, changed);
+  const value =
+    conversion === null
+      ? null
+      : convertedValue(conversion, { value: name, old, column, has: parseMysqlType(there.type), wanted: parseMysqlType(type) });
   if (value === null) {
     change.clauses.push(`DROP COLUMN ${name}`);
     if (!rewritten && !table.isEmpty) change.unknown.push(column.name);
@@ -191,60 +196,6 @@ function sameType(there: ChangedColumn, type: string): boolean {
 
 const declaredType = ({ type, charset, collation }: ChangedColumn): string =>
   collation === null ? type : `${type} CHARACTER SET ${charset} COLLATE ${collation}`;
-
-/** SQL for a value of the old column's as the new column has it; null when there is none. Strict mode refuses what does not fit. */
-function convertedValue(conversion: Conversion, { old, column, there, type }: Changed): string | "as it is" | null {
-  const [has, wanted] = [parseMysqlType(there.type), parseMysqlType(type)];
-  const value = quoteMysql(there.name);
-  switch (conversion) {
-    case "kept":
-      return keptValue(value, old, has, wanted);
-    case "shortened":
-      if (has.kind !== "text" || wanted.kind !== "text") return null;
-      return `LEFT(${value}, ${/\((\d+)\)$/.exec(column.type)?.[1] ?? 0})`;
-    case "boolean-to-number":
-      return has.kind === "integer" && wanted.kind === "integer" ? "as it is" : null;
-    case "decimals":
-      return (has.kind === "integer" || has.kind === "decimal") && wanted.kind === "decimal" ? "as it is" : null;
-    case "midnight":
-      return has.kind === "text" && wanted.kind === "text" ? beforeEra(value, " 00:00:00") : null;
-    case "utc-added":
-      return has.kind === "text" && wanted.kind === "text" ? beforeEra(value, "+00") : null;
-    case "utc-removed":
-      return has.kind === "text" && wanted.kind === "text" ? `REPLACE(${value}, '+00', '')` : null;
-  }
-}
-
-type Parsed = ReturnType<typeof parseMysqlType>;
-
-function keptValue(value: string, old: ColumnSchema, has: Parsed, wanted: Parsed): string | "as it is" | null {
-  if (has.kind === wanted.kind && has.kind !== null) return has.kind === "double" ? null : "as it is";
-  if (wanted.kind === "decimal" && has.kind === "integer") return "as it is";
-  if (wanted.kind === "integer" && has.kind === "decimal") return (has.size[1] ?? 0) === 0 ? "as it is" : null;
-  if (wanted.kind !== "text") return null;
-  switch (has.kind) {
-    case "integer":
-      return old.typeOid === PG_TYPE.bool ? `IF(${value}, 'true', IF(${value} IS NULL, NULL, 'false'))` : "as it is";
-    case "decimal":
-    case "date":
-    case "uuid":
-      return "as it is";
-    case "time":
-      return has.size[0] ? `TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM CAST(${value} AS CHAR)))` : "as it is";
-    default:
-      return null;
-  }
-}
-
-/** PostgreSQL writes the era at the end, and nothing behind infinity. */
-const beforeEra = (value: string, suffix: string): string =>
-  `CASE WHEN ${value} LIKE '%infinity' THEN ${value} WHEN ${value} LIKE '% BC' THEN CONCAT(LEFT(${value}, CHAR_LENGTH(${value}) - 3), '${suffix} BC') ELSE CONCAT(${value}, '${suffix}') END`;
-
-/** By attnum: a column of the key may have another name. */
-function sameKey(from: TableSchema, to: TableSchema): boolean {
-  const numbers = ({ key, columns }: TableSchema) => key.map((name) => columns.find((column) => column.name === name)?.attnum);
-  return numbers(from).join() === numbers(to).join();
-}
 
 function keyClauses({ keyIndex }: ChangedTable, { key }: TableSchema): readonly string[] {
   const drop = keyIndex === null ? [] : [keyIndex === "PRIMARY" ? "DROP PRIMARY KEY" : `DROP INDEX ${quoteMysql(keyIndex)}`];

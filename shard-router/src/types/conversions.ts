@@ -44,7 +44,7 @@ export function conversionOf(from: ColumnSchema, to: ColumnSchema): Conversion |
   if (from.typeOid === to.typeOid && from.type === to.type) return "kept";
   if (INTEGERS.has(from.typeOid)) return fromInteger(to);
   if (from.typeOid === NUMERIC) return fromNumeric(from, to);
-  if (isText(to) && length(to) === null && !OTHER_AS_TEXT.has(from.typeOid)) return "kept";
+  if (isText(to) && lengthOf(to) === null && !OTHER_AS_TEXT.has(from.typeOid)) return "kept";
   if (isText(from)) return fromText(from, to);
   if (from.typeOid === PG_TYPE.bool && to.typeOid === PG_TYPE.int4) return "boolean-to-number";
   if (WRITTEN_ALIKE.some(([a, b]) => from.typeOid === a && to.typeOid === b)) return to.typmod === -1 ? "kept" : null;
@@ -54,7 +54,7 @@ export function conversionOf(from: ColumnSchema, to: ColumnSchema): Conversion |
 const isText = ({ typeOid }: ColumnSchema): boolean => TEXTS.has(typeOid);
 
 /** n of varchar(n). */
-function length({ type }: ColumnSchema): number | null {
+export function lengthOf({ type }: ColumnSchema): number | null {
   const digits = /\((\d+)\)$/.exec(type)?.[1];
   return digits === undefined ? null : Number(digits);
 }
@@ -81,7 +81,7 @@ function fromText(from: ColumnSchema, to: ColumnSchema): Conversion | null {
   // An enum, or another type of main-db's own, reads the text and writes it, or a value would have been refused there; but not all do.
   if (to.typeOid >= FIRST_USER_OID) return null;
   if (!isText(to)) return WRITTEN_ALIKE.some(([a, b]) => from.typeOid === a && to.typeOid === b) ? "kept" : null;
-  const [had, wanted] = [length(from), length(to)];
+  const [had, wanted] = [lengthOf(from), lengthOf(to)];
   return wanted === null || (had !== null && had <= wanted) ? "kept" : "shortened";
 }
 
