@@ -36,7 +36,7 @@ export async function prepareMysqlTable(
   const nullableKey = found.columns.some(
     ({ name, nullable }) => nullable && schema.key.some((key) => foldName(key) === foldName(name)),
   );
-  const hasOtherUnique = nullableKey || found.uniqueKeys.some((key) => !isKey(schema, key));
+  const hasOtherUnique = nullableKey || found.uniqueIndexes.some(({ columns }) => !isKey(schema, columns));
   const numbersKey = found.columns.some(
     ({ name, autoIncrement }) => autoIncrement && schema.key.some((key) => foldName(key) === foldName(name)),
   );
@@ -91,7 +91,7 @@ export function mysqlMisfits(dialect: Dialect, schema: TableSchema, sqlName: str
       cure: `${alter} MODIFY ${name} ${extra.type} NULL`,
     });
   }
-  if (schema.key.length > 0 && !found.uniqueKeys.some((key) => isKey(schema, key))) {
+  if (schema.key.length > 0 && !found.uniqueIndexes.some(({ columns }) => isKey(schema, columns))) {
     const key = schema.key.map(quoteMysql).join(", ");
     misfits.push({ problem: `no unique index on exactly the key (${key})`, cure: `${alter} ADD UNIQUE (${key})` });
   }
