@@ -1,7 +1,8 @@
 import type { WireValue } from "@cascade/shared/change-event";
 import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
+import type { SchemaStep } from "../schema-change.ts";
 import { conversionOf } from "../types/conversions.ts";
-import { sameKey } from "./changed-keys.ts";
+import { type ChangedColumns, type ColumnChange, changedColumns } from "./changed-columns.ts";
 import { duckdbDialect } from "./duckdb.ts";
 import { convertedValue } from "./duckdb-conversions.ts";
 import { duckdbHolds, structField } from "./duckdb-types.ts";
@@ -18,8 +19,11 @@ export interface ChangedTable {
   readonly indexes: readonly ChangedIndex[];
   /** Column names of its UNIQUE constraints. */
   readonly uniques: readonly (readonly string[])[];
-  readonly hasPrimaryKey: boolean;
+  /** Names of its PRIMARY KEY's columns; empty when it has none. */
+  readonly primaryKey: readonly string[];
   readonly isEmpty: boolean;
+  /** Folded names of columns in which some row has NULL, of those that shall have none. */
+  readonly withNulls: ReadonlySet<string>;
 }
 
 export interface ChangedColumn {
@@ -40,10 +44,12 @@ export interface ChangedIndex {
 export interface DuckdbChangeOptions {
   readonly from: TableSchema;
   readonly to: TableSchema;
-  /** What rows from before a column was added have in it, by attnum. */
-  readonly existing: ReadonlyMap<number, WireValue>;
+  /** What of the way from the one to the other shall be gone. */
+  readonly steps: readonly SchemaStep[];
   /** Every row is copied again: values that nobody can convert may be missing until then. */
   readonly rewritten: boolean;
+  /** The rows go. */
+  readonly empties: boolean;
   /** The table's name afterwards, qualified and quoted. */
   readonly sqlName: string;
 }
@@ -70,62 +76,87 @@ interface Target {
   readonly isKey: boolean;
 }
 
-export function duckdbChange(table: ChangedTable, options: DuckdbChangeOptions): DuckdbChange {
-  const { from, to, rewritten } = options;
-  const targets = targetsOf(table, options);
-  const lost = targets.filter((target) => target.value === null && target.was !== null).map(({ name }) => name);
-  const keyless = targets.filter((target) => target.value === null && target.isKey).map(({ name }) => name);
-  const unknown = rewritten || table.isEmpty ? [] : [...new Set([...lost, ...keyless])];
-  const gone = new Set(
-    from.columns
-      .filter(({ attnum }) => !to.columns.some((column) => column.attnum === attnum))
-      .map(({ name }) => foldAscii(name)),
-  );
+export function duckdbChange(given: ChangedTable, options: DuckdbChangeOptions): DuckdbChange {
+  const { from, to, steps, rewritten, empties } = options;
+  const table = { ...given, isEmpty: given.isEmpty || empties };
+  const changed = changedColumns(from, to, steps);
+  const targets = targetsOf(table, changed, options);
+  const lost = targets.filter(({ value, was, isKey }) => value === null && (isKey || (was !== null && !rewritten)));
+  const dropped = new Set(changed.dropped.map(foldAscii));
   const names = new Map(targets.flatMap(({ was, name }) => (was === null ? [] : [[foldAscii(was), name] as const])));
-  const kept = table.indexes.flatMap((index) => keptIndex(index, names, gone));
-  const ownIndexes = kept.filter(({ columns }) => columns === null).map(({ name }) => name);
-  const altered = alters(table, targets, gone, options);
-  const statements = altered ?? rebuild(table, { targets, kept, empties: keyless.length > 0 }, options);
-  return { statements, unknown, ownIndexes: altered === null ? ownIndexes : [] };
+  const kept = table.indexes.flatMap((index) => keptIndex(index, names, dropped));
+  const altered = empties ? null : alters(table, { targets, dropped, changed }, options);
+  return {
+    statements: altered ?? rebuild(table, { targets, kept, changed }, options),
+    unknown: table.isEmpty ? [] : lost.map(({ name }) => name),
+    ownIndexes: altered === null ? kept.filter(({ columns }) => columns === null).map(({ name }) => name) : [],
+  };
 }
 
-function targetsOf(table: ChangedTable, { from, to, existing }: DuckdbChangeOptions): readonly Target[] {
+function targetsOf(table: ChangedTable, changed: ChangedColumns, { from, to }: DuckdbChangeOptions): readonly Target[] {
   const found = new Map(table.columns.map((column) => [foldAscii(column.name), column]));
-  const before = new Map(from.columns.map((column) => [column.attnum, column]));
-  const made = duckdbDialect.columnsOf(to);
+  const made = new Map(duckdbDialect.columnsOf(to).map(({ name, type }) => [name, type]));
   const madeBefore = new Map(duckdbDialect.columnsOf(from).map(({ type }, at) => [from.columns[at]?.attnum, type]));
-  const targets = to.columns.map((column, at): Target => {
-    const type = made[at]?.type ?? "VARCHAR";
-    const isKey = to.key.includes(column.name);
-    const old = before.get(column.attnum);
-    const there = old === undefined ? undefined : found.get(foldAscii(old.name));
-    const common = { name: column.name, isKey, default: null };
-    if (old === undefined || there === undefined) {
-      const given = existing.get(column.attnum) ?? null;
-      const notNull = isKey || (!column.nullable && (given !== null || table.isEmpty));
-      const value = given === null ? null : literalOf(to, column, type, given);
-      return { ...common, type, was: null, value, notNull };
-    }
-    const conversion = conversionOf(old, column);
-    const own = there.type !== madeBefore.get(old.attnum) && conversion === "kept" && duckdbHolds(column, there.type);
-    const kept = own ? there.type : type;
-    const value =
-      conversion === null
-        ? null
-        : convertedValue(conversion, { value: quote(there.name), has: there.type, wanted: kept, column });
-    const asItWas = there.notNull === !old.nullable || old.nullable !== column.nullable ? !column.nullable : there.notNull;
-    return {
-      ...common,
-      default: there.default,
-      type: kept,
-      was: there.name,
-      value,
-      notNull: isKey || (asItWas && value !== null),
-    };
-  });
-  const known = new Set(from.columns.map(({ name }) => foldAscii(name)));
-  const own = table.columns.filter(({ name }) => !known.has(foldAscii(name)));
-  return [...targets, ...own.map((column) => ({ ...column, was: column.name, value: quote(column.name), isKey: false }))];
+  const taken = new Set(changed.dropped.map(foldAscii));
+  const targets: Target[] = [];
+  for (const change of changed.columns) {
+    const { column } = change;
+    const type = made.get(column.name) ?? "VARCHAR";
+    const there = change.added === null ? (found.get(foldAscii(change.oldName)) ?? found.get(foldAscii(column.name))) : undefined;
+    if (there !== undefined) {
+      taken.add(foldAscii(there.name));
+      targets.push(changedTarget(change, there, { table, changed, type, oldType: madeBefore.get(column.attnum) ?? "" }));
+    } else if (change.added !== null) targets.push(addedTarget(change, change.added.existing, { table, to, type }));
+  }
+  const own = table.columns.filter(({ name }) => !taken.has(foldAscii(name)));
+  // One that somebody has added already.
+  const isThere = (target: Target) => target.was === null && own.some(({ name }) => foldAscii(name) === foldAscii(target.name));
+  return [
+    ...targets.filter((target) => !isThere(target)),
+    ...own.map((column) => ({ ...column, was: column.name, value: quote(column.name), isKey: false })),
+  ];
+}
+
+interface Adding {
+  readonly table: ChangedTable;
+  readonly to: TableSchema;
+  /** Of the column that Cascade makes. */
+  readonly type: string;
+}
+
+function addedTarget({ column, inKey }: ColumnChange, existing: WireValue, { table, to, type }: Adding): Target {
+  const notNull = inKey || (!column.nullable && (existing !== null || table.isEmpty));
+  const value = existing === null ? null : literalOf(to, column, type, existing);
+  return { name: column.name, type, notNull, default: null, was: null, value, isKey: inKey };
+}
+
+interface Changing {
+  readonly table: ChangedTable;
+  readonly changed: ChangedColumns;
+  /** Of the column that Cascade makes, and would have made before. */
+  readonly type: string;
+  readonly oldType: string;
+}
+
+function changedTarget(change: ColumnChange, there: ChangedColumn, { table, changed, type, oldType }: Changing): Target {
+  const { column, inKey, nullability } = change;
+  const conversion = change.oldType === null ? "kept" : conversionOf(change.oldType, column);
+  const isOwn = there.type !== oldType && conversion === "kept" && duckdbHolds(column, there.type);
+  const wanted = change.oldType === null || isOwn ? there.type : type;
+  const converted = { value: quote(there.name), has: there.type, wanted, column };
+  const value = conversion === null ? null : convertedValue(conversion, converted);
+  const hasNulls = !table.isEmpty && (value === null || table.withNulls.has(foldAscii(there.name)));
+  const notNull =
+    nullability === null ? there.notNull && (value !== null || table.isEmpty) : nullability === "set-not-null" && !hasNulls;
+  return {
+    name: column.name,
+    type: wanted,
+    notNull: notNull || (inKey && changed.newKey !== null),
+    default: there.default,
+    was: there.name,
+    value,
+    isKey: inKey,
+  };
 }
 
 function literalOf(to: TableSchema, column: ColumnSchema, type: string, given: WireValue): string {
@@ -134,40 +165,41 @@ function literalOf(to: TableSchema, column: ColumnSchema, type: string, given: W
   return `CAST(${value(`'${String(encoded).replaceAll("'", "''")}'`)} AS ${type})`;
 }
 
+interface Altering {
+  readonly targets: readonly Target[];
+  /** Folded names. */
+  readonly dropped: ReadonlySet<string>;
+  readonly changed: ChangedColumns;
+}
+
 /** Only what DuckDB does in its catalog alone; the rest it refuses, or cannot do beside others in one transaction. */
 function alters(
   table: ChangedTable,
-  targets: readonly Target[],
-  gone: ReadonlySet<string>,
-  { from, to, sqlName }: DuckdbChangeOptions,
+  { targets, dropped, changed }: Altering,
+  options: DuckdbChangeOptions,
 ): readonly string[] | null {
+  const { sqlName } = options;
   const there = new Map(table.columns.map((column) => [column.name, column]));
   const old = targets.filter(({ was }) => was !== null);
   const added = targets.filter(({ was }) => was === null);
-  const adds = added.map(({ name, type }) => `ADD COLUMN ${quote(name)} ${type}`);
-  const dropped = table.columns.filter(({ name }) => gone.has(foldAscii(name)));
+  const gone = table.columns.filter(({ name }) => dropped.has(foldAscii(name)));
   const renamed = old.filter(({ was, name }) => was !== name);
   const freed = old.filter(({ was, notNull }) => there.get(was ?? "")?.notNull === true && !notNull);
-  const simple =
-    sameKey(from, to) &&
-    added.every(({ value, notNull }) => value === null && !notNull) &&
-    old.every(({ was, value, type, notNull }) => {
-      const column = there.get(was ?? "");
-      return value === quote(was ?? "") && column?.type === type && (column.notNull || !notNull);
-    });
+  const isSame = ({ was, value, type, notNull }: Target): boolean => {
+    const column = there.get(was ?? "");
+    return value === quote(was ?? "") && column?.type === type && (column.notNull || !notNull);
+  };
+  const isSimple = added.every(({ value, notNull }) => value === null && !notNull) && old.every(isSame);
   const sameName = sqlName === table.sqlName;
-  if (!simple || schemaOf(sqlName) !== schemaOf(table.sqlName)) return null;
-  const onlyAdds = dropped.length === 0 && renamed.length === 0 && freed.length === 0 && sameName;
+  if (!isSimple || changed.dropsKey || changed.newKey !== null || schemaOf(sqlName) !== schemaOf(table.sqlName)) return null;
+  const onlyAdds = gone.length === 0 && renamed.length === 0 && freed.length === 0 && sameName;
   if (!onlyAdds && (table.indexes.length > 0 || table.uniques.length > 0)) return null;
-  const lastKey = Math.max(
-    -1,
-    ...from.key.map((key) => table.columns.findIndex(({ name }) => foldAscii(name) === foldAscii(key))),
-  );
-  if (dropped.some((column) => table.columns.indexOf(column) < lastKey)) return null;
+  const lastKey = Math.max(-1, ...table.primaryKey.map((key) => table.columns.findIndex(({ name }) => name === key)));
+  if (gone.some((column) => table.columns.indexOf(column) <= lastKey)) return null;
   const steps = [
-    ...dropped.map(({ name }) => `DROP COLUMN ${quote(name)}`),
+    ...gone.map(({ name }) => `DROP COLUMN ${quote(name)}`),
     ...renames(renamed, old),
-    ...adds,
+    ...added.map(({ name, type }) => `ADD COLUMN ${quote(name)} ${type}`),
     ...freed.map(({ name }) => `ALTER COLUMN ${quote(name)} DROP NOT NULL`),
     ...(sameName ? [] : [`RENAME TO ${nameIn(sqlName)}`]),
   ];
@@ -213,35 +245,27 @@ function keptIndex(
 interface Rebuilding {
   readonly targets: readonly Target[];
   readonly kept: readonly KeptIndex[];
-  /** No row has a key until the copy brings it. */
-  readonly empties: boolean;
+  readonly changed: ChangedColumns;
 }
 
 function rebuild(
   table: ChangedTable,
-  { targets, kept, empties }: Rebuilding,
-  { from, to, sqlName }: DuckdbChangeOptions,
+  { targets, kept, changed }: Rebuilding,
+  { to, sqlName, empties }: DuckdbChangeOptions,
 ): readonly string[] {
   const schema = schemaOf(sqlName);
   const made = `${schema}.${quote(`cascade ${to.oid}`)}`;
-  const changedKey = !sameKey(from, to);
   const lines = targets.map(
     ({ name, type, notNull, default: given }) =>
       `${quote(name)} ${type}${given === null ? "" : ` DEFAULT ${given}`}${notNull ? " NOT NULL" : ""}`,
   );
-  if (to.key.length > 0 && (changedKey || table.hasPrimaryKey)) lines.push(`PRIMARY KEY (${to.key.map(quote).join(", ")})`);
   const names = new Map(targets.flatMap(({ was, name }) => (was === null ? [] : [[was, name] as const])));
-  for (const columns of table.uniques) {
-    const now = columns.map((column) => names.get(column));
-    if (now.every((name) => name !== undefined)) lines.push(`UNIQUE (${now.map(quote).join(", ")})`);
-  }
+  const now = (columns: readonly string[]) => columns.flatMap((column) => names.get(column) ?? []);
+  const key = changed.newKey ?? (changed.dropsKey ? [] : now(table.primaryKey));
+  if (key.length > 0) lines.push(`PRIMARY KEY (${key.map(quote).join(", ")})`);
+  for (const columns of table.uniques)
+    if (now(columns).length === columns.length) lines.push(`UNIQUE (${now(columns).map(quote).join(", ")})`);
   const filled = targets.filter(({ value }) => value !== null);
-  const isOldKey = (columns: readonly string[]) =>
-    changedKey &&
-    sameNames(
-      columns,
-      from.key.map((name) => names.get(name) ?? name),
-    );
   return [
     `CREATE SCHEMA IF NOT EXISTS ${schema}`,
     `CREATE TABLE ${made} (${lines.join(", ")})`,

@@ -1,8 +1,9 @@
 import type { WireValue } from "@cascade/shared/change-event";
 import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
 import { PG_TYPE } from "../row-shape.ts";
+import type { SchemaStep } from "../schema-change.ts";
 import { type Conversion, conversionOf } from "../types/conversions.ts";
-import { sameKey } from "./changed-keys.ts";
+import { type ChangedColumns, type ColumnChange, changedColumns } from "./changed-columns.ts";
 import { floatText } from "./float-text.ts";
 import { foldName, type MysqlDialect, quoteMysql } from "./mysql.ts";
 import { convertedValue } from "./mysql-conversions.ts";
@@ -26,19 +27,25 @@ export interface ChangedColumn {
 export interface ChangedTable {
   readonly sqlName: string;
   readonly columns: readonly ChangedColumn[];
-  /** Name of the unique index on exactly the key; null when there is none. */
+  /** Name of the unique index on exactly the old key; null when there is none. */
   readonly keyIndex: string | null;
+  /** It has a unique index on exactly the new key. */
+  readonly hasNewKey: boolean;
   readonly isEmpty: boolean;
+  /** Folded names of columns in which some row has NULL, of those that shall have none. */
+  readonly withNulls: ReadonlySet<string>;
 }
 
 export interface MysqlChangeOptions {
   readonly dialect: MysqlDialect;
   readonly from: TableSchema;
   readonly to: TableSchema;
-  /** What rows from before a column was added have in it, by attnum. */
-  readonly existing: ReadonlyMap<number, WireValue>;
+  /** What of the way from the one to the other shall be gone. */
+  readonly steps: readonly SchemaStep[];
   /** Every row is copied again: values that nobody can convert may be missing until then. */
   readonly rewritten: boolean;
+  /** The rows go. */
+  readonly empties: boolean;
   /** The table's name afterwards, quoted. */
   readonly sqlName: string;
   /** Kept as the table's comment: says afterwards that the change was made. */
@@ -46,11 +53,11 @@ export interface MysqlChangeOptions {
 }
 
 export interface MysqlChange {
-  /** Before, and again if need be: rows go that no key is known of; columns come that compute new values. */
+  /** Before, and again if need be: the rows go; columns come that compute new values. */
   readonly first: readonly string[];
   /** All the rest at once: it happens or it does not. */
   readonly alter: string;
-  /** Defaults that only the older rows needed. May be run again. */
+  /** Defaults that only the older rows needed go. May be run again. */
   readonly last: readonly string[];
   /** Columns, by their new names, whose values are not known for certain to be what main-db's became; not empty: nothing may be run. */
   readonly unknown: readonly string[];
@@ -60,128 +67,129 @@ export interface MysqlChange {
 export const computedName = (attnum: number): string => `cascade ${attnum}`;
 
 export function mysqlChange(table: ChangedTable, options: MysqlChangeOptions): MysqlChange {
-  const { from, to, dialect } = options;
-  const made = dialect.columnsOf(to);
-  const madeBefore = new Map(dialect.columnsOf(from).map(({ type }, index) => [from.columns[index]?.attnum, type]));
-  const before = new Map(from.columns.map((column) => [column.attnum, column]));
-  const found = new Map(table.columns.map((column) => [foldName(column.name), column]));
-  const change: Draft = { empties: false, first: [], clauses: [], last: [], unknown: [] };
-  const kept = new Set(to.columns.map(({ attnum }) => attnum));
-  for (const { attnum, name } of from.columns)
-    if (!kept.has(attnum) && found.has(foldName(name))) change.clauses.push(`DROP COLUMN ${quoteMysql(name)}`);
-  for (const [index, column] of to.columns.entries()) {
-    const old = before.get(column.attnum);
-    const there = old === undefined ? undefined : found.get(foldName(old.name));
-    const type = made[index]?.type ?? "";
-    if (old === undefined || there === undefined) addColumn(change, { column, type, table }, options);
-    else changeColumn(change, { old, column, there, type, oldType: madeBefore.get(old.attnum) ?? "" }, { table, options });
+  const { from, to, dialect, steps, empties, sqlName } = options;
+  const changed = changedColumns(from, to, steps);
+  const context: Context = {
+    ...options,
+    table,
+    changed,
+    isEmpty: table.isEmpty || empties,
+    found: new Map(table.columns.map((column) => [foldName(column.name), column])),
+    types: new Map(dialect.columnsOf(to).map(({ name, type }) => [name, type])),
+    oldTypes: new Map(dialect.columnsOf(from).map(({ type }, at) => [from.columns[at]?.attnum ?? 0, type])),
+  };
+  const draft: Draft = { first: [], clauses: [], last: [], unknown: [] };
+  for (const name of changed.dropped)
+    if (context.found.has(foldName(name))) draft.clauses.push(`DROP COLUMN ${quoteMysql(name)}`);
+  for (const change of changed.columns) {
+    const there = context.found.get(foldName(change.oldName)) ?? context.found.get(foldName(change.column.name));
+    if (change.added !== null) addColumn(draft, change, change.added.existing, context);
+    else if (there !== undefined) changeColumn(draft, change, there, context);
   }
-  if (!sameKey(from, to)) change.clauses.push(...keyClauses(table, to));
-  if (options.sqlName !== table.sqlName) change.clauses.push(`RENAME TO ${options.sqlName}`);
-  change.clauses.push(`COMMENT = ${mysqlText(options.mark)}`);
+  draft.clauses.push(...keyClauses(table, changed));
+  if (sqlName !== table.sqlName) draft.clauses.push(`RENAME TO ${sqlName}`);
+  draft.clauses.push(`COMMENT = ${mysqlText(options.mark)}`);
   return {
     first: [
-      ...(change.empties && !table.isEmpty ? [`TRUNCATE TABLE ${table.sqlName}`] : []),
-      ...(change.first.length === 0 ? [] : [`ALTER TABLE ${table.sqlName} ${change.first.join(", ")}`]),
+      ...(empties && !table.isEmpty ? [`TRUNCATE TABLE ${table.sqlName}`] : []),
+      ...(draft.first.length === 0 ? [] : [`ALTER TABLE ${table.sqlName} ${draft.first.join(", ")}`]),
     ],
-    alter: `ALTER TABLE ${table.sqlName} ${change.clauses.join(", ")}`,
-    last: change.last.length === 0 ? [] : [`ALTER TABLE ${options.sqlName} ${change.last.join(", ")}`],
-    unknown: change.unknown,
+    alter: `ALTER TABLE ${table.sqlName} ${draft.clauses.join(", ")}`,
+    last: draft.last.length === 0 ? [] : [`ALTER TABLE ${sqlName} ${draft.last.join(", ")}`],
+    unknown: draft.unknown,
   };
 }
 
 interface Draft {
-  /** A column of the key is made anew: no row has a key until the copy brings it. */
-  empties: boolean;
   readonly first: string[];
   readonly clauses: string[];
   readonly last: string[];
   readonly unknown: string[];
 }
 
-interface Added {
-  readonly column: ColumnSchema;
-  /** Of the column that Cascade would make. */
-  readonly type: string;
+interface Context extends MysqlChangeOptions {
   readonly table: ChangedTable;
+  readonly changed: ChangedColumns;
+  /** When the columns are changed. */
+  readonly isEmpty: boolean;
+  readonly found: ReadonlyMap<string, ChangedColumn>;
+  /** Of the columns that Cascade makes, by name, and would have made, by attnum. */
+  readonly types: ReadonlyMap<string, string>;
+  readonly oldTypes: ReadonlyMap<number, string>;
 }
 
 /** NOT NULL without a default would put the server's own idea of one into the rows that are there. */
-function addColumn(change: Draft, { column, type, table }: Added, { to, existing, rewritten }: MysqlChangeOptions): void {
+function addColumn(draft: Draft, { column, inKey }: ColumnChange, existing: WireValue, context: Context): void {
+  const { types, isEmpty, found } = context;
+  if (found.has(foldName(column.name)) && !isReplaced(context, column.name)) return; // somebody has added it
   const name = quoteMysql(column.name);
-  const value = existing.get(column.attnum) ?? null;
-  if (value !== null) {
-    const null_ = column.nullable && !inKey(to, column) ? " NULL" : " NOT NULL";
-    change.clauses.push(`ADD COLUMN ${name} ${type}${null_} DEFAULT (${literalOf(column, type, value)})`);
-    change.last.push(`ALTER COLUMN ${name} DROP DEFAULT`);
+  const type = types.get(column.name) ?? "";
+  if (existing !== null) {
+    const nullable = column.nullable && !inKey ? "NULL" : "NOT NULL";
+    draft.clauses.push(`ADD COLUMN ${name} ${type} ${nullable} DEFAULT (${literalOf(column, type, existing)})`);
+    draft.last.push(`ALTER COLUMN ${name} DROP DEFAULT`);
     return;
   }
-  if (inKey(to, column)) {
-    change.empties = true;
-    if (!table.isEmpty && !rewritten) change.unknown.push(column.name);
-  }
-  const isNull = !inKey(to, column) && (column.nullable || !table.isEmpty);
-  change.clauses.push(`ADD COLUMN ${name} ${type}${isNull ? " NULL" : " NOT NULL"}`);
+  const nullable = column.nullable || !isEmpty ? "NULL" : "NOT NULL";
+  if (inKey && !isEmpty) draft.unknown.push(column.name);
+  draft.clauses.push(`ADD COLUMN ${name} ${type} ${inKey ? "NOT NULL" : nullable}`);
 }
 
-interface Changed {
-  readonly old: ColumnSchema;
-  readonly column: ColumnSchema;
-  readonly there: ChangedColumn;
-  /** Of the columns that Cascade would make, and would have made. */
-  readonly type: string;
-  readonly oldType: string;
+/** The column that has the name goes, or gets another one. */
+function isReplaced({ changed }: Context, name: string): boolean {
+  const folded = foldName(name);
+  return (
+    changed.dropped.some((other) => foldName(other) === folded) ||
+    changed.columns.some(({ column, oldName }) => column.name !== oldName && foldName(oldName) === folded)
+  );
 }
 
-function changeColumn(
-  change: Draft,
-  changed: Changed,
-  { table, options }: { readonly table: ChangedTable; readonly options: MysqlChangeOptions },
-): void {
-  const { old, column, there, type } = changed;
-  const { from, to, rewritten } = options;
+function changeColumn(draft: Draft, change: ColumnChange, there: ChangedColumn, context: Context): void {
+  const { column, oldType, inKey } = change;
+  const type = context.types.get(column.name) ?? "";
   const [name, newName] = [quoteMysql(there.name), quoteMysql(column.name)];
-  const null_ = column.nullable && !inKey(to, column) ? " NULL" : " NOT NULL";
+  const nullable = nullableAfter(change, there, context) ? " NULL" : " NOT NULL";
   const comment = there.comment === "" ? "" : ` COMMENT ${mysqlText(there.comment)}`;
-  const conversion = conversionOf(old, column);
-  if (staysAsItIs(changed, from, to, conversion)) {
-    if ((null_ === " NULL") !== there.nullable && old.nullable !== column.nullable)
-      change.clauses.push(`CHANGE COLUMN ${name} ${newName} ${declaredType(there)}${null_}${comment}`);
-    else if (there.name !== column.name) change.clauses.push(`RENAME COLUMN ${name} TO ${newName}`);
+  const conversion = oldType === null ? "kept" : conversionOf(oldType, column);
+  if (keepsType(change, there, conversion, context)) {
+    if (nullable !== (there.nullable ? " NULL" : " NOT NULL"))
+      draft.clauses.push(`CHANGE COLUMN ${name} ${newName} ${declaredType(there)}${nullable}${comment}`);
+    else if (there.name !== column.name) draft.clauses.push(`RENAME COLUMN ${name} TO ${newName}`);
     return;
   }
+  const [has, wanted] = [parseMysqlType(there.type), parseMysqlType(type)];
   const value =
-    conversion === null
-      ? null
-      : convertedValue(conversion, { value: name, old, column, has: parseMysqlType(there.type), wanted: parseMysqlType(type) });
+    conversion === null ? null : convertedValue(conversion, { value: name, old: oldType ?? column, column, has, wanted });
   if (value === null) {
-    change.clauses.push(`DROP COLUMN ${name}`);
-    if (!rewritten && !table.isEmpty) change.unknown.push(column.name);
-    addColumn(change, { column, type, table }, { ...options, rewritten: true, existing: new Map() });
+    if (!context.isEmpty && (!context.rewritten || inKey)) draft.unknown.push(column.name);
+    const made = inKey || (context.isEmpty && !column.nullable) ? " NOT NULL" : " NULL";
+    draft.clauses.push(`DROP COLUMN ${name}`, `ADD COLUMN ${newName} ${type}${made}${comment}`);
   } else if (value === "as it is") {
-    change.clauses.push(`CHANGE COLUMN ${name} ${newName} ${type}${null_}${comment}`);
+    draft.clauses.push(`CHANGE COLUMN ${name} ${newName} ${type}${nullable}${comment}`);
   } else {
-    const computed = quoteMysql(computedName(column.attnum));
-    if (!table.columns.some((other) => other.name === computedName(column.attnum)))
-      change.first.push(`ADD COLUMN ${computed} ${type} AS (${value}) STORED`);
-    change.clauses.push(`DROP COLUMN ${name}`, `CHANGE COLUMN ${computed} ${newName} ${type}${null_}${comment}`);
+    const computed = computedName(column.attnum);
+    if (!context.found.has(computed)) draft.first.push(`ADD COLUMN ${quoteMysql(computed)} ${type} AS (${value}) STORED`);
+    draft.clauses.push(`DROP COLUMN ${name}`, `CHANGE COLUMN ${quoteMysql(computed)} ${newName} ${type}${nullable}${comment}`);
   }
 }
 
-const inKey = ({ key }: TableSchema, { name }: ColumnSchema): boolean => key.includes(name);
+function nullableAfter({ nullability, oldName, inKey }: ColumnChange, there: ChangedColumn, context: Context): boolean {
+  if (inKey && context.changed.newKey !== null) return false;
+  if (nullability === null) return there.nullable;
+  return nullability === "set-nullable" || (!context.isEmpty && context.table.withNulls.has(foldName(oldName)));
+}
 
-/** The user's own column, which takes the new type's values too, and writes them as it wrote the old ones; or nothing changes at all. */
-function staysAsItIs(
-  { old, column, there, type, oldType }: Changed,
-  from: TableSchema,
-  to: TableSchema,
-  conversion: Conversion | null,
-): boolean {
+/** The user's own column, which takes the new type's values too, and writes them as it wrote the old ones; or no type changes at all. */
+function keepsType(change: ColumnChange, there: ChangedColumn, conversion: Conversion | null, context: Context): boolean {
+  const { column, oldType, inKey, wasInKey } = change;
+  const { changed, types, oldTypes, to } = context;
+  const changesKey = (changed.newKey !== null || changed.dropsKey) && (inKey || wasInKey);
+  if (oldType === null && !changesKey) return true;
+  const type = types.get(column.name) ?? "";
   const has = parseMysqlType(there.type);
   if (sameType(there, type)) return conversion === "kept" || (conversion === "boolean-to-number" && has.kind === "integer");
   // All columns of a key share its bytes.
-  const staysInKey = inKey(to, column) && inKey(from, old) && sameKey(from, to);
-  if (sameType(there, oldType) || !mysqlHolds(to, column, has) || (inKey(to, column) && !staysInKey)) return false;
+  if (sameType(there, oldTypes.get(column.attnum) ?? "") || !mysqlHolds(to, column, has) || (inKey && changesKey)) return false;
   return conversion === "kept" || (/^utc/.test(conversion ?? "") && has.kind === "datetime");
 }
 
@@ -197,9 +205,12 @@ function sameType(there: ChangedColumn, type: string): boolean {
 const declaredType = ({ type, charset, collation }: ChangedColumn): string =>
   collation === null ? type : `${type} CHARACTER SET ${charset} COLLATE ${collation}`;
 
-function keyClauses({ keyIndex }: ChangedTable, { key }: TableSchema): readonly string[] {
-  const drop = keyIndex === null ? [] : [keyIndex === "PRIMARY" ? "DROP PRIMARY KEY" : `DROP INDEX ${quoteMysql(keyIndex)}`];
-  return key.length === 0 ? drop : [...drop, `ADD PRIMARY KEY (${key.map(quoteMysql).join(", ")})`];
+function keyClauses({ keyIndex, hasNewKey }: ChangedTable, { dropsKey, newKey }: ChangedColumns): readonly string[] {
+  const drop = keyIndex === "PRIMARY" ? "DROP PRIMARY KEY" : `DROP INDEX ${quoteMysql(keyIndex ?? "")}`;
+  return [
+    ...(dropsKey && keyIndex !== null ? [drop] : []),
+    ...(newKey === null || hasNewKey ? [] : [`ADD PRIMARY KEY (${newKey.map(quoteMysql).join(", ")})`]),
+  ];
 }
 
 /** Backslashes escape, in our session's sql_mode. */

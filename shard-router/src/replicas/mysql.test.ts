@@ -90,6 +90,7 @@ describe("a table that is there already", () => {
     virtual: false,
     autoIncrement: false,
     onUpdate: false,
+    comment: "",
     charset: /char|text/.test(type) ? "utf8mb4" : null,
     collation: /char|text/.test(type) ? "utf8mb4_nopad_bin" : null,
     ...more,
@@ -97,6 +98,7 @@ describe("a table that is there already", () => {
   const fitting: FoundTable = {
     kind: "BASE TABLE",
     engine: "InnoDB",
+    comment: "",
     columns: [column("id", "varchar(768)", { nullable: false }), column("n", "bigint(20)"), column("v", "longtext")],
     uniqueIndexes: [{ name: "PRIMARY", columns: ["id"] }],
   };
