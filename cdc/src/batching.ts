@@ -40,6 +40,8 @@ export function batchesOf(messages: readonly SourceMessage[], { maxRows, maxByte
       case "schema":
         batch.schemas.push(message);
         break;
+      case "mark":
+        break;
       case "commit":
         batch.confirmable = message.endLsn;
         batch.transactions++;

@@ -1,11 +1,24 @@
-import type { ChangeEvent } from "@cascade/shared/change-event";
+import type { ChangeEvent, EventTable, EventTransaction } from "@cascade/shared/change-event";
 import type { Lsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
+
+/** A logical message of ours, where it stands in WAL order: it has a position as a row has. */
+export interface SourceMark {
+  readonly kind: "mark";
+  readonly prefix: string;
+  readonly content: string;
+  readonly transaction: EventTransaction;
+  readonly ordinal: number;
+  readonly lsn: Lsn;
+  /** Of a snapshot's mark: the table that it names, as rows that stand there are written; null when that is not captured, or of another prefix. */
+  readonly table: EventTable | null;
+}
 
 export type SourceMessage =
   | { readonly kind: "change"; readonly event: ChangeEvent }
   /** Comes before the first change that names its id. */
   | { readonly kind: "schema"; readonly topic: string; readonly schema: TableSchema }
+  | SourceMark
   | { readonly kind: "commit"; readonly endLsn: Lsn; readonly committedAtMs: number }
   | { readonly kind: "keepalive"; readonly walEnd: Lsn };
 

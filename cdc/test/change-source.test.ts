@@ -47,6 +47,28 @@ describe.each<Mode>(["stream", "poll"])("%s source", (mode) => {
     });
   });
 
+  test("messages of ours come where they stand, with the schema that their table has there; nobody else's come", async () => {
+    const l = await lab("CREATE TABLE t (id int PRIMARY KEY)");
+    const emit = (prefix: string, content: string, transactional = true) =>
+      `SELECT pg_logical_emit_message(${transactional}, '${prefix}', '${content}')`;
+    const content = JSON.stringify({ id: 'a "b" é', schema: "public", table: "t" });
+    await l.sql(emit("someone.else", "x"));
+    await l.sql(`BEGIN; INSERT INTO t VALUES (1); ${emit("cascade.ddl", "{}")}; INSERT INTO t VALUES (2); COMMIT`);
+    await l.sql(emit("cascade.snapshot", "nothing that we know", false));
+    await l.sql(emit("cascade.snapshot", content));
+    const seen = await read(await open(mode, l), (all) => all.some((m) => m.kind === "mark" && m.prefix === "cascade.snapshot"));
+    const places = seen.flatMap((m) => {
+      if (m.kind === "mark") return [[m.prefix, m.content, m.ordinal, m.table?.table ?? null]];
+      return m.kind === "change" ? [[m.event.op, m.event.key, m.event.ordinal]] : [];
+    });
+    expect(places).toEqual([
+      ["c", '{"id":1}', 0],
+      ["cascade.ddl", "{}", 1, null],
+      ["c", '{"id":2}', 2],
+      ["cascade.snapshot", content, 0, "t"],
+    ]);
+  });
+
   test("delivers again what was not confirmed, at the same positions, and nothing that was", async () => {
     const l = await lab("CREATE TABLE t (id int PRIMARY KEY)");
     for (const id of [1, 2, 3]) await l.sql(`INSERT INTO t VALUES (${id}), (${id + 10})`);

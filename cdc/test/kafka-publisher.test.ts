@@ -158,10 +158,9 @@ describe("messages", () => {
     await publisher.announce([schemaOf(l, "a")]);
     await publisher.announce([]);
     const read = await l.read(schemasTopic(l.prefix));
-    expect(read.map(({ key, value }) => decodeSchemaMessage(String(key), String(value)))).toEqual([
-      schemaOf(l, "a").schema,
-      schemaOf(l, "b").schema,
-    ]);
+    expect(read.map(({ key, value }) => decodeSchemaMessage(String(key), String(value)))).toEqual(
+      ["a", "b"].map((name) => ({ kind: "schema", schema: schemaOf(l, name).schema, at: null, rewritten: false })),
+    );
   });
 
   test("keep their order in each of many topics, over many calls", async () => {

@@ -3,11 +3,12 @@ import { CascadeError } from "@cascade/shared/errors";
 import type { Lsn } from "@cascade/shared/lsn";
 import { identifySchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
-import type { SourceMessage } from "../change-source.ts";
+import type { SourceMark, SourceMessage } from "../change-source.ts";
+import { markedTable } from "../snapshot/mark.ts";
 import type { Catalog, Relation } from "./catalog.ts";
 import { missingIdentity } from "./identity.ts";
 import { type DecodedRow, type LostNumbers, TableDecoder } from "./table-decoder.ts";
-import { readWalMessage, unknownMessage, type WalRow } from "./wal2json.ts";
+import { DDL_PREFIX, readWalMessage, SNAPSHOT_PREFIX, unknownMessage, type WalMark, type WalRow } from "./wal2json.ts";
 
 /** What the decoder needs of the catalog. */
 export type RelationSource = Pick<Catalog, "relation" | "fingerprint">;
@@ -105,10 +106,57 @@ export class ChangeDecoder {
         if (this.#ordinal === 0) this.#suspectsDdl = true;
         return null;
       case "M":
-        return null;
+        return this.#decodeMark(message, into);
       default:
         return this.#decodeRow(message, into);
     }
+  }
+
+  /** One that is not of a transaction was not written by us. */
+  #decodeMark({ prefix, content, transactional, lsn }: WalMark, into: SourceMessage[]): Promise<void> | null {
+    if (!transactional || this.#transaction === null) return null;
+    const mark: SourceMark = {
+      kind: "mark",
+      prefix,
+      content,
+      transaction: this.#transaction,
+      ordinal: this.#ordinal++,
+      lsn,
+      table: null,
+    };
+    if (prefix === SNAPSHOT_PREFIX) return this.#decodeSnapshotMark(mark, into);
+    if (prefix === DDL_PREFIX) this.#suspectsDdl = true;
+    into.push(mark);
+    return null;
+  }
+
+  /** Rows that a snapshot puts there must be of the schema that the stream has there, announced before them. */
+  async #decodeSnapshotMark(mark: SourceMark, into: SourceMessage[]): Promise<void> {
+    if (this.#suspectsDdl || this.#fingerprint === null) {
+      if (!this.#refreshed) await this.refresh();
+      this.#refreshed = true;
+      this.#suspectsDdl = false;
+    }
+    const name = markedTable(mark.content);
+    const reader = name === null ? null : await this.#readerOf(name);
+    if (reader !== null) this.#announce(reader.relation, into);
+    into.push(reader === null ? mark : { ...mark, table: reader.decoder.eventTable });
+  }
+
+  async #readerOf(name: TableName): Promise<Reader | null> {
+    const known = this.#readers.get(name.schema)?.get(name.table);
+    if (known !== undefined) return typeof known === "string" ? null : known;
+    const relation = await this.#catalog.relation(name);
+    if (typeof relation === "string") return null;
+    const reader = { relation, decoder: new TableDecoder(relation, this.#losesNumbers) };
+    this.#remember(name, reader);
+    return reader;
+  }
+
+  #announce({ topic, schema }: Relation, into: SourceMessage[]): void {
+    if (this.#announced.has(schema.id)) return;
+    this.#announced.add(schema.id);
+    into.push({ kind: "schema", topic, schema });
   }
 
   #decodeRow(row: WalRow, into: SourceMessage[]): Promise<void> | null {
@@ -139,10 +187,7 @@ export class ChangeDecoder {
   #push(row: WalRow, ordinal: number, reader: Reader, decoded: DecodedRow, into: SourceMessage[]): void {
     const { relation, decoder } = reader;
     if (row.action === "T" && this.#isPartOfTruncate(row, relation)) return;
-    if (!this.#announced.has(relation.schema.id)) {
-      this.#announced.add(relation.schema.id);
-      into.push({ kind: "schema", topic: relation.topic, schema: relation.schema });
-    }
+    this.#announce(relation, into);
     const op = OPS[row.action];
     const table = decoder.eventTable;
     const transaction = this.#transaction as EventTransaction;

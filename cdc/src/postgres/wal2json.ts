@@ -8,6 +8,11 @@ import { type Lsn, parseLsn } from "@cascade/shared/lsn";
 
 export type PluginOptions = Readonly<Record<string, string>>;
 
+/** Of the logical messages that are ours. */
+export const SNAPSHOT_PREFIX = "cascade.snapshot";
+export const DDL_PREFIX = "cascade.ddl";
+const MESSAGE_PREFIXES = [SNAPSHOT_PREFIX, DDL_PREFIX];
+
 /** What the slot is asked for. `include-types` is off because the plugin writes invalid JSON for some type names (facts.md §1.4). */
 export const PLUGIN_OPTIONS: PluginOptions = {
   "format-version": "2",
@@ -16,6 +21,8 @@ export const PLUGIN_OPTIONS: PluginOptions = {
   "include-lsn": "1",
   "include-types": "0",
   "include-type-oids": "1",
+  // Everybody may write messages into the WAL; without prefixes all of them would come.
+  "add-msg-prefixes": MESSAGE_PREFIXES.join(","),
 };
 
 /** With the option that only wal2json 2.6 and later know; an unknown option is fatal at the start of the stream. */
@@ -25,7 +32,16 @@ export type WalMessage =
   | { readonly action: "B"; readonly txId: number; readonly commitLsn: Lsn; readonly committedAtMs: number }
   | { readonly action: "C"; readonly endLsn: Lsn }
   | WalRow
-  | { readonly action: "M"; readonly prefix: string };
+  | WalMark;
+
+/** A logical message. */
+export interface WalMark {
+  readonly action: "M";
+  readonly prefix: string;
+  readonly content: string;
+  readonly transactional: boolean;
+  readonly lsn: Lsn;
+}
 
 /** A row change with its two column lists still as text positions: a `TableDecoder` reads them. */
 export interface WalRow {
@@ -56,7 +72,7 @@ export function readWalMessage(text: string): WalMessage {
     case "C":
       return readBoundary(action, text);
     case "M":
-      return { action, prefix: readObject(text).prefix ?? "" };
+      return readMark(text);
     default:
       throw unknownMessage(action === undefined ? "it does not begin with an action" : `action ${JSON.stringify(action)}`);
   }
@@ -87,6 +103,8 @@ interface BoundaryFields {
   readonly lsn?: string;
   readonly nextlsn?: string;
   readonly prefix?: string;
+  readonly content?: string;
+  readonly transactional?: boolean;
 }
 
 function readObject(text: string): BoundaryFields {
@@ -104,6 +122,14 @@ function readBoundary(action: "B" | "C", text: string): WalMessage {
   }
   if (action === "C") return { action, endLsn: parseLsn(nextlsn) };
   return { action, txId: xid, commitLsn: parseLsn(lsn), committedAtMs: parseTimestamp(timestamp) };
+}
+
+function readMark(text: string): WalMark {
+  const { prefix, content, transactional, lsn } = readObject(text);
+  if (prefix === undefined || content === undefined || transactional === undefined || lsn === undefined) {
+    throw unknownMessage("action M without prefix, content, transactional or lsn");
+  }
+  return { action: "M", prefix, content, transactional, lsn: parseLsn(lsn) };
 }
 
 const TIMESTAMP = /^(\d{4,})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?\+00$/;

@@ -8,6 +8,7 @@ import { advanceProgress, ensureOwnTables, readProgress } from "./duckdb-progres
 import { type DuckdbSession, fileId, openDuckdbSession } from "./duckdb-session.ts";
 import { ensureTableNames, prepareDuckdbTable } from "./duckdb-tables.ts";
 import { missingRow } from "./table-mismatch.ts";
+import { unremembered } from "./unremembered.ts";
 
 /** A replica in one DuckDB file, made when missing. Rejects with verdict refuse when the file cannot be opened. */
 export async function openDuckdbReplica(path: string): Promise<Replica> {
@@ -24,7 +25,7 @@ export async function openDuckdbReplica(path: string): Promise<Replica> {
       await session[Symbol.asyncDispose]();
       throw duckdbError(error, `opening ${path}`);
     });
-  return {
+  const replica: Omit<Replica, "remembered" | "change"> = {
     dialect: duckdbDialect,
     id,
     findings: () => findings,
@@ -43,6 +44,7 @@ export async function openDuckdbReplica(path: string): Promise<Replica> {
       ),
     [Symbol.asyncDispose]: () => session[Symbol.asyncDispose](),
   };
+  return { ...replica, ...unremembered(replica) };
 }
 
 /** DuckDB can switch its foreign keys off neither for a session nor for a table. */

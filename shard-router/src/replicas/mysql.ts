@@ -9,6 +9,7 @@ import { advanceProgress, ensureOwnTables, readProgress } from "./mysql-progress
 import { type MysqlSession, openMysqlSession } from "./mysql-session.ts";
 import { prepareMysqlTable } from "./mysql-tables.ts";
 import { missingRow } from "./table-mismatch.ts";
+import { unremembered } from "./unremembered.ts";
 
 /** A replica in a database of MySQL or MariaDB, whichever answers. Rejects with verdict refuse when the login is wrong. */
 export async function openMysqlReplica(url: string): Promise<Replica> {
@@ -20,7 +21,7 @@ export async function openMysqlReplica(url: string): Promise<Replica> {
     const dialect = session.isMariadb ? mariadbDialect : mysqlDialect;
     const id = await ensureOwnTables(session, dialect.collation);
     const findings = await triggerFindings(session);
-    return {
+    const replica: Omit<Replica, "remembered" | "change"> = {
       dialect,
       id,
       findings: () => findings,
@@ -38,6 +39,7 @@ export async function openMysqlReplica(url: string): Promise<Replica> {
         ).catch(failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`)),
       [Symbol.asyncDispose]: () => session[Symbol.asyncDispose](),
     };
+    return { ...replica, ...unremembered(replica) };
   } catch (error) {
     await session[Symbol.asyncDispose]();
     throw mysqlError(error, "making Cascade's tables in the replica");

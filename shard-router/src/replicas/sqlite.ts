@@ -9,6 +9,7 @@ import { fileReplaced, isBusy, isConstraintError, sqliteError } from "./sqlite-e
 import { advanceProgress, CREATE_PROGRESS, ensureReplicaId, readProgress } from "./sqlite-progress.ts";
 import { CREATE_TABLES, prepareSqliteTable } from "./sqlite-tables.ts";
 import { missingRow } from "./table-mismatch.ts";
+import { unremembered } from "./unremembered.ts";
 
 /** How long another process may keep the file's write lock before the caller hears of it, and the pause between tries. */
 const LOCK_TIMEOUT_MS = 10_000;
@@ -30,7 +31,7 @@ export async function openSqliteReplica(
   const failing = (doing: string) => (error: unknown) => {
     throw sqliteError(error, doing);
   };
-  return {
+  const replica: Omit<Replica, "remembered" | "change"> = {
     dialect: sqliteDialect,
     id: session.replicaId,
     findings: () => triggersOf(session.database),
@@ -49,6 +50,7 @@ export async function openSqliteReplica(
       ),
     [Symbol.asyncDispose]: () => session.close(),
   };
+  return { ...replica, ...unremembered(replica) };
 }
 
 interface OpenFile extends Session {
