@@ -101,8 +101,7 @@ export class SchemaHistory {
   }
 }
 
-const isBefore = (a: Position | null, b: Position | null): boolean =>
-  b !== null && (a === null || comparePositions(a, b) < 0);
+const isBefore = (a: Position | null, b: Position | null): boolean => b !== null && (a === null || comparePositions(a, b) < 0);
 
 export const nameKey = ({ schema, table }: TableName): string => JSON.stringify([schema, table]);
 export const isSameName = (a: TableName, b: TableName): boolean => a.schema === b.schema && a.table === b.table;

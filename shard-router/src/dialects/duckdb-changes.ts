@@ -251,7 +251,7 @@ interface Rebuilding {
 function rebuild(
   table: ChangedTable,
   { targets, kept, changed }: Rebuilding,
-  { to, sqlName, empties }: DuckdbChangeOptions,
+  { from, to, sqlName, empties }: DuckdbChangeOptions,
 ): readonly string[] {
   const schema = schemaOf(sqlName);
   const made = `${schema}.${quote(`cascade ${to.oid}`)}`;
@@ -259,8 +259,9 @@ function rebuild(
     ({ name, type, notNull, default: given }) =>
       `${quote(name)} ${type}${given === null ? "" : ` DEFAULT ${given}`}${notNull ? " NOT NULL" : ""}`,
   );
-  const names = new Map(targets.flatMap(({ was, name }) => (was === null ? [] : [[was, name] as const])));
-  const now = (columns: readonly string[]) => columns.flatMap((column) => names.get(column) ?? []);
+  const names = new Map(targets.flatMap(({ was, name }) => (was === null ? [] : [[foldAscii(was), name] as const])));
+  const now = (columns: readonly string[]) => columns.flatMap((column) => names.get(foldAscii(column)) ?? []);
+  const isOldKey = (columns: readonly string[]) => changed.dropsKey && sameNames(columns, now(from.key));
   const key = changed.newKey ?? (changed.dropsKey ? [] : now(table.primaryKey));
   if (key.length > 0) lines.push(`PRIMARY KEY (${key.map(quote).join(", ")})`);
   for (const columns of table.uniques)

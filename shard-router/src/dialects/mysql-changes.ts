@@ -48,15 +48,15 @@ export interface MysqlChangeOptions {
   readonly empties: boolean;
   /** The table's name afterwards, quoted. */
   readonly sqlName: string;
-  /** Kept as the table's comment: says afterwards that the change was made. */
-  readonly mark: string;
+  /** The table's comment afterwards, which says that the change was made. */
+  readonly comment: string;
 }
 
 export interface MysqlChange {
   /** Before, and again if need be: the rows go; columns come that compute new values. */
   readonly first: readonly string[];
-  /** All the rest at once: it happens or it does not. */
-  readonly alter: string;
+  /** All the rest at once: it happens or it does not. null: there is nothing to do. */
+  readonly alter: string | null;
   /** Defaults that only the older rows needed go. May be run again. */
   readonly last: readonly string[];
   /** Columns, by their new names, whose values are not known for certain to be what main-db's became; not empty: nothing may be run. */
@@ -64,7 +64,9 @@ export interface MysqlChange {
 }
 
 /** Takes its name from nothing of the user's: a column that computes another one's new values. */
-export const computedName = (attnum: number): string => `cascade ${attnum}`;
+const computedName = (attnum: number): string => `cascade ${attnum}`;
+/** Left by a change that came to no end. */
+const COMPUTED = /^cascade \d+$/;
 
 export function mysqlChange(table: ChangedTable, options: MysqlChangeOptions): MysqlChange {
   const { from, to, dialect, steps, empties, sqlName } = options;
@@ -88,13 +90,20 @@ export function mysqlChange(table: ChangedTable, options: MysqlChangeOptions): M
   }
   draft.clauses.push(...keyClauses(table, changed));
   if (sqlName !== table.sqlName) draft.clauses.push(`RENAME TO ${sqlName}`);
-  draft.clauses.push(`COMMENT = ${mysqlText(options.mark)}`);
+  const left = [...context.found.values()]
+    .filter(({ name }) => COMPUTED.test(name))
+    .map(({ name }) => `DROP COLUMN ${quoteMysql(name)}`);
+  const first = [...left, ...draft.first];
+  const isNothing = draft.clauses.length === 0 && first.length === 0 && (!empties || table.isEmpty);
   return {
     first: [
       ...(empties && !table.isEmpty ? [`TRUNCATE TABLE ${table.sqlName}`] : []),
-      ...(draft.first.length === 0 ? [] : [`ALTER TABLE ${table.sqlName} ${draft.first.join(", ")}`]),
+      // One after the other: a name goes, and may come again.
+      ...first.map((clause) => `ALTER TABLE ${table.sqlName} ${clause}`),
     ],
-    alter: `ALTER TABLE ${table.sqlName} ${draft.clauses.join(", ")}`,
+    alter: isNothing
+      ? null
+      : `ALTER TABLE ${table.sqlName} ${[...draft.clauses, `COMMENT = ${mysqlText(options.comment)}`].join(", ")}`,
     last: draft.last.length === 0 ? [] : [`ALTER TABLE ${sqlName} ${draft.last.join(", ")}`],
     unknown: draft.unknown,
   };
@@ -168,7 +177,7 @@ function changeColumn(draft: Draft, change: ColumnChange, there: ChangedColumn, 
     draft.clauses.push(`CHANGE COLUMN ${name} ${newName} ${type}${nullable}${comment}`);
   } else {
     const computed = computedName(column.attnum);
-    if (!context.found.has(computed)) draft.first.push(`ADD COLUMN ${quoteMysql(computed)} ${type} AS (${value}) STORED`);
+    draft.first.push(`ADD COLUMN ${quoteMysql(computed)} ${type} AS (${value}) STORED`);
     draft.clauses.push(`DROP COLUMN ${name}`, `CHANGE COLUMN ${quoteMysql(computed)} ${newName} ${type}${nullable}${comment}`);
   }
 }
@@ -187,9 +196,12 @@ function keepsType(change: ColumnChange, there: ChangedColumn, conversion: Conve
   if (oldType === null && !changesKey) return true;
   const type = types.get(column.name) ?? "";
   const has = parseMysqlType(there.type);
-  if (sameType(there, type)) return conversion === "kept" || (conversion === "boolean-to-number" && has.kind === "integer");
+  const wasMade = sameType(there, oldTypes.get(column.attnum) ?? "");
+  // Somebody has converted it already, or there is nothing to convert.
+  if (sameType(there, type))
+    return !wasMade || conversion === "kept" || (conversion === "boolean-to-number" && has.kind === "integer");
   // All columns of a key share its bytes.
-  if (sameType(there, oldTypes.get(column.attnum) ?? "") || !mysqlHolds(to, column, has) || (inKey && changesKey)) return false;
+  if (wasMade || !mysqlHolds(to, column, has) || (inKey && changesKey)) return false;
   return conversion === "kept" || (/^utc/.test(conversion ?? "") && has.kind === "datetime");
 }
 
