@@ -13,7 +13,7 @@ afterEach(async () => {
   for (const lab of labs.splice(0)) await lab.close();
 });
 
-const KINDS = REPLICA_KINDS.filter((kind) => kind !== "sqlite" && kind !== "duckdb");
+const KINDS = REPLICA_KINDS.filter((kind) => kind !== "sqlite");
 const position = { commitLsn: 1n, ordinal: 0 };
 
 /** The schema with some of its fields otherwise. */

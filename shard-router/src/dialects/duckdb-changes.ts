@@ -5,6 +5,8 @@ import { conversionOf } from "../types/conversions.ts";
 import { type ChangedColumns, type ColumnChange, changedColumns } from "./changed-columns.ts";
 import { duckdbDialect } from "./duckdb.ts";
 import { convertedValue } from "./duckdb-conversions.ts";
+import { nameIn, schemaOf } from "./duckdb-names.ts";
+import { keptIndex, rebuild } from "./duckdb-rebuild.ts";
 import { duckdbHolds, structField } from "./duckdb-types.ts";
 import { quote } from "./sql.ts";
 import { foldAscii } from "./table-names.ts";
@@ -21,6 +23,8 @@ export interface ChangedTable {
   readonly uniques: readonly (readonly string[])[];
   /** Names of its PRIMARY KEY's columns; empty when it has none. */
   readonly primaryKey: readonly string[];
+  /** Foreign keys of its own, or of others that point at it. */
+  readonly hasForeignKeys: boolean;
   readonly isEmpty: boolean;
   /** Folded names of columns in which some row has NULL, of those that shall have none. */
   readonly withNulls: ReadonlySet<string>;
@@ -59,12 +63,12 @@ export interface DuckdbChange {
   readonly statements: readonly string[];
   /** Columns whose values are not known for certain to be what main-db's became; not empty: nothing may be run. */
   readonly unknown: readonly string[];
-  /** The user's own indexes that cannot be made again; not empty: nothing may be run. */
-  readonly ownIndexes: readonly string[];
+  /** What of the user's own would be lost; not empty: nothing may be run. */
+  readonly lost: readonly string[];
 }
 
 /** A column of the table to be, and where its values come from. */
-interface Target {
+export interface Target {
   readonly name: string;
   readonly type: string;
   readonly notNull: boolean;
@@ -81,15 +85,21 @@ export function duckdbChange(given: ChangedTable, options: DuckdbChangeOptions):
   const table = { ...given, isEmpty: given.isEmpty || empties };
   const changed = changedColumns(from, to, steps);
   const targets = targetsOf(table, changed, options);
-  const lost = targets.filter(({ value, was, isKey }) => value === null && (isKey || (was !== null && !rewritten)));
+  const unknown = targets.filter(({ value, was, isKey }) => value === null && (isKey || (was !== null && !rewritten)));
   const dropped = new Set(changed.dropped.map(foldAscii));
   const names = new Map(targets.flatMap(({ was, name }) => (was === null ? [] : [[foldAscii(was), name] as const])));
   const kept = table.indexes.flatMap((index) => keptIndex(index, names, dropped));
   const altered = empties ? null : alters(table, { targets, dropped, changed }, options);
   return {
     statements: altered ?? rebuild(table, { targets, kept, changed }, options),
-    unknown: table.isEmpty ? [] : lost.map(({ name }) => name),
-    ownIndexes: altered === null ? kept.filter(({ columns }) => columns === null).map(({ name }) => name) : [],
+    unknown: table.isEmpty ? [] : unknown.map(({ name }) => name),
+    lost:
+      altered === null
+        ? [
+            ...kept.filter(({ columns }) => columns === null).map(({ name }) => `the index ${quote(name)} of expressions`),
+            ...(table.hasForeignKeys ? ["foreign keys of it or that point at it"] : []),
+          ]
+        : [],
   };
 }
 
@@ -141,10 +151,11 @@ interface Changing {
 function changedTarget(change: ColumnChange, there: ChangedColumn, { table, changed, type, oldType }: Changing): Target {
   const { column, inKey, nullability } = change;
   const conversion = change.oldType === null ? "kept" : conversionOf(change.oldType, column);
-  const isOwn = there.type !== oldType && conversion === "kept" && duckdbHolds(column, there.type);
+  const isDone = there.type === type && there.type !== oldType; // by somebody who was told to
+  const isOwn = isDone || (there.type !== oldType && conversion === "kept" && duckdbHolds(column, there.type));
   const wanted = change.oldType === null || isOwn ? there.type : type;
   const converted = { value: quote(there.name), has: there.type, wanted, column };
-  const value = conversion === null ? null : convertedValue(conversion, converted);
+  const value = isDone ? converted.value : conversion === null ? null : convertedValue(conversion, converted);
   const hasNulls = !table.isEmpty && (value === null || table.withNulls.has(foldAscii(there.name)));
   const notNull =
     nullability === null ? there.notNull && (value !== null || table.isEmpty) : nullability === "set-not-null" && !hasNulls;
@@ -185,15 +196,14 @@ function alters(
   const gone = table.columns.filter(({ name }) => dropped.has(foldAscii(name)));
   const renamed = old.filter(({ was, name }) => was !== name);
   const freed = old.filter(({ was, notNull }) => there.get(was ?? "")?.notNull === true && !notNull);
-  const isSame = ({ was, value, type, notNull }: Target): boolean => {
-    const column = there.get(was ?? "");
-    return value === quote(was ?? "") && column?.type === type && (column.notNull || !notNull);
-  };
+  const bound = old.filter(({ was, notNull }) => there.get(was ?? "")?.notNull === false && notNull);
+  const isSame = ({ was, value, type }: Target): boolean => value === quote(was ?? "") && there.get(was ?? "")?.type === type;
   const isSimple = added.every(({ value, notNull }) => value === null && !notNull) && old.every(isSame);
   const sameName = sqlName === table.sqlName;
   if (!isSimple || changed.dropsKey || changed.newKey !== null || schemaOf(sqlName) !== schemaOf(table.sqlName)) return null;
-  const onlyAdds = gone.length === 0 && renamed.length === 0 && freed.length === 0 && sameName;
-  if (!onlyAdds && (table.indexes.length > 0 || table.uniques.length > 0)) return null;
+  const onlyAdds = gone.length + renamed.length + freed.length + bound.length === 0 && sameName;
+  if (!onlyAdds && (table.indexes.length > 0 || table.hasForeignKeys)) return null;
+  if (gone.length > 0 && table.uniques.length > 0) return null;
   const lastKey = Math.max(-1, ...table.primaryKey.map((key) => table.columns.findIndex(({ name }) => name === key)));
   if (gone.some((column) => table.columns.indexOf(column) <= lastKey)) return null;
   const steps = [
@@ -201,6 +211,7 @@ function alters(
     ...renames(renamed, old),
     ...added.map(({ name, type }) => `ADD COLUMN ${quote(name)} ${type}`),
     ...freed.map(({ name }) => `ALTER COLUMN ${quote(name)} DROP NOT NULL`),
+    ...bound.map(({ name }) => `ALTER COLUMN ${quote(name)} SET NOT NULL`),
     ...(sameName ? [] : [`RENAME TO ${nameIn(sqlName)}`]),
   ];
   return steps.map((step) => `ALTER TABLE ${table.sqlName} ${step}`);
@@ -217,77 +228,3 @@ function renames(renamed: readonly Target[], old: readonly Target[]): readonly s
     ...renamed.map(({ name }, at) => step(between(at), name)),
   ];
 }
-
-interface KeptIndex {
-  readonly name: string;
-  readonly isUnique: boolean;
-  /** null: of an expression, which may name a column that is renamed or changed. */
-  readonly columns: readonly string[] | null;
-}
-
-/** An index goes with a column of its own, as on main-db. */
-function keptIndex(
-  { name, isUnique, parts }: ChangedIndex,
-  names: ReadonlyMap<string, string>,
-  gone: ReadonlySet<string>,
-): readonly KeptIndex[] {
-  const columns: string[] = [];
-  for (const part of parts) {
-    const column = foldAscii(part.startsWith('"') ? part.slice(1, -1).replaceAll('""', '"') : part);
-    if (gone.has(column)) return [];
-    const now = names.get(column);
-    if (now === undefined) return [{ name, isUnique, columns: null }];
-    columns.push(now);
-  }
-  return [{ name, isUnique, columns }];
-}
-
-interface Rebuilding {
-  readonly targets: readonly Target[];
-  readonly kept: readonly KeptIndex[];
-  readonly changed: ChangedColumns;
-}
-
-function rebuild(
-  table: ChangedTable,
-  { targets, kept, changed }: Rebuilding,
-  { from, to, sqlName, empties }: DuckdbChangeOptions,
-): readonly string[] {
-  const schema = schemaOf(sqlName);
-  const made = `${schema}.${quote(`cascade ${to.oid}`)}`;
-  const lines = targets.map(
-    ({ name, type, notNull, default: given }) =>
-      `${quote(name)} ${type}${given === null ? "" : ` DEFAULT ${given}`}${notNull ? " NOT NULL" : ""}`,
-  );
-  const names = new Map(targets.flatMap(({ was, name }) => (was === null ? [] : [[foldAscii(was), name] as const])));
-  const now = (columns: readonly string[]) => columns.flatMap((column) => names.get(foldAscii(column)) ?? []);
-  const isOldKey = (columns: readonly string[]) => changed.dropsKey && sameNames(columns, now(from.key));
-  const key = changed.newKey ?? (changed.dropsKey ? [] : now(table.primaryKey));
-  if (key.length > 0) lines.push(`PRIMARY KEY (${key.map(quote).join(", ")})`);
-  for (const columns of table.uniques)
-    if (now(columns).length === columns.length) lines.push(`UNIQUE (${now(columns).map(quote).join(", ")})`);
-  const filled = targets.filter(({ value }) => value !== null);
-  return [
-    `CREATE SCHEMA IF NOT EXISTS ${schema}`,
-    `CREATE TABLE ${made} (${lines.join(", ")})`,
-    ...(empties || filled.length === 0
-      ? []
-      : [
-          `INSERT INTO ${made} (${filled.map(({ name }) => quote(name)).join(", ")}) SELECT ${filled.map(({ value }) => value).join(", ")} FROM ${table.sqlName}`,
-        ]),
-    `DROP TABLE ${table.sqlName}`,
-    `ALTER TABLE ${made} RENAME TO ${nameIn(sqlName)}`,
-    ...kept.flatMap(({ name, isUnique, columns }) =>
-      columns === null || (isUnique && isOldKey(columns))
-        ? []
-        : [`CREATE ${isUnique ? "UNIQUE " : ""}INDEX ${quote(name)} ON ${sqlName} (${columns.map(quote).join(", ")})`],
-    ),
-  ];
-}
-
-const sameNames = (a: readonly string[], b: readonly string[]): boolean =>
-  a.length === b.length && a.every((name) => b.some((other) => foldAscii(other) === foldAscii(name)));
-
-/** The name's last part. */
-const nameIn = (sqlName: string): string => /"(?:[^"]|"")*"$/.exec(sqlName)?.[0] ?? sqlName;
-const schemaOf = (sqlName: string): string => sqlName.slice(0, -(nameIn(sqlName).length + 1));
