@@ -1,16 +1,5 @@
-import type { Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import type { TableName } from "@cascade/shared/topic";
 import type { SchemaHistory } from "./schema-history.ts";
-
-/** What a table was like from `at` on. */
-export interface SchemaVersion {
-  readonly schema: TableSchema;
-  /** null: published by a cdc that did not say. */
-  readonly at: Position | null;
-  /** Main-db's rows were written anew for it, and are copied again. */
-  readonly rewritten: boolean;
-}
 
 /** Every schema that rows may name. */
 export interface SchemaBook extends AsyncDisposable {
@@ -26,8 +15,3 @@ export interface SchemaBook extends AsyncDisposable {
   /** Resolves when everything published before this call has been read: `history` then says what the tables are like now. */
   settle(): Promise<void>;
 }
-
-/** What a message on the topic says. */
-export type SchemaNews =
-  | { readonly kind: "schema"; readonly version: SchemaVersion }
-  | { readonly kind: "dropped"; readonly name: TableName; readonly oid: number; readonly at: Position };

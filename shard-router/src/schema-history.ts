@@ -1,15 +1,17 @@
 import { comparePositions, type Position } from "@cascade/shared/lsn";
-import type { TableSchema } from "@cascade/shared/table-schema";
+import type { SchemaMessage, TableSchema } from "@cascade/shared/table-schema";
 import type { TableName } from "@cascade/shared/topic";
-import type { SchemaNews, SchemaVersion } from "./schema-book.ts";
+
+/** What a table was like from `at` on. */
+export type SchemaVersion = Extract<SchemaMessage, { kind: "schema" }>;
 
 /** What is known of one of main-db's tables: by oid, for names come and go. */
 interface TableHistory {
   /** By `at`; those without one first, as they came. A schema that came back is there as often as Kafka still has it. */
   readonly versions: SchemaVersion[];
   newest: SchemaVersion;
-  /** From there on the table was no more; null while it is. */
-  droppedAt: Position | null;
+  /** The newest message says that it is no more. */
+  dropped: boolean;
   /** It had more than one name. */
   renamed: boolean;
 }
@@ -21,24 +23,24 @@ export class SchemaHistory {
   readonly #named = new Map<string, number>();
 
   /** Tables of these names may look otherwise now. */
-  learn(news: SchemaNews): readonly TableName[] {
-    if (news.kind === "schema") return this.#learnVersion(news.version);
+  learn(news: SchemaMessage): readonly TableName[] {
+    if (news.kind === "schema") return this.#learnVersion(news);
     const table = this.#tables.get(news.oid);
-    if (table === undefined) return [news.name];
-    table.droppedAt = news.at;
-    return [news.name, table.newest.schema];
+    if (table === undefined) return [news];
+    table.dropped = true;
+    return [news, table.newest.schema];
   }
 
   #learnVersion(version: SchemaVersion): readonly TableName[] {
     const { schema } = version;
     let table = this.#tables.get(schema.oid);
     if (table === undefined) {
-      table = { versions: [], newest: version, droppedAt: null, renamed: false };
+      table = { versions: [], newest: version, dropped: false, renamed: false };
       this.#tables.set(schema.oid, table);
     }
     const before = table.newest.schema;
     table.newest = version;
-    table.droppedAt = null;
+    table.dropped = false;
     table.renamed ||= table.versions.some((other) => !isSameName(other.schema, schema));
     const { versions } = table;
     const next = versions.findIndex((other) => isBefore(version.at, other.at));
@@ -50,18 +52,18 @@ export class SchemaHistory {
   /** What the table is like now; null when it is no more, undefined when nothing was said of it. */
   newest(oid: number): SchemaVersion | null | undefined {
     const table = this.#tables.get(oid);
-    return table === undefined ? undefined : table.droppedAt === null ? table.newest : null;
+    return table === undefined ? undefined : table.dropped ? null : table.newest;
+  }
+
+  /** What the table was like last, whether it still is or not. */
+  last(oid: number): SchemaVersion | undefined {
+    return this.#tables.get(oid)?.newest;
   }
 
   /** The table that has the name now. */
   current(name: TableName): SchemaVersion | null {
     const newest = this.newest(this.#named.get(nameKey(name)) ?? -1);
     return newest && isSameName(newest.schema, name) ? newest : null;
-  }
-
-  /** Whether the table is no more, and a row at this position is from before. */
-  isGone(oid: number): boolean {
-    return this.newest(oid) === null;
   }
 
   /** From where on the table was like this at `position`: where it was published, or that position where nobody said. */
