@@ -52,6 +52,8 @@ export interface DuckdbChangeOptions {
   readonly steps: readonly SchemaStep[];
   /** Every row is copied again: values that nobody can convert may be missing until then. */
   readonly rewritten: boolean;
+  /** Values that could be converted turned out not to fit: with `rewritten`, they are left out too. */
+  readonly unfit: boolean;
   /** The rows go. */
   readonly empties: boolean;
   /** The table's name afterwards, qualified and quoted. */
@@ -103,7 +105,7 @@ export function duckdbChange(given: ChangedTable, options: DuckdbChangeOptions):
   };
 }
 
-function targetsOf(table: ChangedTable, changed: ChangedColumns, { from, to }: DuckdbChangeOptions): readonly Target[] {
+function targetsOf(table: ChangedTable, changed: ChangedColumns, { from, to, unfit }: DuckdbChangeOptions): readonly Target[] {
   const found = new Map(table.columns.map((column) => [foldAscii(column.name), column]));
   const made = new Map(duckdbDialect.columnsOf(to).map(({ name, type }) => [name, type]));
   const madeBefore = new Map(duckdbDialect.columnsOf(from).map(({ type }, at) => [from.columns[at]?.attnum, type]));
@@ -115,7 +117,7 @@ function targetsOf(table: ChangedTable, changed: ChangedColumns, { from, to }: D
     const there = change.added === null ? (found.get(foldAscii(change.oldName)) ?? found.get(foldAscii(column.name))) : undefined;
     if (there !== undefined) {
       taken.add(foldAscii(there.name));
-      targets.push(changedTarget(change, there, { table, changed, type, oldType: madeBefore.get(column.attnum) ?? "" }));
+      targets.push(changedTarget(change, there, { table, changed, unfit, type, oldType: madeBefore.get(column.attnum) ?? "" }));
     } else if (change.added !== null) targets.push(addedTarget(change, change.added.existing, { table, to, type }));
   }
   const own = table.columns.filter(({ name }) => !taken.has(foldAscii(name)));
@@ -143,14 +145,15 @@ function addedTarget({ column, inKey }: ColumnChange, existing: WireValue, { tab
 interface Changing {
   readonly table: ChangedTable;
   readonly changed: ChangedColumns;
+  readonly unfit: boolean;
   /** Of the column that Cascade makes, and would have made before. */
   readonly type: string;
   readonly oldType: string;
 }
 
-function changedTarget(change: ColumnChange, there: ChangedColumn, { table, changed, type, oldType }: Changing): Target {
+function changedTarget(change: ColumnChange, there: ChangedColumn, { table, changed, unfit, type, oldType }: Changing): Target {
   const { column, inKey, nullability } = change;
-  const conversion = change.oldType === null ? "kept" : conversionOf(change.oldType, column);
+  const conversion = change.oldType === null ? "kept" : unfit ? null : conversionOf(change.oldType, column);
   const isDone = there.type === type && there.type !== oldType; // by somebody who was told to
   const isOwn = isDone || (there.type !== oldType && conversion === "kept" && duckdbHolds(column, there.type));
   const wanted = change.oldType === null || isOwn ? there.type : type;

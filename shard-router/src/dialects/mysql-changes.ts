@@ -44,6 +44,8 @@ export interface MysqlChangeOptions {
   readonly steps: readonly SchemaStep[];
   /** Every row is copied again: values that nobody can convert may be missing until then. */
   readonly rewritten: boolean;
+  /** Values that could be converted turned out not to fit: with `rewritten`, they are left out too. */
+  readonly unfit: boolean;
   /** The rows go. */
   readonly empties: boolean;
   /** The table's name afterwards, quoted. */
@@ -159,7 +161,7 @@ function changeColumn(draft: Draft, change: ColumnChange, there: ChangedColumn, 
   const [name, newName] = [quoteMysql(there.name), quoteMysql(column.name)];
   const nullable = nullableAfter(change, there, context) ? " NULL" : " NOT NULL";
   const comment = there.comment === "" ? "" : ` COMMENT ${mysqlText(there.comment)}`;
-  const conversion = oldType === null ? "kept" : conversionOf(oldType, column);
+  const conversion = oldType === null ? "kept" : context.unfit ? null : conversionOf(oldType, column);
   if (keepsType(change, there, conversion, context)) {
     if (nullable !== (there.nullable ? " NULL" : " NOT NULL"))
       draft.clauses.push(`CHANGE COLUMN ${name} ${newName} ${declaredType(there)}${nullable}${comment}`);

@@ -42,9 +42,7 @@ export async function openDuckdbReplica(path: string): Promise<Replica> {
         .transaction(() => prepareDuckdbTable(session, schema, mayCreate, named))
         .catch(failing(`preparing the replica of table ${formatTableName(schema)}`)),
     change: (changes, advance) =>
-      session
-        .transaction(() => changeDuckdbTables(session, changes, advance))
-        .catch(failing(`changing tables for ${advance.partition.topic}`)),
+      changeDuckdbTables(session, changes, advance).catch(failing(`changing tables for ${advance.partition.topic}`)),
     apply: (work, advance) =>
       applyWork(work, isConstraintError, (statements) =>
         session.transaction(() => carryOut(session, statements, work.tables, advance)),

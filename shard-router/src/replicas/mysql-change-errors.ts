@@ -22,6 +22,10 @@ const CURES: ReadonlyMap<number, string> = new Map([
   ...cures(VALUES, 1062, 1138, 1171, 1264, 1265, 1292, 1366, 1406, 1690),
 ]);
 
+/** A value that is there cannot become one of the new column. */
+export const isUnfitValue = (error: unknown): boolean => error instanceof SqlError && UNFIT.has(error.errno ?? 0);
+const UNFIT: ReadonlySet<number> = new Set([1264, 1265, 1292, 1366, 1406, 1690]);
+
 /** What the server says to the DDL of a change. */
 export function changeError(error: unknown, schema: TableSchema): CascadeError {
   const said = mysqlError(error, `changing the replica's table of ${formatTableName(schema)}`);

@@ -2,13 +2,13 @@ import { CascadeError, FencedError } from "@cascade/shared/errors";
 import { formatLsn } from "@cascade/shared/lsn";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import { type MysqlDialect, quoteMysql } from "../dialects/mysql.ts";
-import { mysqlChange } from "../dialects/mysql-changes.ts";
+import { type MysqlChange, mysqlChange } from "../dialects/mysql-changes.ts";
 import { flatTableName } from "../dialects/table-names.ts";
 import type { Advance, RememberedTable, TableChange } from "../replica.ts";
 import { planChange } from "../schema-change.ts";
 import { unknownValues } from "./change-refused.ts";
 import { findMysqlTable } from "./mysql-catalog.ts";
-import { changeError } from "./mysql-change-errors.ts";
+import { changeError, isUnfitValue } from "./mysql-change-errors.ts";
 import { findChangedTable } from "./mysql-changed-table.ts";
 import { advanceProgress, checkProgress } from "./mysql-progress.ts";
 import {
@@ -79,7 +79,7 @@ async function changeTable(changing: MysqlChanging, change: TableChange): Promis
       return alterTable(changing, { ...change.from, ...change, kind: "alter", steps: [], rewritten: false, empties: false });
     case "drop":
       if (!(await begin(session, change.from, { kind: "drop" }))) throw stale(changing, change.from.named);
-      await ddl(session, [`DROP TABLE IF EXISTS ${quoteMysql(flatTableName(change.from.named))}`], change.from);
+      await ddl(session, [`DROP TABLE IF EXISTS ${quoteMysql(flatTableName(change.from.named))}`]);
       return removeRow(changing, { ...change.from, revision: change.from.revision + 1 });
     case "release":
       if ((await findMysqlTable(session, flatTableName(change.from.named))) !== null) throw change.otherwise;
@@ -98,47 +98,74 @@ async function removeRow(changing: MysqlChanging, { oid, revision, named }: Reme
 async function alterTable(changing: MysqlChanging, change: Alter): Promise<void> {
   const { session, dialect } = changing;
   const { from, schema, named, steps } = change;
-  const about = { from: from.schema, steps };
-  // Somebody may have given it its new name already.
-  const table =
-    (await findChangedTable(session, flatTableName(from.named), about)) ??
-    (await findChangedTable(session, flatTableName(named), about));
-  const revision = from.revision + 1;
-  const mark = markOf(from.oid, revision);
-  const plan =
-    table === null
-      ? null
-      : mysqlChange(table, {
-          ...change,
-          dialect,
-          from: from.schema,
-          to: schema,
-          sqlName: quoteMysql(flatTableName(named)),
-          comment: markedComment(table.comment, mark),
-        });
-  if (plan !== null && plan.unknown.length > 0) throw unknownValues(schema, table?.sqlName ?? "", plan.unknown);
+  const mark = markOf(from.oid, from.revision + 1);
+  const plan = await planOf(changing, change, { mark, unfit: false });
   await checkName(changing, change);
+  const isWhole = steps.length === planChange(from.schema, schema).length;
   const state = { schema, commitLsn: formatLsn(change.at.commitLsn), ordinal: change.at.ordinal, named };
-  const isWhole = change.steps.length === planChange(from.schema, schema).length;
   const pending: Pending = { kind: "alter", mark, ...state, last: plan?.last ?? [], isWhole };
   if (!(await begin(session, from, pending))) throw stale(changing, from.named);
-  const changed = { oid: from.oid, revision };
   try {
-    if (plan?.alter) await ddl(session, [...plan.first, plan.alter, ...plan.last], change);
+    await carryOut(changing, change, { plan, mark });
     await prepareMysqlTable(session, dialect, schema, false, named);
   } catch (error) {
     await settle(session, from.oid).catch(() => {}); // else whoever asks next does
     throw error;
   }
-  if (!(await remember(session, changed, pending))) throw stale(changing, from.named);
+  if (!(await remember(session, { oid: from.oid, revision: from.revision + 1 }, pending))) throw stale(changing, from.named);
 }
 
-async function ddl(session: MysqlSession, texts: readonly string[], change: Pick<Alter, "schema">): Promise<void> {
+interface Planning {
+  readonly mark: string;
+  readonly unfit: boolean;
+}
+
+/** null when the table is not there: `prepare` says it. */
+async function planOf(
+  { session, dialect }: MysqlChanging,
+  change: Alter,
+  { mark, unfit }: Planning,
+): Promise<MysqlChange | null> {
+  const { from, schema, named, steps } = change;
+  const about = { from: from.schema, steps };
+  const find = (name: TableName) => findChangedTable(session, flatTableName(name), about);
+  // Somebody may have given it its new name already.
+  const table = (await find(from.named)) ?? (await find(named));
+  if (table === null) return null;
+  const plan = mysqlChange(table, {
+    ...change,
+    dialect,
+    from: from.schema,
+    to: schema,
+    unfit,
+    sqlName: quoteMysql(flatTableName(named)),
+    comment: markedComment(table.comment, mark),
+  });
+  if (plan.unknown.length > 0) throw unknownValues(schema, table.sqlName, plan.unknown);
+  return plan;
+}
+
+async function carryOut(
+  changing: MysqlChanging,
+  change: Alter,
+  { plan, mark }: { readonly plan: MysqlChange | null; readonly mark: string },
+): Promise<void> {
+  if (plan === null || plan.alter === null) return;
+  const run = ({ first, alter, last }: MysqlChange) =>
+    ddl(changing.session, [...first, ...(alter === null ? [] : [alter]), ...last]);
   try {
-    for (const text of texts) await session.query(text);
+    await run(plan);
   } catch (error) {
-    throw changeError(error, change.schema);
+    const other = change.rewritten && isUnfitValue(error) ? await planOf(changing, change, { mark, unfit: true }) : null;
+    if (other === null) throw changeError(error, change.schema);
+    await run(other).catch((again: unknown) => {
+      throw changeError(again, change.schema);
+    });
   }
+}
+
+async function ddl(session: MysqlSession, texts: readonly string[]): Promise<void> {
+  for (const text of texts) await session.query(text);
 }
 
 /** The name must be free: RENAME TO would say no more than that it is not. */
