@@ -60,11 +60,13 @@ async function changeTable(changing: Changing, change: TableChange): Promise<voi
       await prepareDuckdbTable(session, change.schema, change.mayCreate, change.named);
       return rows.add(change);
     case "alter":
+      await rows.check(change.from);
       await alterTable(changing, change);
       await rows.change(change.from, change);
       await prepareDuckdbTable(session, change.schema, false, change.named);
       return;
     case "move":
+      await rows.check(change.from);
       await alterTable(changing, { ...change.from, ...change, kind: "alter", steps: [], rewritten: false, empties: false });
       return rows.change(change.from, { ...change.from, named: change.named });
     case "drop":

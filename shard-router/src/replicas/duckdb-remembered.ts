@@ -82,6 +82,12 @@ export class RememberedRows {
     return this.#one(state.named, TAKE_OVER, valuesOf(state));
   }
 
+  /** Nothing is to be said of a table that is another one by now. */
+  check({ named, oid, revision }: RememberedTable): Promise<void> {
+    const text = "UPDATE main.cascade_tables SET revision = revision WHERE oid = $1 AND revision = $2";
+    return this.#one(named, text, [BigInt(oid), BigInt(revision)]);
+  }
+
   async change(from: RememberedTable, to: State): Promise<void> {
     const values = valuesOf(to);
     const claimed = "DELETE FROM main.cascade_tables WHERE schema_name = $1 AND table_name = $2 AND oid IS NULL";

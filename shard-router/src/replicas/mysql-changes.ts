@@ -14,6 +14,7 @@ import { advanceProgress, checkProgress } from "./mysql-progress.ts";
 import {
   begin,
   claimedName,
+  isAsRemembered,
   locked,
   markedComment,
   markOf,
@@ -98,6 +99,7 @@ async function removeRow(changing: MysqlChanging, { oid, revision, named }: Reme
 async function alterTable(changing: MysqlChanging, change: Alter): Promise<void> {
   const { session, dialect } = changing;
   const { from, schema, named, steps } = change;
+  if (!(await isAsRemembered(session, from))) throw stale(changing, from.named);
   const mark = markOf(from.oid, from.revision + 1);
   const plan = await planOf(changing, change, { mark, unfit: false });
   await checkName(changing, change);

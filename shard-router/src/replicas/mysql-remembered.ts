@@ -156,6 +156,11 @@ export async function forget(session: MysqlSession, oid: number, revision: numbe
 
 type Told = Pick<RememberedTable, "oid" | "revision">;
 
+export async function isAsRemembered(session: MysqlSession, { oid, revision }: Told): Promise<boolean> {
+  const text = "SELECT 1 FROM cascade_tables WHERE oid = ? AND revision = ? AND pending IS NULL";
+  return (await session.query(text, [oid, revision])).length === 1;
+}
+
 /** From now on no router applies a row to the table. False when it is not as it was remembered. */
 export async function begin(session: MysqlSession, { oid, revision }: Told, pending: Pending): Promise<boolean> {
   const text =
