@@ -150,17 +150,35 @@ function describeStep(step: SchemaStep): string {
 }
 
 /**
- * Whether the step is taken already, as far as the names of the table's columns tell: by somebody who was told to, or before a crash on
- * an engine whose DDL commits. `fold`: how the engine compares names.
+ * The steps that are not taken already, as far as the names of the table's columns tell: by somebody who was told to, or before a crash
+ * on an engine whose DDL commits. `fold`: how the engine compares names.
  */
-export function isTaken(step: SchemaStep, names: ReadonlySet<string>, fold = (name: string): string => name): boolean {
+export function pendingSteps(
+  steps: readonly SchemaStep[],
+  columns: readonly string[],
+  fold = (name: string): string => name,
+): readonly SchemaStep[] {
+  const names = new Set(columns.map(fold));
+  return steps.filter((step) => {
+    if (isTaken(step, (name) => names.has(fold(name)))) return false;
+    if (step.kind === "drop-column") names.delete(fold(step.name));
+    if (step.kind === "add-column") names.add(fold(step.column.name));
+    if (step.kind === "rename-columns") {
+      for (const { from } of step.renames) names.delete(fold(from));
+      for (const { to } of step.renames) names.add(fold(to));
+    }
+    return true;
+  });
+}
+
+function isTaken(step: SchemaStep, has: (name: string) => boolean): boolean {
   switch (step.kind) {
     case "drop-column":
-      return !names.has(fold(step.name));
+      return !has(step.name);
     case "add-column":
-      return names.has(fold(step.column.name));
+      return has(step.column.name);
     case "rename-columns":
-      return step.renames.some(({ from }) => !names.has(fold(from))) && step.renames.every(({ to }) => names.has(fold(to)));
+      return step.renames.some(({ from }) => !has(from)) && step.renames.every(({ to }) => has(to));
     default:
       return false;
   }

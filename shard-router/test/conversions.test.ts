@@ -5,10 +5,9 @@ import { CascadeError } from "@cascade/shared/errors";
 import { type ColumnSchema, identifySchema, type TableSchema } from "@cascade/shared/table-schema";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import pg from "pg";
-import type { Replica, TableChange } from "../src/replica.ts";
-import { planChange } from "../src/schema-change.ts";
 import { conversionOf } from "../src/types/conversions.ts";
-import { after, applier, event, isMysql, REPLICA_KINDS, type ReplicaLab, replicaLab } from "./replica-labs.ts";
+import { applier, event, isMysql, REPLICA_KINDS, type ReplicaLab, replicaLab } from "./replica-labs.ts";
+import { type Changer, changer } from "./table-changer.ts";
 
 /**
  * Every change of a type into another: where it is certain what PostgreSQL makes of the values, an engine that converts them ends with
@@ -134,20 +133,9 @@ async function changedTable(fromType: string, toType: string): Promise<Changed |
   return altered ? { from, to: await readSchema(table, 20_000 + tables), before } : null;
 }
 
-async function change(replica: Replica, ...changes: readonly TableChange[]): Promise<void> {
-  const partition = { topic: "cascade.public.conversions", partition: 0 };
-  const from = await replica.progress(partition);
-  await replica.change(changes, { partition, from, to: after(from) });
-}
-
-const at = { commitLsn: 1n, ordinal: 0 };
-
-async function alter(replica: Replica, { to }: Changed, rewritten: boolean): Promise<CascadeError | null> {
-  const from = (await replica.remembered()).find(({ oid }) => oid === to.oid);
-  if (from === undefined) throw new Error("not remembered");
-  const steps = planChange(from.schema, to);
+async function alter({ alter: to }: Changer, changedTo: Changed, rewritten: boolean): Promise<CascadeError | null> {
   try {
-    await change(replica, { kind: "alter", from, schema: to, at, named: to, steps, rewritten, empties: false });
+    await to(changedTo.to, { rewritten });
     return null;
   } catch (error) {
     if (error instanceof CascadeError) return error;
@@ -157,10 +145,10 @@ async function alter(replica: Replica, { to }: Changed, rewritten: boolean): Pro
 
 describe.each(REPLICA_KINDS.filter((kind) => isMysql(kind) || kind === "duckdb"))("%s replica", (kind) => {
   let lab: ReplicaLab;
-  let replica: Replica;
+  let tables: Changer;
   beforeAll(async () => {
     lab = await replicaLab(kind);
-    replica = await lab.open();
+    tables = await changer(lab);
   });
   afterAll(() => lab.close());
 
@@ -169,15 +157,16 @@ describe.each(REPLICA_KINDS.filter((kind) => isMysql(kind) || kind === "duckdb")
       const changed = toType === fromType ? null : await changedTable(fromType, toType);
       if (changed === null) continue;
       const { from, to, before } = changed;
-      await change(replica, { kind: "create", schema: from, at, named: from, mayCreate: true });
+      const { replica } = tables;
+      await tables.create(from);
       const { apply } = await applier(replica, from);
       await apply(before.map((row) => event("c", null, row)));
       const [old, now] = [from.columns[1], to.columns[1]] as [ColumnSchema, ColumnSchema];
-      const refused = await alter(replica, changed, false);
+      const refused = await alter(tables, changed, false);
       const what = `${fromType} -> ${toType} (${conversionOf(old, now)})`;
       if (refused !== null) {
         expect([what, refused.code, refused.verdict]).toEqual([what, "REPLICA_CHANGE_REFUSED", "stop-table"]);
-        expect(await alter(replica, changed, true)).toBeNull();
+        expect(await alter(tables, changed, true)).toBeNull();
         expect([what, ...(await lab.rows(to)).map((row) => row["kept"]).sort()]).toEqual([
           what,
           ...before.map((row) => row["kept"] as string).sort(),

@@ -1,11 +1,12 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { CascadeError, FencedError } from "@cascade/shared/errors";
-import { type ColumnSchema, identifySchema, type TableSchema } from "@cascade/shared/table-schema";
+import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
 import { comparableRows } from "@cascade/shared/testing/table-histories";
 import { columnSchema, tableSchema } from "@cascade/shared/testing/table-schemas";
-import type { RememberedTable, Replica, TableChange } from "../src/replica.ts";
+import type { RememberedTable, Replica } from "../src/replica.ts";
 import { allowedSteps, planChange } from "../src/schema-change.ts";
 import { after, applier, event, isMysql, REPLICA_KINDS, type ReplicaLab, replicaLab, workFor } from "./replica-labs.ts";
+import { changed, changer } from "./table-changer.ts";
 
 /** What changes mean on engines that do them in their own ways: all at once, made anew, or not at all. */
 
@@ -15,13 +16,6 @@ afterEach(async () => {
 });
 
 const KINDS = REPLICA_KINDS.filter((kind) => isMysql(kind) || kind === "duckdb");
-const at = { commitLsn: 1n, ordinal: 0 };
-type Alter = Extract<TableChange, { kind: "alter" }>;
-
-const changed = (schema: TableSchema, change: Partial<TableSchema>): TableSchema => {
-  const { id: _, ...rest } = { ...schema, ...change };
-  return identifySchema(rest);
-};
 
 /** The columns with these names, in this order, each as it is or otherwise. */
 const columnsOf = (schema: TableSchema, wanted: Readonly<Record<string, Partial<ColumnSchema>>>): readonly ColumnSchema[] =>
@@ -40,27 +34,6 @@ async function failure(act: Promise<unknown>): Promise<CascadeError> {
   throw error ?? new Error("nothing was refused");
 }
 
-async function changer(lab: ReplicaLab) {
-  const replica = await lab.open();
-  const partition = { topic: "cascade.public.ddl", partition: 0 };
-  const remembered = async (oid: number): Promise<RememberedTable> => {
-    const found = (await replica.remembered()).find((table) => table.oid === oid);
-    if (found === undefined) throw new Error(`table ${oid} is not remembered`);
-    return found;
-  };
-  const change = async (...changes: readonly TableChange[]) => {
-    const from = await replica.progress(partition);
-    await replica.change(changes, { partition, from, to: after(from) });
-  };
-  const alter = async (to: TableSchema, given: Partial<Alter> = {}) => {
-    const from = given.from ?? (await remembered(to.oid));
-    const steps = planChange(from.schema, to);
-    await change({ kind: "alter", from, schema: to, at, named: to, steps, rewritten: false, empties: false, ...given });
-  };
-  const create = (schema: TableSchema) => change({ kind: "create", schema, at, named: schema, mayCreate: true });
-  return { replica, remembered, change, alter, create };
-}
-
 const put = async (replica: Replica, schema: TableSchema, ...rows: readonly Readonly<Record<string, unknown>>[]) => {
   const { apply } = await applier(replica, schema);
   await apply(rows.map((row) => event("c", null, row as never)));
@@ -71,7 +44,7 @@ describe.each(KINDS)("%s replica", (kind) => {
     const lab = await replicaLab(kind);
     labs.push(lab);
     await lab.sql(setup);
-    return { lab, ...(await changer(lab)) };
+    return changer(lab);
   };
   const expectRows = async (lab: ReplicaLab, schema: TableSchema, rows: readonly Readonly<Record<string, unknown>>[]) =>
     expect(comparableRows(await lab.rows(schema))).toEqual(comparableRows(rows));

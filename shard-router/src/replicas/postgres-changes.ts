@@ -5,7 +5,7 @@ import { addColumnTexts, changeTypeText, moveTexts, renameColumnTexts, replaceCo
 import { holds, replicaType } from "../dialects/postgres-types.ts";
 import { quote } from "../dialects/sql.ts";
 import type { Advance, TableChange } from "../replica.ts";
-import { isTaken, type SchemaStep } from "../schema-change.ts";
+import { pendingSteps, type SchemaStep } from "../schema-change.ts";
 import { advanceQuery, checkAdvanced, ensureSchema, SCHEMA_CHANGE_LOCK } from "./postgres-progress.ts";
 import { RememberedRows } from "./postgres-remembered.ts";
 import type { PostgresSession } from "./postgres-session.ts";
@@ -69,11 +69,12 @@ async function alterTable(session: PostgresSession, change: Alter): Promise<void
   const { named, steps, schema } = change;
   const sqlName = postgresTableName(named);
   if (change.empties) await ddl(session, [`DELETE FROM ${sqlName}`]);
-  for (const step of steps) {
-    const found = await findTable(session, named);
+  let found = await findTable(session, named);
+  const names = found?.columns.map(({ name }) => name) ?? [];
+  for (const step of pendingSteps(steps, names)) {
     if (found === null) return; // `prepare` says it
-    const names = new Set(found.columns.map(({ name }) => name));
-    if (!isTaken(step, names)) await takeStep(session, { change, sqlName, found }, step);
+    await takeStep(session, { change, sqlName, found }, step);
+    found = await findTable(session, named);
   }
   if (steps.some(({ kind }) => kind === "add-key" || kind === "change-type")) await ensureKey(session, change, schema);
 }
