@@ -17,7 +17,7 @@ import {
   isAsRemembered,
   locked,
   markedComment,
-  markOf,
+  newMark,
   type Pending,
   remember,
   rememberNew,
@@ -81,7 +81,7 @@ async function changeTable(changing: MysqlChanging, change: TableChange): Promis
     case "drop":
       if (!(await begin(session, change.from, { kind: "drop" }))) throw stale(changing, change.from.named);
       await ddl(session, [`DROP TABLE IF EXISTS ${quoteMysql(flatTableName(change.from.named))}`]);
-      return removeRow(changing, { ...change.from, revision: change.from.revision + 1 });
+      return removeRow(changing, change.from);
     case "release":
       if ((await findMysqlTable(session, flatTableName(change.from.named))) !== null) throw change.otherwise;
       return removeRow(changing, change.from);
@@ -100,7 +100,7 @@ async function alterTable(changing: MysqlChanging, change: Alter): Promise<void>
   const { session, dialect } = changing;
   const { from, schema, named, steps } = change;
   if (!(await isAsRemembered(session, from))) throw stale(changing, from.named);
-  const mark = markOf(from.oid, from.revision + 1);
+  const mark = newMark();
   const plan = await planOf(changing, change, { mark, unfit: false });
   await checkName(changing, change);
   const isWhole = steps.length === planChange(from.schema, schema).length;
@@ -114,7 +114,7 @@ async function alterTable(changing: MysqlChanging, change: Alter): Promise<void>
     await settle(session, from.oid).catch(() => {}); // else whoever asks next does
     throw error;
   }
-  if (!(await remember(session, { oid: from.oid, revision: from.revision + 1 }, pending))) throw stale(changing, from.named);
+  if (!(await remember(session, from, pending))) throw stale(changing, from.named);
 }
 
 interface Planning {

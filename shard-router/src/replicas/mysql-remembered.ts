@@ -70,12 +70,12 @@ export type Pending =
     }
   | { readonly kind: "drop" };
 
-/** In no table's comment but of our making. */
-export const markOf = (oid: number, revision: number): string => `[cascade ${oid}/${revision}]`;
+/** In no table's comment but by this one change. */
+export const newMark = (): string => `[cascade ${crypto.randomUUID()}]`;
 
 /** The user's own comment stays before ours. */
 export function markedComment(comment: string, mark: string): string {
-  const own = comment.replace(/ ?\[cascade \d+\/\d+\]$/, "");
+  const own = comment.replace(/ ?\[cascade [0-9a-f-]{36}\]$/, "");
   const marked = own === "" ? mark : `${own} ${mark}`;
   return marked.length <= LONGEST_COMMENT ? marked : mark;
 }
@@ -138,20 +138,19 @@ export async function settle(session: MysqlSession, oid: number): Promise<void> 
   const pending = JSON.parse(String(row["pending"])) as Pending;
   const revision = Number(row["revision"]);
   if (pending.kind === "drop") {
-    if ((await findMysqlTable(session, String(row["name"]))) !== null) await forget(session, oid, revision);
+    if ((await findMysqlTable(session, String(row["name"]))) !== null) await forget(session, oid);
     else await session.query("DELETE FROM cascade_tables WHERE oid = ? AND revision = ?", [oid, revision]);
     return;
   }
   const found = await findMysqlTable(session, flatTableName(pending.named));
-  if (found?.comment.includes(pending.mark) !== true) return forget(session, oid, revision);
+  if (found?.comment.includes(pending.mark) !== true) return forget(session, oid);
   for (const text of pending.last) await session.query(text);
-  if (!pending.isWhole) return forget(session, oid, revision);
+  if (!pending.isWhole) return forget(session, oid);
   await remember(session, { oid, revision }, pending);
 }
 
-export async function forget(session: MysqlSession, oid: number, revision: number): Promise<void> {
-  const text = "UPDATE cascade_tables SET pending = NULL, revision = revision + 1 WHERE oid = ? AND revision = ?";
-  await session.query(text, [oid, revision]);
+async function forget(session: MysqlSession, oid: number): Promise<void> {
+  await session.query("UPDATE cascade_tables SET pending = NULL WHERE oid = ?", [oid]);
 }
 
 type Told = Pick<RememberedTable, "oid" | "revision">;
@@ -163,8 +162,7 @@ export async function isAsRemembered(session: MysqlSession, { oid, revision }: T
 
 /** From now on no router applies a row to the table. False when it is not as it was remembered. */
 export async function begin(session: MysqlSession, { oid, revision }: Told, pending: Pending): Promise<boolean> {
-  const text =
-    "UPDATE cascade_tables SET pending = ?, revision = revision + 1 WHERE oid = ? AND revision = ? AND pending IS NULL";
+  const text = "UPDATE cascade_tables SET pending = ? WHERE oid = ? AND revision = ? AND pending IS NULL";
   return (await session.change(text, [JSON.stringify(pending), oid, revision])) === 1;
 }
 
