@@ -51,7 +51,7 @@ CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.tell(oids oid[], late boolean) RETURNS 
   LANGUAGE plpgsql SECURITY DEFINER ${PINNED} AS $body$
 BEGIN
   PERFORM ${emit(`json_build_object('v', 1, 'late', tell.late, 'relations', part.relations, 'columns', ${DDL_SCHEMA}.columns(part.oids), 'identities', ${DDL_SCHEMA}.identities(part.oids))`)}
-     FROM (SELECT json_agg(json_build_object('kind', kind, 'oid', oid, 'root_oid', root_oid, 'schema', schema, 'table', "table", 'root_schema', root_schema, 'root_table', root_table)) AS relations,
+     FROM (SELECT json_agg(json_build_object('kind', kind, 'oid', oid, 'root_oid', root_oid, 'schema', schema, 'table', "table", 'root_schema', root_schema, 'root_table', root_table, 'filled', kind IN ('table', 'partition') AND pg_relation_size(oid::oid::regclass) > 0)) AS relations,
                   array_agg(oid::oid) || min(root_oid)::oid AS oids
              FROM (SELECT *, (row_number() OVER (PARTITION BY root_oid ORDER BY oid <> root_oid, oid::oid) - 1) / ${RELATIONS_PER_MESSAGE} AS part
                      FROM (${relationsSql("c.oid = ANY(tell.oids)")}) found) numbered
