@@ -1,5 +1,5 @@
 import type { ChangeEvent } from "@cascade/shared/change-event";
-import type { Lsn } from "@cascade/shared/lsn";
+import { type Lsn, parseLsn } from "@cascade/shared/lsn";
 import { parseTableFilter } from "@cascade/shared/table-pattern";
 import { decodeSchemaMessage, encodeSchemaNews, type SchemaMessage, type TableSchema } from "@cascade/shared/table-schema";
 import { batchesOf } from "../src/batching.ts";
@@ -79,7 +79,11 @@ export class DdlLab {
     cleanups.push(close);
     const publish = (messages: readonly SourceMessage[], confirm: boolean, stopAfter: number) =>
       this.#publish(messages, (lsn) => confirm && source.confirm(lsn), stopAfter);
-    return new Life({ source, decoder, watch, close, publish });
+    const end = async () => {
+      const { rows } = await this.#lab.sql("SELECT pg_logical_emit_message(true, 'nothing', '')::text AS lsn");
+      return parseLsn((rows[0] as { lsn: string }).lsn);
+    };
+    return new Life({ source, decoder, watch, close, publish, end });
   }
 
   #announce(news: readonly Announcement[]): void {
@@ -108,6 +112,8 @@ interface LifeParts {
   readonly decoder: ChangeDecoder;
   readonly watch: DdlWatch;
   readonly close: () => Promise<void>;
+  /** Commits something, and says where. */
+  readonly end: () => Promise<Lsn>;
   /** Publishes so many batches at most; resolves to how many there were. */
   readonly publish: (messages: readonly SourceMessage[], confirm: boolean, batches: number) => number;
 }
@@ -128,12 +134,13 @@ export class Life {
     }
   }
 
-  /** Publishes that many batches more and dies, without having confirmed. */
-  async dieAfter(batches: number): Promise<void> {
+  /** Publishes that many batches more, or all that there is now, and dies, with them confirmed or not. */
+  async dieAfter(batches: number, confirm = false): Promise<void> {
+    const end = await this.parts.end();
     let left = batches;
     for await (const messages of this.parts.source.messages(new AbortController().signal)) {
-      left -= this.parts.publish(messages, false, left);
-      if (left <= 0) break;
+      left -= this.parts.publish(messages, confirm, left);
+      if (left <= 0 || messages.some((message) => message.kind === "commit" && message.endLsn >= end)) break;
     }
     await this.parts.close();
   }
