@@ -20,7 +20,9 @@ const two = changed(one, { columns: [id, { ...a, name: "z" }, n] });
 
 async function rows(l: RoutingLab, schema: TableSchema): Promise<string> {
   const found = await l.replica.rows(schema).catch(() => null);
-  return found === null ? "no table" : JSON.stringify((comparableRows(found as readonly Row[]) as readonly unknown[]).map((row) => row));
+  return found === null
+    ? "no table"
+    : JSON.stringify((comparableRows(found as readonly Row[]) as readonly unknown[]).map((row) => row));
 }
 
 const text = (...given: readonly object[]) => JSON.stringify(comparableRows(given as readonly Row[]));
@@ -132,7 +134,13 @@ describe.each(KINDS)("a router of %s", (kind) => {
     await seeRows(
       l,
       strict,
-      ...[{ id: 1, z: "x", n: 7 }, { id: 2, z: "y", n: 1 }, { id: 4, z: "r", n: 7 }, { id: 5, z: null, n: 7 }, { id: 7, z: "s", n: null }],
+      ...[
+        { id: 1, z: "x", n: 7 },
+        { id: 2, z: "y", n: 1 },
+        { id: 4, z: "r", n: 7 },
+        { id: 5, z: null, n: 7 },
+        { id: 7, z: "s", n: null },
+      ],
     );
     expect(router.lines.filter((line) => /^(?:error|life)/.test(line))).toEqual([]);
   }, 60_000);

@@ -43,7 +43,7 @@ export class Requests {
       if (job.request === INITIAL && (state.status === "done" || !initial)) snapshotter.know(job.oid);
       const table = byOid.get(job.oid);
       const over = state.status === "done" || state.status === "failed" || (job.request === INITIAL && !initial);
-      if (!over && table !== undefined) snapshotter.add(job, state, table.schema);
+      if (!over && table !== undefined) snapshotter.add({ ...job, name: nameOf(table) }, state, table.schema);
     }
     for (const table of found) snapshotter.meet(table.schema, table);
     for (const [key, value] of log.messages) if (!isStateKey(key) && !answered.has(key)) await this.#accept(key, value);
@@ -61,8 +61,8 @@ export class Requests {
 
   /** Tables that have come under CDC_TABLES without a row, by a name or a schema of another. */
   async look(): Promise<void> {
-    const { snapshotter, tables, initial } = this.#options;
-    if (initial) for (const table of await tables()) snapshotter.meet(table.schema, table);
+    const { snapshotter, tables } = this.#options;
+    for (const table of await tables()) snapshotter.meet(table.schema, table);
   }
 
   async #accept(key: string, value: string): Promise<void> {
@@ -101,10 +101,12 @@ export class Requests {
 
 const waiting = ({ estimatedRows }: CopyTable): CopyState => ({ ...WAITING, estimatedRows });
 
+const nameOf = ({ schema: { schema, table } }: Pick<CopyTable, "schema">) => ({ schema, table });
+
 const jobOf = (request: string, { replica, range }: SnapshotRequest, { schema }: CopyTable): CopyJob => ({
   request,
   oid: schema.oid,
-  name: { schema: schema.schema, table: schema.table },
+  name: nameOf({ schema }),
   replica,
   range,
 });
