@@ -152,6 +152,8 @@ export class ChangeDecoder {
   async #readerOf(name: TableName): Promise<Reader | null> {
     const known = this.tables.find(name.schema, name.table);
     if (known !== undefined) return typeof known === "string" ? null : known;
+    // The catalog may be ahead of the stream: whose name it was when the chunk was read has another one here, or is gone.
+    if (this.told) return null;
     const relation = await this.#catalog.relation(name);
     if (typeof relation === "string") return null;
     const reader = new Reader(relation);
