@@ -24,6 +24,8 @@ export interface RequestsOptions {
 /** What was asked for, and what was begun: from `<prefix>.signals` to the snapshotter. */
 export class Requests {
   readonly #options: RequestsOptions;
+  /** Keys of requests that were accepted or refused: whoever does not know whether it was heard asks again. */
+  readonly #answered = new Set<string>();
 
   constructor(options: RequestsOptions) {
     this.#options = options;
@@ -34,19 +36,18 @@ export class Requests {
     const { log, snapshotter, tables, initial } = this.#options;
     const found = await tables();
     const byOid = new Map(found.map((table) => [table.schema.oid, table]));
-    const answered = new Set<string>();
     for (const [key, value] of log.messages) {
       const known = isStateKey(key) ? decodeState(value) : null;
       if (known === null) continue;
       const { job, state } = known;
-      answered.add(job.request);
+      this.#answered.add(job.request);
       if (job.request === INITIAL && (state.status === "done" || !initial)) snapshotter.know(job.oid);
       const table = byOid.get(job.oid);
       const over = state.status === "done" || state.status === "failed" || (job.request === INITIAL && !initial);
       if (!over && table !== undefined) snapshotter.add({ ...job, name: nameOf(table) }, state, table.schema);
     }
     for (const table of found) snapshotter.meet(table.schema, table);
-    for (const [key, value] of log.messages) if (!isStateKey(key) && !answered.has(key)) await this.#accept(key, value);
+    for (const [key, value] of log.messages) if (!isStateKey(key)) await this.#accept(key, value);
   }
 
   /** Takes what comes until `signal` aborts. Rejects with a CascadeError when Kafka is away. */
@@ -66,6 +67,8 @@ export class Requests {
   }
 
   async #accept(key: string, value: string): Promise<void> {
+    if (this.#answered.has(key)) return;
+    this.#answered.add(key);
     const { log, snapshotter, report, tables } = this.#options;
     let jobs: readonly { readonly job: CopyJob; readonly state: CopyState; readonly table: CopyTable }[];
     try {

@@ -185,7 +185,9 @@ export class Snapshotter {
   }
 
   async #end(copy: Copy, status: "done" | "failed"): Promise<void> {
-    if (!this.#isCurrent(copy)) return;
+    const { request, oid } = copy.job;
+    // Begun anew under the same name.
+    if (this.#copies.all.some((other) => other !== copy && other.job.request === request && other.job.oid === oid)) return;
     copy.set({ status });
     // Before anything else comes from the stream: it would not be looked at any more.
     this.#copies.remove(copy);
