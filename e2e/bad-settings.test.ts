@@ -143,7 +143,9 @@ describe("main-db", () => {
     );
     const slot = `${name}_numbers`;
     const env = { CDC_SNAPSHOT: "never" };
-    const findings = await refusal(await startCdc({ brokers: pipeline.kafka.brokers, topicPrefix: slot, databaseUrl, slot, env }));
+    const findings = await refusal(
+      await startCdc({ brokers: pipeline.kafka.brokers, topicPrefix: slot, databaseUrl, slot, env }),
+    );
     expect([codes(findings), text(findings)]).toEqual([
       ["MISSING_RIGHT"],
       expect.stringContaining('GRANT SELECT ON "public"."measured"'),
