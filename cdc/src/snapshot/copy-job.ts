@@ -47,6 +47,12 @@ export const WAITING: CopyState = {
   error: null,
 };
 
+export const TABLE_GONE: NonNullable<CopyState["error"]> = {
+  code: "TABLE_GONE",
+  message: "the table was dropped, or is not captured any more",
+  advice: "ask again for what is there",
+};
+
 /** The table of the rows of a copy, and of its truncate. */
 export function copiedTable(table: EventTable, { replica, request }: CopyJob): EventTable {
   const { schema, table: name, topic, schemaId } = table;

@@ -1,8 +1,8 @@
-import { describeError } from "@cascade/shared/errors";
+import { CascadeError, describeError } from "@cascade/shared/errors";
 import { formatTableName } from "@cascade/shared/topic";
 import { z } from "zod";
 import type { Copy } from "./copies.ts";
-import { type CopyJob, type CopyState, INITIAL, WAITING } from "./copy-job.ts";
+import { type CopyJob, type CopyState, INITIAL, TABLE_GONE, WAITING } from "./copy-job.ts";
 import type { SnapshotReport } from "./report.ts";
 import type { SignalLog } from "./signal-log.ts";
 import { decodeRequest, decodeState, encodeState, isStateKey, type SnapshotRequest, stateKey } from "./signals.ts";
@@ -44,7 +44,10 @@ export class Requests {
       if (job.request === INITIAL && (state.status === "done" || !initial)) snapshotter.know(job.oid);
       const table = byOid.get(job.oid);
       const over = state.status === "done" || state.status === "failed" || (job.request === INITIAL && !initial);
-      if (!over && table !== undefined) snapshotter.add({ ...job, name: nameOf(table) }, state, table.schema);
+      if (over) continue;
+      if (table !== undefined) snapshotter.add({ ...job, name: nameOf(table) }, state, table.schema);
+      else if (job.request !== INITIAL)
+        await log.write([{ key, value: encodeState(job, { ...state, status: "failed", error: TABLE_GONE }) }]);
     }
     for (const table of found) snapshotter.meet(table.schema, table);
     for (const [key, value] of log.messages) if (!isStateKey(key)) await this.#accept(key, value);
@@ -78,6 +81,7 @@ export class Requests {
       for (const table of asked) checkRange(request, table);
       jobs = asked.map((table) => ({ job: jobOf(key, request, table), state: waiting(table), table }));
     } catch (error) {
+      if (error instanceof CascadeError) throw error; // main-db is away: not the request's fault
       return this.#refuse(key, error);
     }
     // All or none: a request that was begun is not looked at again.

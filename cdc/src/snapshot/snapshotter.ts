@@ -3,7 +3,7 @@ import { pause } from "@cascade/shared/retry";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import type { ChangeSource } from "../change-source.ts";
 import { Copies, type Copy } from "./copies.ts";
-import { type CopyJob, type CopyState, INITIAL, isOurOwn, REWRITTEN, WAITING, WHOLE } from "./copy-job.ts";
+import { type CopyJob, type CopyState, INITIAL, isOurOwn, REWRITTEN, TABLE_GONE, WAITING, WHOLE } from "./copy-job.ts";
 import type { KeyedCopy } from "./keyed-copy.ts";
 import { KeylessCopy } from "./keyless-copy.ts";
 import { MergedSource } from "./merged-source.ts";
@@ -19,6 +19,8 @@ const FIRST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 250;
 /** A copy that main-db refuses is tried again after this long. */
 const TRY_AGAIN_MS = 10_000;
+
+const PRUNE_INTERVAL_MS = 5_000;
 
 export interface SnapshotterOptions {
   readonly openReader: () => Promise<TableReader>;
@@ -145,13 +147,24 @@ export class Snapshotter {
     // Whatever it is waiting for: a lock may take for ever.
     const close = () => void reader[Symbol.asyncDispose]();
     signal.addEventListener("abort", close, { once: true });
-    while (this.#copies.all.length > 0 && !signal.aborted) {
-      if (this.#unsettled.size > 0) await this.#settle(reader, signal);
-      const copy = this.#nextCopy();
-      if (copy === null) await this.#changed.wait();
-      else await this.#copyOne(reader, copy, signal);
+    // A table that is locked for long is not looked at, and the list of what a look must see would grow.
+    const pruning = setInterval(() => {
+      reader.snapshot().then(
+        (snapshot) => this.#copies.saw(snapshot),
+        () => undefined, // whoever reads says it
+      );
+    }, PRUNE_INTERVAL_MS);
+    try {
+      while (this.#copies.all.length > 0 && !signal.aborted) {
+        if (this.#unsettled.size > 0) await this.#settle(reader, signal);
+        const copy = this.#nextCopy();
+        if (copy === null) await this.#changed.wait();
+        else await this.#copyOne(reader, copy, signal);
+      }
+    } finally {
+      clearInterval(pruning);
+      signal.removeEventListener("abort", close);
     }
-    signal.removeEventListener("abort", close);
   }
 
   /** Requests before tables that nobody waits for, the smallest first. */
@@ -206,13 +219,7 @@ export class Snapshotter {
       this.#options.report.ended(copy);
       return this.#notify();
     }
-    copy.set({
-      error: {
-        code: "TABLE_GONE",
-        message: "the table was dropped, or is not captured any more",
-        advice: "ask again for what is there",
-      },
-    });
+    copy.set({ error: TABLE_GONE });
     await this.#end(copy, "failed");
   }
 
