@@ -67,6 +67,7 @@ export class DdlLab {
     const from = (await slotState(session, this.#lab.slot))?.confirmedLsn ?? 0n;
     this.#announce(decoder.tables.begin(await catalog.captured(), from));
     const watch = new DdlWatch({ client: ddlSession, catalog, decoder, mode: this.#mode, warn });
+    await watch.begin();
     const client = await connect(this.#url, { replication: true });
     const source = await WalSource.open({ client, slot: this.#lab.slot, pluginOptions, decoder, lingerMs: 0, maxMessages: 2000 });
     let open = true;
