@@ -13,6 +13,7 @@ import { readSchemaHistory } from "./kafka/schema-topic.ts";
 import { pump } from "./pipeline.ts";
 import { Catalog } from "./postgres/catalog.ts";
 import { ChangeDecoder } from "./postgres/change-decoder.ts";
+import { refuseUncopyable } from "./postgres/copy-rights.ts";
 import { ensureDdlCapture } from "./postgres/ddl-capture.ts";
 import { DdlWatch } from "./postgres/ddl-watch.ts";
 import { identityWatch } from "./postgres/identity-watch.ts";
@@ -27,6 +28,8 @@ import { checkSlot, ensureSlot, slotState } from "./postgres/slot.ts";
 import { watchSlot } from "./postgres/slot-watch.ts";
 import { WalSource } from "./postgres/wal-source.ts";
 import type { PluginOptions } from "./postgres/wal2json.ts";
+import { SnapshotProgress } from "./snapshot/progress.ts";
+import { openSnapshotting } from "./snapshotting.ts";
 
 const SERVICE = "cdc";
 const ANNOUNCED_AT_ONCE = 100;
@@ -43,9 +46,10 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
     status.confirmed(batch);
     if (batch.transactions > 0) telemetry.add("cascade_cdc_transactions_total", batch.transactions);
   };
+  const progress = new SnapshotProgress(logger, telemetry);
   return {
-    status: () => status.toJSON(),
-    reasons: () => [],
+    status: () => ({ ...status.toJSON(), snapshots: progress.toJSON() }),
+    reasons: () => progress.reasons(),
     live: async (signal) => {
       await using session = await openSession(config.CDC_DATABASE_URL);
       const catalog = new Catalog(session.client, config.CDC_TABLES, config.KAFKA_TOPIC_PREFIX);
@@ -53,6 +57,9 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       if (findings.length > 0) throw new RefusalError(findings);
       await checkSlot(session.client, config.CDC_SLOT); // before Kafka is troubled: a standby looks every second
       await using publisher = await openPublisher(config, context, await databaseName(session.client));
+      await using snapshotting = await openSnapshotting(config, context, { client: session.client, catalog, progress });
+      const copied = snapshotting.copies.all.map(({ job }) => job);
+      await refuseUncopyable(session.client, copied);
       const history = await readSchemaHistory(kafkaOptions(config, SERVICE, logger), config.KAFKA_TOPIC_PREFIX);
       const slot = await ensureSlot(session.client, { slot: config.CDC_SLOT, hasPublished: await publisher.hasPublished() });
       if (slot === "created")
@@ -72,7 +79,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       await ddl.begin();
       await using reader = plugin.losesNumbers ? await NumberReader.open(config.CDC_DATABASE_URL, warn) : null;
       await using slotSource = await openSource(config, decoder, plugin.options);
-      const source = reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader);
+      const source = snapshotting.merged(reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader));
       await using _watch = watchSlot(config.CDC_DATABASE_URL, config.CDC_SLOT, (state) => status.slot(state));
       health.running();
       logger.info({ slot: config.CDC_SLOT, mode: config.CDC_MODE, tables: config.CDC_TABLES.text }, "capturing");
@@ -80,12 +87,17 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       // Empty when main-db cannot be asked now: whether that is an error is for those to say who need it.
       const identities = identityWatch(() => catalog.captured().catch(() => []));
       void identities(); // the first look only takes note
-      const pumping = pump(source, instrumented, limits, onPublished, signal);
+      const pumping = beside(pump(source, instrumented, limits, onPublished, signal), snapshotting.run(signal));
       const answering = whileAnswering(() => publisher.check(), pumping);
       const unchanged = whileAnswering(() => checkAnswers(session.client).then(() => ddl.check()), answering);
       await whileAnswering(identities, unchanged, { intervalMs: IDENTITY_INTERVAL_MS });
     },
   };
+}
+
+/** `work` to its end, unless `other` fails before. */
+function beside(work: Promise<void>, other: Promise<void>): Promise<void> {
+  return Promise.race([work, other.then(() => work)]);
 }
 
 /** Topics are made by the hundred: a broker takes a while over thousands. */

@@ -144,13 +144,16 @@ export class ChangeDecoder {
     await this.#look();
     const name = markedTable(mark.content);
     const reader = name === null ? null : await this.#readerOf(name);
-    if (reader !== null) this.#announce(reader, mark.ordinal, into);
-    into.push(reader === null ? mark : { ...mark, table: this.#decoderOf(reader).eventTable });
+    if (reader === null) return void into.push(mark);
+    this.#announce(reader, mark.ordinal, into);
+    into.push({ ...mark, table: this.#decoderOf(reader).eventTable });
   }
 
   async #readerOf(name: TableName): Promise<Reader | null> {
     const known = this.tables.find(name.schema, name.table);
     if (known !== undefined) return typeof known === "string" ? null : known;
+    // The catalog may be ahead of the stream: whose name it was when the chunk was read has another one here, or is gone.
+    if (this.told) return null;
     const relation = await this.#catalog.relation(name);
     if (typeof relation === "string") return null;
     const reader = new Reader(relation);
@@ -163,8 +166,12 @@ export class ChangeDecoder {
     return reader.decoder;
   }
 
-  #announce({ relation, former }: Reader, ordinal: number, into: SourceMessage[]): void {
+  #announce(reader: Reader, ordinal: number, into: SourceMessage[]): void {
+    if (reader.announced) return;
+    reader.announced = true;
+    const { relation, former } = reader;
     const { announcer } = this.tables;
+    into.push({ kind: "table", table: this.#decoderOf(reader).eventTable, schema: relation.schema });
     const at = { commitLsn: (this.#transaction as EventTransaction).commitLsn, ordinal };
     if (former) announcer.former(relation, at, into);
     else announcer.current(relation, at, { told: false, rewritten: false }, into);
@@ -210,10 +217,7 @@ export class ChangeDecoder {
   #push(row: WalRow, ordinal: number, reader: Reader, decoded: DecodedRow, into: SourceMessage[]): void {
     const { relation } = reader;
     if (row.action === "T" && this.#isPartOfTruncate(row, relation)) return;
-    if (!reader.announced) {
-      this.#announce(reader, ordinal, into);
-      reader.announced = true;
-    }
+    if (!reader.announced) this.#announce(reader, ordinal, into);
     const op = OPS[row.action];
     const table = this.#decoderOf(reader).eventTable;
     const transaction = this.#transaction as EventTransaction;
