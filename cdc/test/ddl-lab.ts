@@ -24,7 +24,6 @@ export type Durable = { readonly said: SchemaMessage } | { readonly event: Chang
 export class DdlLab {
   readonly log: Durable[] = [];
   readonly warnings: string[] = [];
-  readonly rewritten: number[] = [];
   readonly #lab: Lab;
   readonly #url: string;
   readonly #mode: DdlMode;
@@ -61,8 +60,7 @@ export class DdlLab {
     const catalog = new Catalog(session, parseTableFilter(this.#tables), "cascade");
     const { options: pluginOptions, losesNumbers } = await probePlugin(session, this.#lab.slot);
     const history = new SchemaHistory([...this.said]);
-    const onRewritten = (oid: number) => void this.rewritten.push(oid);
-    const decoder = new ChangeDecoder({ catalog, warn, losesNumbers, history, onRewritten });
+    const decoder = new ChangeDecoder({ catalog, warn, losesNumbers, history });
     decoder.told = await ensureDdlCapture(ddlSession, this.#mode, warn);
     const from = (await slotState(session, this.#lab.slot))?.confirmedLsn ?? 0n;
     this.#announce(decoder.tables.begin(await catalog.captured(), from));

@@ -14,8 +14,6 @@ export interface KnownTablesOptions {
   readonly capture: Capture;
   readonly history: SchemaHistory;
   readonly warn: (message: string) => void;
-  /** A table's rows were changed past the WAL: it must be copied again. Told once, when the stream gets there. */
-  readonly onRewritten: (oid: number) => void;
 }
 
 /**
@@ -34,7 +32,7 @@ export class KnownTables {
 
   constructor(options: KnownTablesOptions) {
     this.#options = options;
-    this.announcer = new Announcer(options.capture.prefix, options.history, options.onRewritten);
+    this.announcer = new Announcer(options.capture.prefix, options.history);
   }
 
   get capture(): Capture {
