@@ -76,6 +76,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       const from = (await slotState(session.client, config.CDC_SLOT))?.confirmedLsn ?? 0n;
       await announceAll(publisher, decoder.tables.begin(await catalog.captured(), from));
       const ddl = new DdlWatch({ client: ddlSession.client, catalog, decoder, mode: config.CDC_DDL, warn });
+      await ddl.begin();
       await using reader = plugin.losesNumbers ? await NumberReader.open(config.CDC_DATABASE_URL, warn) : null;
       await using slotSource = await openSource(config, decoder, plugin.options);
       const source = snapshotting.merged(reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader));

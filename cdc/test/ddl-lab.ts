@@ -24,7 +24,6 @@ export type Durable = { readonly said: SchemaMessage } | { readonly event: Chang
 export class DdlLab {
   readonly log: Durable[] = [];
   readonly warnings: string[] = [];
-  readonly rewritten: number[] = [];
   readonly #lab: Lab;
   readonly #url: string;
   readonly #mode: DdlMode;
@@ -61,12 +60,12 @@ export class DdlLab {
     const catalog = new Catalog(session, parseTableFilter(this.#tables), "cascade");
     const { options: pluginOptions, losesNumbers } = await probePlugin(session, this.#lab.slot);
     const history = new SchemaHistory([...this.said]);
-    const onRewritten = (oid: number) => void this.rewritten.push(oid);
-    const decoder = new ChangeDecoder({ catalog, warn, losesNumbers, history, onRewritten });
+    const decoder = new ChangeDecoder({ catalog, warn, losesNumbers, history });
     decoder.told = await ensureDdlCapture(ddlSession, this.#mode, warn);
     const from = (await slotState(session, this.#lab.slot))?.confirmedLsn ?? 0n;
     this.#announce(decoder.tables.begin(await catalog.captured(), from));
     const watch = new DdlWatch({ client: ddlSession, catalog, decoder, mode: this.#mode, warn });
+    await watch.begin();
     const client = await connect(this.#url, { replication: true });
     const source = await WalSource.open({ client, slot: this.#lab.slot, pluginOptions, decoder, lingerMs: 0, maxMessages: 2000 });
     let open = true;

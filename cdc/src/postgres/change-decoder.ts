@@ -31,8 +31,6 @@ export interface DecoderOptions {
   readonly losesNumbers: boolean;
   /** What was announced in earlier lives. */
   readonly history?: SchemaHistory;
-  /** A table's rows were changed past the WAL: it must be copied again. */
-  readonly onRewritten?: (oid: number) => void;
 }
 
 /**
@@ -58,11 +56,11 @@ export class ChangeDecoder {
   readonly #losesNumbers: boolean;
   #lost: LostRow[] = [];
 
-  constructor({ catalog, warn, losesNumbers, history = new SchemaHistory([]), onRewritten = () => {} }: DecoderOptions) {
+  constructor({ catalog, warn, losesNumbers, history = new SchemaHistory([]) }: DecoderOptions) {
     this.#catalog = catalog;
     this.#warn = warn;
     this.#losesNumbers = losesNumbers;
-    this.tables = new KnownTables({ capture: catalog.capture, history, warn: (message) => this.#warnOnce(message), onRewritten });
+    this.tables = new KnownTables({ capture: catalog.capture, history, warn: (message) => this.#warnOnce(message) });
     this.#fitting = new Fitting(this.tables, losesNumbers);
   }
 

@@ -197,6 +197,8 @@ export const DDL_COMMENT = `Capture of schema changes by Cascade, version ${DDL_
 export const INSTALL_SQL: readonly string[] = [
   `CREATE SCHEMA IF NOT EXISTS ${DDL_SCHEMA}`,
   FUNCTIONS,
+  // An event trigger's function is called without asking for it.
+  `REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ${DDL_SCHEMA} FROM PUBLIC`,
   ...EVENT_TRIGGERS.flatMap((name) => [
     `DROP EVENT TRIGGER IF EXISTS ${name}`,
     `CREATE EVENT TRIGGER ${name} ${TRIGGERS[name]}`,

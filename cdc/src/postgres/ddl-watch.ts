@@ -32,25 +32,34 @@ export class DdlWatch {
     this.#options = options;
   }
 
+  /** At the start of a life: what differs now is told at once, behind all that the stream has still to read. */
+  async begin(): Promise<void> {
+    const differing = await this.#look();
+    if (differing.oids.length === 0) return;
+    this.#toldLast = this.#differing = differing.text;
+    await this.#tell(differing.oids);
+  }
+
   async check(): Promise<void> {
-    const { catalog, decoder } = this.#options;
     await this.#checkTrigger();
-    if ((await decoder.refresh()) && this.#differing === null) this.#differing = "";
+    if ((await this.#options.decoder.refresh()) && this.#differing === null) this.#differing = "";
     if (this.#differing === null) return;
-    const relations = await catalog.captured();
-    const oids = decoder.tables.announcer.differing(relations);
-    if (oids.length === 0) {
-      this.#differing = null;
-      return;
-    }
-    const ids = new Map(relations.map(({ schema }) => [schema.oid, schema.id]));
-    const differing = oids.map((oid) => `${oid} ${ids.get(oid) ?? ""}`).join();
+    const { oids, text } = await this.#look();
     // Twice the same: it is not just on its way. Once is enough then, however far behind the stream is.
-    if (differing === this.#differing && differing !== this.#toldLast) {
-      this.#toldLast = differing;
+    if (oids.length > 0 && text === this.#differing && text !== this.#toldLast) {
+      this.#toldLast = text;
       await this.#tell(oids);
     }
-    this.#differing = differing;
+    this.#differing = oids.length === 0 ? null : text;
+  }
+
+  /** Tables that look otherwise in the catalog than was announced, and how, as text. */
+  async #look(): Promise<{ readonly oids: readonly number[]; readonly text: string }> {
+    const { catalog, decoder } = this.#options;
+    const relations = await catalog.captured();
+    const oids = decoder.tables.announcer.differing(relations);
+    const ids = new Map(relations.map(({ schema }) => [schema.oid, schema.id]));
+    return { oids, text: oids.map((oid) => `${oid} ${ids.get(oid) ?? ""}`).join() };
   }
 
   /** It may be removed, disabled, or installed by somebody who may, at any time. */

@@ -14,8 +14,6 @@ export interface KnownTablesOptions {
   readonly capture: Capture;
   readonly history: SchemaHistory;
   readonly warn: (message: string) => void;
-  /** A table's rows were changed past the WAL: it must be copied again. Told once, when the stream gets there. */
-  readonly onRewritten: (oid: number) => void;
 }
 
 /**
@@ -34,7 +32,7 @@ export class KnownTables {
 
   constructor(options: KnownTablesOptions) {
     this.#options = options;
-    this.announcer = new Announcer(options.capture.prefix, options.history, options.onRewritten);
+    this.announcer = new Announcer(options.capture.prefix, options.history);
   }
 
   get capture(): Capture {
@@ -45,36 +43,28 @@ export class KnownTables {
   }
 
   /**
-   * Takes note of the catalog, where the stream begins at `from`. Returns the announcements of those tables that nothing was ever said of.
+   * Takes note of the catalog, where the stream begins at `from`. Returns what is to be announced before anything else: at the very first
+   * start every table. Later the catalog may be ahead of the stream, which will tell.
    */
   begin(relations: readonly Relation[], from: Lsn): readonly Announcement[] {
     const { history } = this;
+    const isFirst = history.ids.size === 0;
     this.#upcoming = [...history.after(from)];
-    const newcomers: Relation[] = [];
     const found = new Set<number>();
+    const news: SourceMessage[] = [];
+    const at = { commitLsn: from === 0n ? 0n : from - 1n, ordinal: 0 };
     for (const relation of relations) {
       const { oid } = relation.schema;
       found.add(oid);
       const then = history.asOf(oid, from);
       if (then?.kind === "schema") this.#book.put(new Reader(asOf(relation, then.schema, this.capture)));
-      // One that is first heard of later in the stream is not there yet.
-      else if (history.newest(oid) === undefined || then !== undefined) newcomers.push(relation);
+      if (!isFirst) continue;
+      this.#book.put(new Reader(relation));
+      if (relation.oid === oid) this.announcer.current(relation, at, { told: true, rewritten: false }, news);
     }
     for (const oid of history.oids) {
       const then = history.asOf(oid, from);
       if (!found.has(oid) && then?.kind === "schema") this.#putSchema(then.schema, null);
-    }
-    return this.#welcome(newcomers, from);
-  }
-
-  #welcome(newcomers: readonly Relation[], from: Lsn): readonly Announcement[] {
-    const news: SourceMessage[] = [];
-    const at = { commitLsn: from === 0n ? 0n : from - 1n, ordinal: 0 };
-    for (const relation of newcomers) {
-      // Another table has the name where the stream begins: the stream will tell when it is this one's.
-      if (this.#book.find(relation.name.schema, relation.name.table) !== undefined) continue;
-      this.#book.put(new Reader(relation));
-      if (relation.oid === relation.schema.oid) this.announcer.current(relation, at, { told: true, rewritten: false }, news);
     }
     return news.flatMap((message) => (message.kind === "schema" ? [{ ...message, change: false }] : []));
   }
@@ -158,7 +148,9 @@ export class KnownTables {
     const leftOut = this.#leftOut.delete(formatTableName(name));
     // Its rows were another table's until now.
     const moved = filled && told && before !== undefined && before.relation.schema.oid !== schema.oid;
-    if (before === undefined || !isSame(before.relation, relation)) this.#book.put(new Reader(relation));
+    const isKnown =
+      before !== undefined && isSame(before.relation, relation) && this.#book.find(name.schema, name.table) === before;
+    if (!isKnown) this.#book.put(new Reader(relation));
     const rewritten = this.#rewritten.has(schema.oid) || leftOut || moved;
     if (oid === schema.oid || moved) this.announcer.current(relation, at, { told, rewritten }, into);
     if (rewritten) this.#rewritten.delete(schema.oid);
