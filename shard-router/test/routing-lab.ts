@@ -1,10 +1,10 @@
 import { testKafka } from "@cascade/local/servers.ts";
 import { type ChangeEvent, eventEncoder, type Op } from "@cascade/shared/change-event";
 import type { Position } from "@cascade/shared/lsn";
-import { ServiceHealth } from "@cascade/shared/service-health";
 import type { ServiceContext } from "@cascade/shared/service";
-import type { Telemetry } from "@cascade/shared/telemetry";
+import { ServiceHealth } from "@cascade/shared/service-health";
 import { encodeSchemaNews, type SchemaMessage, type TableSchema } from "@cascade/shared/table-schema";
+import type { Telemetry } from "@cascade/shared/telemetry";
 import { schemasTopic, topicOf } from "@cascade/shared/topic";
 import { readRouterConfig } from "../src/config.ts";
 import { routingService } from "../src/routing.ts";
@@ -74,7 +74,11 @@ export async function routingLab(kind: ReplicaKind): Promise<RoutingLab> {
   };
 }
 
-function eventOf(schema: TableSchema, topic: string, { at, op = "c", before = null, after = null, marks = {} }: Change): ChangeEvent {
+function eventOf(
+  schema: TableSchema,
+  topic: string,
+  { at, op = "c", before = null, after = null, marks = {} }: Change,
+): ChangeEvent {
   return {
     op,
     table: { schema: schema.schema, table: schema.table, topic, schemaId: schema.id, ...marks },
@@ -99,7 +103,11 @@ function routerOf({ brokers, prefix }: ConsumerLab, { url }: ReplicaLab, env: Re
     span: (_name, _options, work) => work(),
     traceparent: () => null,
   };
-  const context = { logger: { ...logger, child: () => logger }, telemetry, health: new ServiceHealth() } as unknown as ServiceContext;
+  const context = {
+    logger: { ...logger, child: () => logger },
+    telemetry,
+    health: new ServiceHealth(),
+  } as unknown as ServiceContext;
   const config = readRouterConfig({
     ...{ KAFKA_BROKERS: brokers, KAFKA_TOPIC_PREFIX: prefix, REPLICA_URL: url, REPLICA_NAME: "mine" },
     ...env,
