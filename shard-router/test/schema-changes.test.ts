@@ -15,7 +15,7 @@ afterEach(async () => {
   for (const lab of labs.splice(0)) await lab.close();
 });
 
-const KINDS = REPLICA_KINDS.filter((kind) => kind === "postgres" || kind === "sqlite");
+const KINDS = REPLICA_KINDS;
 
 async function failure(act: Promise<unknown>): Promise<CascadeError> {
   try {
