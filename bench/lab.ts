@@ -67,8 +67,11 @@ export class Trial {
     await this.#lab.mariadb?.dropDatabase(this.#name);
   }
 
-  cdc(): Promise<Service<CdcStatus>> {
-    return startCdc({ ...this.#common("cdc"), databaseUrl: this.mainUrl, slot: this.#name });
+  /** @param tables all when left out; @param copy topics and a slot of their own, under this name */
+  cdc({ tables, copy }: { readonly tables?: string; readonly copy?: string } = {}): Promise<Service<CdcStatus>> {
+    const name = copy === undefined ? this.#name : `${this.#name}_${copy}`;
+    const common = { ...this.#common("cdc"), topicPrefix: name };
+    return startCdc({ ...common, databaseUrl: this.mainUrl, slot: name, ...(tables === undefined ? {} : { tables }) });
   }
 
   router(engine: Engine): Promise<Service<RouterStatus>> {
@@ -76,9 +79,10 @@ export class Trial {
   }
 
   /** So that the slot begins before the first row: cdc makes it, and ends. */
-  async makeSlot(): Promise<void> {
-    const cdc = await this.cdc();
+  async makeSlot(options: { readonly tables?: string } = {}): Promise<void> {
+    const cdc = await this.cdc(options);
     await cdc.ready();
+    while ((await cdc.status()).snapshots.length > 0) await Bun.sleep(50);
     await cdc.stop();
   }
 
@@ -133,6 +137,16 @@ const SCHEMA = `
   CREATE TABLE bench (
     id bigint PRIMARY KEY, customer_id integer NOT NULL, status text NOT NULL, amount numeric(12,2) NOT NULL,
     created_at timestamptz NOT NULL, paid boolean, note text);
+  CREATE TABLE streamed (LIKE bench INCLUDING ALL);
+  CREATE PROCEDURE fill_streamed(first bigint, total bigint) LANGUAGE plpgsql AS $$
+  BEGIN
+    FOR chunk IN first..first + total - 1 BY 100 LOOP
+      INSERT INTO streamed SELECT id, id % 5000, 'new', (id % 100000) / 100.0, now(), id % 2 = 0,
+        md5(id::text) || md5((id + 1)::text) || md5((id + 2)::text) || md5((id + 3)::text)
+        FROM generate_series(chunk, chunk + 99) AS id;
+      COMMIT;
+    END LOOP;
+  END $$;
   CREATE PROCEDURE fill(total bigint, per_transaction bigint) LANGUAGE plpgsql AS $$
   BEGIN
     FOR chunk IN 1..total BY per_transaction LOOP

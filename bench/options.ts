@@ -1,7 +1,7 @@
 import { parseArgs } from "node:util";
 import { ENGINES, type Engine } from "./lab.ts";
 
-export const PARTS = ["capture", "apply", "mixed", "end-to-end", "large-transaction"] as const;
+export const PARTS = ["capture", "apply", "mixed", "end-to-end", "large-transaction", "snapshot"] as const;
 export type Part = (typeof PARTS)[number];
 
 export interface BenchOptions {
@@ -32,8 +32,10 @@ Measures Cascade on this machine, on real servers that it starts: rows of about 
                        mixed              likewise 40% inserts, 50% updates and 10% deletes over 100,000 rows
                        end-to-end         a backlog of the slot, drained through everything into both at once
                        large-transaction  one transaction of --large-rows rows passes: peak memory of each service
+                       snapshot           a table of --rows rows, copied into Kafka; then 200000 changes of another
+                                          table, drained alone and while the first is copied
   --engine NAME      only this engine in apply and mixed, and again for more: ${ENGINES.join(", ")}
-  --rows N           rows of capture, apply and end-to-end (500000)
+  --rows N           rows of capture, apply, end-to-end and snapshot (500000)
   --mixed-changes N  (300000)
   --large-rows N     (1000000)
   --repeat N         runs of each part, of which the median is shown (1)

@@ -1,6 +1,7 @@
 import type { Service } from "@cascade/local/stack.ts";
 import { type Lab, Trial } from "./lab.ts";
 import type { BenchOptions, Part } from "./options.ts";
+import { snapshot } from "./snapshot.ts";
 import { cpuSecondsOf, peakRssBytesOf } from "./usage-of.ts";
 
 /** One measurement. */
@@ -21,7 +22,12 @@ const LOOK_MS = 20;
 const STUCK_MS = 60_000;
 
 /** From now until the service has done `rows`. */
-async function drain(part: Part, who: string, service: Service<{ readonly eventsTotal: number }>, rows: number): Promise<Figure> {
+export async function drain(
+  part: Part,
+  who: string,
+  service: Service<{ readonly eventsTotal: number }>,
+  rows: number,
+): Promise<Figure> {
   const pid = service.child.pid;
   const startedAt = performance.now();
   const cpuBefore = cpuSecondsOf(pid);
@@ -124,6 +130,7 @@ const RUNS: Readonly<Record<Part, Run>> = {
   mixed,
   "end-to-end": endToEnd,
   "large-transaction": largeTransaction,
+  snapshot: (trial, { rows }) => snapshot(trial, rows),
 };
 
 /** One run of a part, on databases of its own. Rejects when a replica does not end equal. */

@@ -12,6 +12,7 @@ const cdc: CdcStatus = {
   lagSeconds: 0.01,
   eventsTotal: 1234,
   publishedBytesTotal: 99,
+  snapshots: [],
   lastError: null,
 };
 const router: RouterStatus = {

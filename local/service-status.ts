@@ -25,6 +25,8 @@ export interface CdcStatus {
   /** Acknowledged by Kafka. */
   readonly eventsTotal: number;
   readonly publishedBytesTotal: number;
+  /** Of tables that are being copied, or are to be. */
+  readonly snapshots: readonly { readonly table: string; readonly status: string; readonly rows: number }[];
   readonly lastError: LastError | null;
 }
 

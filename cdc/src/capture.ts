@@ -12,6 +12,7 @@ import { openKafkaPublisher } from "./kafka/kafka-publisher.ts";
 import { pump } from "./pipeline.ts";
 import { Catalog } from "./postgres/catalog.ts";
 import { ChangeDecoder } from "./postgres/change-decoder.ts";
+import { refuseUncopyable } from "./postgres/copy-rights.ts";
 import { identityWatch } from "./postgres/identity-watch.ts";
 import { withLostNumbers } from "./postgres/lost-numbers.ts";
 import { NumberReader } from "./postgres/number-reader.ts";
@@ -24,6 +25,8 @@ import { checkSlot, ensureSlot } from "./postgres/slot.ts";
 import { watchSlot } from "./postgres/slot-watch.ts";
 import { WalSource } from "./postgres/wal-source.ts";
 import type { PluginOptions } from "./postgres/wal2json.ts";
+import { SnapshotProgress } from "./snapshot/progress.ts";
+import { openSnapshotting } from "./snapshotting.ts";
 
 const SERVICE = "cdc";
 const IDENTITY_INTERVAL_MS = 10_000;
@@ -39,9 +42,10 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
     status.confirmed(batch);
     if (batch.transactions > 0) telemetry.add("cascade_cdc_transactions_total", batch.transactions);
   };
+  const progress = new SnapshotProgress(logger, telemetry);
   return {
-    status: () => status.toJSON(),
-    reasons: () => [],
+    status: () => ({ ...status.toJSON(), snapshots: progress.toJSON() }),
+    reasons: () => progress.reasons(),
     live: async (signal) => {
       await using session = await openSession(config.CDC_DATABASE_URL);
       const catalog = new Catalog(session.client, config.CDC_TABLES, config.KAFKA_TOPIC_PREFIX);
@@ -49,6 +53,9 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       if (findings.length > 0) throw new RefusalError(findings);
       await checkSlot(session.client, config.CDC_SLOT); // before Kafka is troubled: a standby looks every second
       await using publisher = await openPublisher(config, context, await databaseName(session.client));
+      await using snapshotting = await openSnapshotting(config, context, { client: session.client, catalog, progress });
+      const copied = snapshotting.copies.all.map(({ job }) => job);
+      await refuseUncopyable(session.client, copied);
       const slot = await ensureSlot(session.client, { slot: config.CDC_SLOT, hasPublished: await publisher.hasPublished() });
       if (slot === "created")
         logger.info({ slot: config.CDC_SLOT }, "replication slot created: changes are captured from here on");
@@ -61,7 +68,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       const decoder = new ChangeDecoder(catalog, warn, plugin.losesNumbers);
       await using reader = plugin.losesNumbers ? await NumberReader.open(config.CDC_DATABASE_URL, warn) : null;
       await using slotSource = await openSource(config, decoder, plugin.options);
-      const source = reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader);
+      const source = snapshotting.merged(reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader));
       await using _watch = watchSlot(config.CDC_DATABASE_URL, config.CDC_SLOT, (state) => status.slot(state));
       health.running();
       logger.info({ slot: config.CDC_SLOT, mode: config.CDC_MODE, tables: config.CDC_TABLES.text }, "capturing");
@@ -69,12 +76,17 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       // Empty when main-db cannot be asked now: whether that is an error is for those to say who need it.
       const identities = identityWatch(() => catalog.captured().catch(() => []));
       void identities(); // the first look only takes note
-      const pumping = pump(source, instrumented, limits, onPublished, signal);
+      const pumping = beside(pump(source, instrumented, limits, onPublished, signal), snapshotting.run(signal));
       const answering = whileAnswering(() => publisher.check(), pumping);
       const unchanged = whileAnswering(() => checkAnswers(session.client).then(() => decoder.refresh()), answering);
       await whileAnswering(identities, unchanged, { intervalMs: IDENTITY_INTERVAL_MS });
     },
   };
+}
+
+/** `work` to its end, unless `other` fails before. */
+function beside(work: Promise<void>, other: Promise<void>): Promise<void> {
+  return Promise.race([work, other.then(() => work)]);
 }
 
 function openPublisher(config: CdcConfig, { logger, telemetry }: ServiceContext, db: string): Promise<EventPublisher> {

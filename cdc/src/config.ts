@@ -43,9 +43,14 @@ export const CDC_SETTINGS = {
     meaning: "tables to capture",
   },
   CDC_SNAPSHOT: {
-    kind: oneOf("never"),
-    default: "never",
-    meaning: "rows from before the slot are not copied in this version: start with empty tables or fill the replicas yourself",
+    kind: oneOf("initial", "never"),
+    default: "initial",
+    meaning: "`initial`: tables that were never copied are, beside the stream of their changes; `never`: only what is asked for",
+  },
+  CDC_SNAPSHOT_CHUNK_ROWS: {
+    kind: integer(1, 1_000_000),
+    default: "10000",
+    meaning: "most rows of a table that are read in one transaction",
   },
   CDC_BATCH_ROWS: { kind: integer(1, 1_000_000), default: "2000", meaning: "most changes in one request to Kafka" },
   CDC_BATCH_BYTES: {

@@ -90,7 +90,7 @@ describe("topics", () => {
     await l.createTopic(topic, { settings: { "segment.ms": "600000" } });
     await (await open(l)).announce([schemaOf(l)]);
     expect(await settings(l, topic)).toMatchObject({ "cleanup.policy": "compact", "segment.ms": "600000" });
-    expect(l.warnings).toEqual(["the schemas topic was not compacted: cleanup.policy is now compact"]);
+    expect(l.warnings).toEqual(["the topic was not compacted: cleanup.policy is now compact"]);
   });
 
   test("two publishers may make the same topics at once", async () => {

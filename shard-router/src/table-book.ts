@@ -50,6 +50,7 @@ export class TableBook {
   /** Columns that take NULL although their schema says otherwise, by the table's oid. */
   readonly #relaxed = new Map<number, ReadonlySet<string>>();
   #remembered: Map<number, RememberedTable> | null = null;
+  #lastRead = new Map<number, RememberedTable>();
 
   constructor(options: TableBookOptions) {
     this.#options = options;
@@ -117,7 +118,7 @@ export class TableBook {
 
   /** The schema that a table of the replica is at, for /status. */
   schemaIds(): ReadonlyMap<string, string> {
-    return new Map([...(this.#remembered?.values() ?? [])].map(({ schema }) => [formatTableName(schema), schema.id]));
+    return new Map([...this.#lastRead.values()].map(({ schema }) => [formatTableName(schema), schema.id]));
   }
 
   /** Something went wrong with the table: somebody may have changed it, so it is looked at again. */
@@ -133,6 +134,7 @@ export class TableBook {
 
   async #all(): Promise<Map<number, RememberedTable>> {
     this.#remembered ??= new Map((await this.#options.replica.remembered()).map((table) => [table.oid, table]));
+    this.#lastRead = this.#remembered;
     return this.#remembered;
   }
 
@@ -175,8 +177,9 @@ export class TableBook {
     const advance = { partition, from, to: from ?? { nextOffset, ...NOWHERE, sourceCommittedAtMs: 0 } };
     await this.#options.replica.change(changes, advance);
     this.#options.moved(advance);
-    this.#remembered = null;
     for (const change of changes) this.#tell(change);
+    this.#remembered = null;
+    await this.#all();
   }
 
   #tell(change: TableChange): void {

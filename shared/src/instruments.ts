@@ -25,6 +25,11 @@ export const INSTRUMENTS = {
   },
   cascade_cdc_slot_status: { kind: "gauge", help: "1 for the slot's wal_status, 0 for the others" },
   cascade_cdc_confirmed_lsn: { kind: "gauge", help: "LSN up to which everything is durable in Kafka, as a number" },
+  cascade_cdc_snapshot_rows_total: { kind: "counter", help: "Rows of tables being copied, acknowledged by Kafka" },
+  cascade_cdc_snapshot_remaining_rows: {
+    kind: "gauge",
+    help: "Rows of a table being copied that are still to come, by main-db's estimate",
+  },
   cascade_router_events_total: { kind: "counter", help: "Row changes committed on the replica" },
   cascade_router_statements_total: { kind: "counter", help: "SQL statements that carried them" },
   cascade_router_apply_duration_seconds: { kind: "histogram", help: "Time to apply a batch on the replica, commit included" },

@@ -5,6 +5,8 @@ const MAX_TOPIC_LENGTH = 249;
 
 /** Names that are not tables: one part after the prefix, or under a reserved first part. */
 export const schemasTopic = (prefix: string): string => `${prefix}.schemas`;
+/** Requests for snapshots, and their state. */
+export const signalsTopic = (prefix: string): string => `${prefix}.signals`;
 export const deadLettersTopic = (prefix: string, replica: string): string => `${prefix}.${DEAD_LETTERS}.${escapePart(replica)}`;
 
 const DEAD_LETTERS = "dead-letters";

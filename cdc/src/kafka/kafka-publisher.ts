@@ -4,7 +4,7 @@ import { compressionType, KAFKA_RETRY, type KafkaCompression, type KafkaOptions,
 import { isKafkaError, kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { encodeSchemaMessage } from "@cascade/shared/table-schema";
-import { formatTableName, schemasTopic, tableOfTopic } from "@cascade/shared/topic";
+import { formatTableName, schemasTopic, signalsTopic, tableOfTopic } from "@cascade/shared/topic";
 import type { Message, Producer } from "kafkajs";
 import type { EventPublisher, PublishedSchema } from "../event-publisher.ts";
 import { MESSAGE_OVERHEAD_BYTES, planRequests, type RecordBatch, type SizedMessage } from "./requests.ts";
@@ -45,7 +45,11 @@ export async function openKafkaPublisher(options: PublisherOptions): Promise<Eve
     createPartitioner: () => () => 0,
     retry: KAFKA_RETRY,
   });
-  const topics = new Topics(admin, { ...options, schemasTopic: schemasTopic(options.prefix), logger: options.kafka.logger });
+  const topics = new Topics(admin, {
+    ...options,
+    compactedTopics: [schemasTopic(options.prefix), signalsTopic(options.prefix)],
+    logger: options.kafka.logger,
+  });
   const connect = async (): Promise<number> => {
     await Promise.all([admin.connect(), producer.connect()]);
     return topics.maxRequestBytes();

@@ -33,7 +33,7 @@ function lab({ heardOfAfter = 0, creation = null as Error | null } = {}) {
       })),
     }),
   } as unknown as Admin;
-  const topics = new Topics(admin, { schemasTopic: "p.schemas", partitions: 1, replicationFactor: -1, logger: silent });
+  const topics = new Topics(admin, { compactedTopics: ["p.schemas"], partitions: 1, replicationFactor: -1, logger: silent });
   return { topics, created };
 }
 

@@ -10,7 +10,8 @@ export interface TopicLimits {
 }
 
 export interface TopicSettings {
-  readonly schemasTopic: string;
+  /** With one partition: the schemas', the signals'. All others are tables'. */
+  readonly compactedTopics: readonly string[];
   readonly partitions: number;
   /** -1: the broker's default. */
   readonly replicationFactor: number;
@@ -110,20 +111,24 @@ export class Topics {
   }
 
   #newTopic(topic: string): ITopicConfig {
-    const { schemasTopic, partitions, replicationFactor } = this.#settings;
-    const config = topic === schemasTopic ? SCHEMAS_TOPIC : TABLE_TOPIC;
+    const { partitions, replicationFactor } = this.#settings;
+    const config = this.#isCompacted(topic) ? COMPACTED_TOPIC : TABLE_TOPIC;
     return {
       topic,
-      numPartitions: topic === schemasTopic ? 1 : partitions,
+      numPartitions: this.#isCompacted(topic) ? 1 : partitions,
       replicationFactor,
       configEntries: Object.entries(config).map(([name, value]) => ({ name, value })),
     };
   }
 
+  #isCompacted(topic: string): boolean {
+    return this.#settings.compactedTopics.includes(topic);
+  }
+
   async #check(topics: readonly string[]): Promise<void> {
     const { topics: metadata } = await this.#admin.fetchTopicMetadata({ topics: [...topics] });
     for (const { name, partitions } of metadata) {
-      if (name !== this.#settings.schemasTopic) checkPartitions(name, partitions.length, this.#settings.partitions);
+      if (!this.#isCompacted(name)) checkPartitions(name, partitions.length, this.#settings.partitions);
     }
     for (const [topic, config] of await this.#configs(topics)) {
       checkCompression(topic, config);
@@ -135,12 +140,12 @@ export class Topics {
   async #checkCleanup(topic: string, config: TopicConfig): Promise<void> {
     const policy = config.get("cleanup.policy")?.value ?? "delete";
     const compacted = policy.split(",").some((part) => part.trim() === "compact");
-    if (topic !== this.#settings.schemasTopic) {
+    if (!this.#isCompacted(topic)) {
       if (compacted) throw compactedTableTopic(topic);
     } else if (policy.trim() !== "compact") {
-      // Its age would delete schemas that rows still name.
+      // Its age would delete schemas that rows still name, and the state of snapshots.
       await this.#alter(topic, { "cleanup.policy": "compact" });
-      this.#settings.logger.warn({ topic, was: policy }, "the schemas topic was not compacted: cleanup.policy is now compact");
+      this.#settings.logger.warn({ topic, was: policy }, "the topic was not compacted: cleanup.policy is now compact");
     }
   }
 
@@ -223,7 +228,7 @@ const TABLE_TOPIC = {
   "max.message.bytes": String(INITIAL_MAX_MESSAGE_BYTES),
 };
 
-const SCHEMAS_TOPIC = {
+const COMPACTED_TOPIC = {
   "cleanup.policy": "compact",
   "compression.type": "producer",
   "message.timestamp.type": "CreateTime",

@@ -38,8 +38,7 @@ export class Catalog {
 
   /** One relation by the name that the WAL uses; `absent` when no table has it now (it may be a materialized view's, or dropped). */
   async relation(name: TableName): Promise<Relation | "excluded" | "absent"> {
-    const rows = await this.#read(ALL, [name.schema, name.table]);
-    return relationsOf(rows, this.capture)[0] ?? (rows.relations.length > 0 ? "excluded" : "absent");
+    return this.#one(await this.#read(ALL, [name.schema, name.table]));
   }
 
   /** What the catalog says of these relations, and which of them there still are, captured or not. */
@@ -47,6 +46,15 @@ export class Catalog {
     const rows = await this.#read(BY_OID, [oids], { all: true });
     const there = await this.#inOneSnapshot(() => this.#query<{ readonly oid: string }>(THERE, [oids]));
     return { rows, there: new Set(there.map(({ oid }) => Number(oid))) };
+  }
+
+  /** The same, seen by the transaction that the session is in. */
+  async relationInTransaction(name: TableName): Promise<Relation | "excluded" | "absent"> {
+    return this.#one(await this.#find(ALL, [name.schema, name.table]));
+  }
+
+  #one(rows: CatalogRows): Relation | "excluded" | "absent" {
+    return relationsOf(rows, this.capture)[0] ?? (rows.relations.length > 0 ? "excluded" : "absent");
   }
 
   /** Another text whenever any table's definition, key or place in a partition tree has changed. */
@@ -75,15 +83,17 @@ export class Catalog {
     return mine;
   }
 
-  #read(relationsText: string, values: unknown[], { all = false } = {}): Promise<CatalogRows> {
-    return this.#inOneSnapshot(async () => {
-      const relations = await this.#query<RelationRow>(relationsText, values);
-      const wanted = relations.filter((row) => all || isCaptured(this.capture, row));
-      if (wanted.length === 0) return { relations, columns: [], identities: [] };
-      const oids = [...new Set(wanted.flatMap((row) => [row.oid, row.root_oid]))];
-      const columns = await this.#query<ColumnRow>(COLUMNS_SQL, [oids]);
-      return { relations, columns, identities: await this.#query<IdentityRow>(IDENTITIES_SQL, [oids]) };
-    });
+  #read(relationsText: string, values: unknown[], options: { readonly all?: boolean } = {}): Promise<CatalogRows> {
+    return this.#inOneSnapshot(() => this.#find(relationsText, values, options));
+  }
+
+  async #find(relationsText: string, values: unknown[], { all = false } = {}): Promise<CatalogRows> {
+    const relations = await this.#query<RelationRow>(relationsText, values);
+    const wanted = relations.filter((row) => all || isCaptured(this.capture, row));
+    if (wanted.length === 0) return { relations, columns: [], identities: [] };
+    const oids = [...new Set(wanted.flatMap((row) => [row.oid, row.root_oid]))];
+    const columns = await this.#query<ColumnRow>(COLUMNS_SQL, [oids]);
+    return { relations, columns, identities: await this.#query<IdentityRow>(IDENTITIES_SQL, [oids]) };
   }
 
   async #query<Row extends pg.QueryResultRow>(text: string, values: unknown[]): Promise<Row[]> {

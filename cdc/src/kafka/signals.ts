@@ -1,0 +1,152 @@
+import { randomUUID } from "node:crypto";
+import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
+import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
+import { KafkaSockets } from "@cascade/shared/kafka-sockets";
+import { schemasTopic, signalsTopic } from "@cascade/shared/topic";
+import type { Admin, Consumer, Producer } from "kafkajs";
+import { Notifier } from "../snapshot/notifier.ts";
+import type { SignalLog, SignalMessage } from "../snapshot/signal-log.ts";
+import { Topics } from "./topics.ts";
+
+export interface SignalsOptions {
+  readonly kafka: KafkaOptions;
+  /** KAFKA_TOPIC_PREFIX. */
+  readonly prefix: string;
+  /** -1: the broker's default. */
+  readonly replicationFactor: number;
+}
+
+const DEADLINE_MS = 45_000;
+/** A request is read within this. */
+const MAX_WAIT_MS = 500;
+
+/** Connects, makes the topic where it is missing, and reads it to its end. Rejects with CascadeError. */
+export async function openSignals(options: SignalsOptions): Promise<SignalLog> {
+  const sockets = new KafkaSockets();
+  const kafka = kafkaClient(options.kafka, sockets);
+  const admin = kafka.admin({ retry: KAFKA_RETRY });
+  const producer = kafka.producer({
+    idempotent: true,
+    allowAutoTopicCreation: false,
+    createPartitioner: () => () => 0,
+    retry: KAFKA_RETRY,
+  });
+  const consumer = kafka.consumer({
+    // Every cdc reads all of it, so each is a group by itself; it never commits, and Kafka forgets it.
+    groupId: `${options.prefix}.signals.${randomUUID()}`,
+    allowAutoTopicCreation: false,
+    maxWaitTimeInMs: MAX_WAIT_MS,
+    minBytes: 1,
+    retry: { ...KAFKA_RETRY, restartOnFailure: async () => false },
+  });
+  const signals = new Signals(options, { admin, producer, consumer, sockets });
+  try {
+    await withDeadline(signals.open(), DEADLINE_MS, `read topic ${signalsTopic(options.prefix)} to its end`);
+    return signals;
+  } catch (error) {
+    await signals[Symbol.asyncDispose]();
+    throw kafkaError(error, `read topic ${signalsTopic(options.prefix)}`);
+  }
+}
+
+interface Clients {
+  readonly admin: Admin;
+  readonly producer: Producer;
+  readonly consumer: Consumer;
+  readonly sockets: KafkaSockets;
+}
+
+class Signals implements SignalLog {
+  readonly #options: SignalsOptions;
+  readonly #clients: Clients;
+  readonly #topic: string;
+  readonly messages = new Map<string, string>();
+  #opened = false;
+  #news: SignalMessage[] = [];
+  /** Everything before this offset has been read. */
+  #position = 0n;
+  readonly #moved = new Notifier();
+  #failure: unknown = null;
+  #writing: Promise<unknown> = Promise.resolve();
+
+  constructor(options: SignalsOptions, clients: Clients) {
+    this.#options = options;
+    this.#clients = clients;
+    this.#topic = signalsTopic(options.prefix);
+    const { consumer } = clients;
+    consumer.on(consumer.events.CRASH, ({ payload }) => this.#fail(payload.error));
+    // Unlike the handler's batches these include ranges where compaction left nothing to handle.
+    consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
+      this.#position = BigInt(payload.lastOffset) + 1n;
+      this.#moved.notify();
+    });
+  }
+
+  async open(): Promise<void> {
+    const { admin, producer, consumer } = this.#clients;
+    const { prefix, replicationFactor, kafka } = this.#options;
+    await Promise.all([admin.connect(), producer.connect(), consumer.connect()]);
+    const compactedTopics = [schemasTopic(prefix), this.#topic];
+    await new Topics(admin, { compactedTopics, partitions: 1, replicationFactor, logger: kafka.logger }).ensure([this.#topic]);
+    await consumer.subscribe({ topics: [this.#topic], fromBeginning: true });
+    await consumer.run({
+      autoCommit: false,
+      eachBatch: async ({ batch }) => {
+        for (const { key, value } of batch.messages) this.#take(key?.toString("utf8") ?? "", value?.toString("utf8") ?? null);
+      },
+    });
+    const [offsets] = await admin.fetchTopicOffsets(this.#topic);
+    const [low, high] = [BigInt(offsets?.low ?? 0), BigInt(offsets?.high ?? 0)];
+    while (low < high && this.#position < high) {
+      if (this.#failure !== null) throw this.#failure;
+      await this.#moved.wait();
+    }
+    this.#opened = true;
+  }
+
+  #take(key: string, value: string | null): void {
+    if (this.#opened) this.#news.push({ key, value });
+    else if (value === null) this.messages.delete(key);
+    else this.messages.set(key, value);
+  }
+
+  async next(signal: AbortSignal): Promise<readonly SignalMessage[]> {
+    const wake = () => this.#moved.notify();
+    signal.addEventListener("abort", wake);
+    try {
+      while (this.#news.length === 0 && !signal.aborted) {
+        if (this.#failure !== null) throw kafkaError(this.#failure, `read topic ${this.#topic}`);
+        await this.#moved.wait();
+      }
+      return this.#news.splice(0);
+    } finally {
+      signal.removeEventListener("abort", wake);
+    }
+  }
+
+  /** One request at a time, in the order of the calls. */
+  write(messages: readonly SignalMessage[]): Promise<void> {
+    const written = this.#writing.then(() => this.#write(messages));
+    this.#writing = written.catch(() => undefined);
+    return written;
+  }
+
+  async #write(messages: readonly SignalMessage[]): Promise<void> {
+    const sent = this.#clients.producer.send({ topic: this.#topic, acks: -1, messages: [...messages] });
+    try {
+      await withDeadline(sent, DEADLINE_MS, `write to topic ${this.#topic}`);
+    } catch (error) {
+      throw kafkaError(error, `write to topic ${this.#topic}`);
+    }
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error;
+    this.#moved.notify();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const { admin, producer, consumer, sockets } = this.#clients;
+    await sockets.disconnect(consumer, producer, admin);
+  }
+}

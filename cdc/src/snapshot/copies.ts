@@ -1,0 +1,155 @@
+import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
+import type { TableSchema } from "@cascade/shared/table-schema";
+import type { SourceMark, SourceMessage } from "../change-source.ts";
+import { type Snapshot, sees } from "../postgres/snapshot.ts";
+import { SNAPSHOT_PREFIX } from "../postgres/wal2json.ts";
+import { type CopyJob, type CopyState, fillsReplicas, INITIAL } from "./copy-job.ts";
+import { KeyedCopy } from "./keyed-copy.ts";
+import { KeylessCopy } from "./keyless-copy.ts";
+import { decodeMark } from "./mark.ts";
+
+export type Copy = KeyedCopy | KeylessCopy;
+
+/** What is done with the changes of one table. */
+interface Treatment {
+  readonly schema: TableSchema;
+  readonly copies: readonly Copy[];
+  /** What its events carry instead. */
+  readonly table: EventTable;
+}
+
+/** All copies that are not done, and how the stream goes through them. Pure. */
+export class Copies {
+  #copies: readonly Copy[] = [];
+  readonly #schemas = new Map<string, TableSchema>();
+  /** By the events' own table object: one look per table, not per row. */
+  #treatments = new Map<EventTable, Treatment | null>();
+  /** Transactions with changes of tables to be copied that no snapshot has seen yet. */
+  readonly #recent = new Set<number>();
+  #recentTxId = -1;
+  readonly #onTable: (schema: TableSchema) => void;
+
+  /** @param onTable a table has come up in the stream */
+  constructor(onTable: (schema: TableSchema) => void) {
+    this.#onTable = onTable;
+  }
+
+  get all(): readonly Copy[] {
+    return this.#copies;
+  }
+
+  add(job: CopyJob, state: CopyState, schema: Pick<TableSchema, "key">): Copy {
+    const copy = schema.key.length === 0 ? new KeylessCopy(job, state) : new KeyedCopy(job, state);
+    this.#copies = [...this.#copies, copy];
+    this.#treatments.clear();
+    return copy;
+  }
+
+  replace(copy: Copy, by: Copy): void {
+    this.#copies = this.#copies.map((other) => (other === copy ? by : other));
+    this.#treatments.clear();
+  }
+
+  /** The copy is out but for these: from here on the stream's changes of its table go their ordinary way. */
+  release(copy: KeylessCopy): readonly ChangeEvent[] {
+    const events = copy.release();
+    this.remove(copy);
+    return events;
+  }
+
+  remove(copy: Copy): void {
+    this.#copies = this.#copies.filter((other) => other !== copy);
+    this.#treatments.clear();
+    if (this.#copies.length === 0) this.#recent.clear();
+  }
+
+  /** What the next snapshot must see: nothing is kept of these any more. */
+  mustSee(): readonly number[] {
+    return [...this.#recent];
+  }
+
+  saw(snapshot: Snapshot): void {
+    for (const txId of this.#recent) if (sees(snapshot, txId)) this.#recent.delete(txId);
+    this.#recentTxId = -1;
+  }
+
+  /** A delivery of the stream, with the rows of chunks at their marks. `toSave` is told of copies that must not be forgotten. */
+  merge(messages: readonly SourceMessage[], toSave: (copy: Copy) => void): readonly SourceMessage[] {
+    for (const message of messages) {
+      if (message.kind !== "schema" || this.#schemas.has(message.schema.id)) continue;
+      this.#schemas.set(message.schema.id, message.schema);
+      this.#onTable(message.schema);
+    }
+    if (this.#copies.length === 0) return messages;
+    const merged: SourceMessage[] = [];
+    for (const message of messages) {
+      if (message.kind === "change") this.#change(message, merged, toSave);
+      else if (message.kind === "mark" && message.prefix === SNAPSHOT_PREFIX) this.#mark(message, merged);
+      else merged.push(message);
+    }
+    return merged;
+  }
+
+  #change(message: SourceMessage & { readonly kind: "change" }, merged: SourceMessage[], toSave: (copy: Copy) => void): void {
+    const { event } = message;
+    const treatment = this.#treatmentOf(event.table);
+    if (treatment === null) return void merged.push(message);
+    this.#noteTransaction(event.transaction.txId);
+    for (const copy of treatment.copies) {
+      if (copy.kind === "keyless") {
+        if (copy.change(event) === null) return;
+      } else if (copy.change(event, treatment.schema)) toSave(copy);
+    }
+    merged.push(treatment.table === event.table ? message : { kind: "change", event: { ...event, table: treatment.table } });
+  }
+
+  #noteTransaction(txId: number): void {
+    if (txId === this.#recentTxId) return;
+    this.#recentTxId = txId;
+    this.#recent.add(txId);
+  }
+
+  #treatmentOf(table: EventTable): Treatment | null {
+    let treatment = this.#treatments.get(table);
+    if (treatment === undefined) {
+      treatment = this.#newTreatment(table);
+      this.#treatments.set(table, treatment);
+    }
+    return treatment;
+  }
+
+  #newTreatment(table: EventTable): Treatment | null {
+    const schema = this.#schemas.get(table.schemaId);
+    const copies = this.#copies.filter(({ job }) => job.oid === schema?.oid);
+    if (schema === undefined || copies.length === 0) return null;
+    const fills = copies.some(
+      (copy) => copy.kind === "keyed" && fillsReplicas(copy.job) && (copy.job.request === INITIAL || copy.isBegun),
+    );
+    return { schema, copies, table: fills ? { ...table, filling: true } : table };
+  }
+
+  #mark(mark: SourceMark, merged: SourceMessage[]): void {
+    const id = decodeMark(mark.content)?.id;
+    if (id === undefined) return;
+    for (const copy of this.#copies) {
+      const events = copy.kind === "keyed" ? this.#arriveKeyed(copy, id, mark) : this.#arriveKeyless(copy, id, mark);
+      for (const event of events) merged.push({ kind: "change", event });
+    }
+  }
+
+  #arriveKeyed(copy: KeyedCopy, id: string, mark: SourceMark): readonly ChangeEvent[] {
+    if (id === copy.beginId) {
+      const first = copy.arriveBegin(mark);
+      this.#treatments.clear();
+      return first === null ? [] : [first];
+    }
+    const chunk = copy.chunkMarked(id);
+    const schema = this.#schemas.get(mark.table?.schemaId ?? "") ?? null;
+    return chunk === null ? [] : (copy.arrive(chunk, mark, schema) ?? []);
+  }
+
+  #arriveKeyless(copy: KeylessCopy, id: string, mark: SourceMark): readonly ChangeEvent[] {
+    if (id === copy.markId) copy.arrive(mark, this.#schemas.get(mark.table?.schemaId ?? "") ?? null);
+    return [];
+  }
+}

@@ -1,0 +1,57 @@
+import type { EventTable, RowJson } from "@cascade/shared/change-event";
+import { formatTableName, type TableName } from "@cascade/shared/topic";
+import type { RowRange } from "./table-reader.ts";
+
+/** What copies are called that nobody asked for: of tables that were never copied. */
+export const INITIAL = "initial";
+
+export const WHOLE: RowRange = { from: null, to: null, where: null };
+
+/** One table that is to be copied. */
+export interface CopyJob {
+  /** Key of the request, or `INITIAL`. */
+  readonly request: string;
+  readonly oid: number;
+  readonly name: TableName;
+  /** For this one alone; null: for all. */
+  readonly replica: string | null;
+  readonly range: RowRange;
+}
+
+/** How far a copy is: what is published in Kafka, and stands in `<prefix>.signals`. */
+export interface CopyState {
+  readonly status: "waiting" | "copying" | "done" | "failed";
+  /** Key of the last row of the last chunk. */
+  readonly after: RowJson | null;
+  /** The columns of the table's key when that was written; a copy under another key begins anew. */
+  readonly keyShape: string | null;
+  /** Its truncate is published, where it has one. */
+  readonly begun: boolean;
+  readonly rows: number;
+  readonly estimatedRows: number | null;
+  /** Keys of rows to be read again. */
+  readonly reread: readonly RowJson[];
+  readonly error: { readonly code: string; readonly message: string; readonly advice: string } | null;
+}
+
+export const WAITING: CopyState = {
+  status: "waiting",
+  after: null,
+  keyShape: null,
+  begun: false,
+  rows: 0,
+  estimatedRows: null,
+  reread: [],
+  error: null,
+};
+
+/** The table of the rows of a copy, and of its truncate. */
+export function copiedTable(table: EventTable, { replica, request }: CopyJob): EventTable {
+  const { schema, table: name, topic, schemaId } = table;
+  return { schema, table: name, topic, schemaId, ...(replica === null ? {} : { replica, snapshotId: request }) };
+}
+
+/** Rows of the table may be missing on the replicas until the copy is there: its changes say so. */
+export const fillsReplicas = ({ request, replica }: CopyJob): boolean => request === INITIAL || replica !== null;
+
+export const jobName = ({ name }: CopyJob): string => formatTableName(name);

@@ -1,0 +1,138 @@
+import { randomUUID } from "node:crypto";
+import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
+import type { Lsn } from "@cascade/shared/lsn";
+import type { TableSchema } from "@cascade/shared/table-schema";
+import type { SourceMark } from "../change-source.ts";
+import { type Snapshot, sees } from "../postgres/snapshot.ts";
+import { type CopyJob, type CopyState, copiedTable, INITIAL } from "./copy-job.ts";
+import { haveSameRows } from "./keyed-copy.ts";
+import type { SnapshotRow, TableFound } from "./table-reader.ts";
+
+/**
+ * A table without a key: none of its rows can be told from another, so it is copied whole, as one snapshot sees it. From the mark on its
+ * changes are held; once the copy is published, those that it does not contain follow.
+ */
+export class KeylessCopy {
+  readonly kind = "keyless";
+  readonly job: CopyJob;
+  readonly markId = randomUUID();
+  #state: CopyState;
+  #mark: (SourceMark & { readonly table: EventTable }) | null = null;
+  #schema: TableSchema | null = null;
+  #isLost = false;
+  #wasAltered = false;
+  #snapshot: Snapshot | null = null;
+  #held: ChangeEvent[] = [];
+  #heldChars = 0;
+  #ordinal = 0;
+  #without: { readonly of: EventTable; readonly table: EventTable } | null = null;
+
+  constructor(job: CopyJob, state: CopyState) {
+    this.job = job;
+    this.#state = state;
+  }
+
+  get state(): CopyState {
+    return this.#state;
+  }
+
+  get heldChars(): number {
+    return this.#heldChars;
+  }
+
+  /** What is held of an asked copy is nowhere else: main-db must keep its WAL. An initial copy is made anew after a crash. */
+  get holdsFrom(): Lsn | null {
+    return this.job.request === INITIAL ? null : (this.#mark?.transaction.commitLsn ?? null);
+  }
+
+  /** The mark is in the stream. */
+  arrive(mark: SourceMark, schema: TableSchema | null): void {
+    if (mark.table === null || schema === null) {
+      this.#isLost = true;
+      return;
+    }
+    this.#mark = { ...mark, table: mark.table };
+    this.#schema = schema;
+    this.#state = { ...this.#state, status: "copying" };
+  }
+
+  /** The table is not captured where the mark stands. */
+  get isLost(): boolean {
+    return this.#isLost;
+  }
+
+  /** Whether the table may be read: the snapshot sees all that was delivered before it was asked for, and the schema is the mark's. */
+  found({ snapshot, schema }: TableFound, mustSee: readonly number[]): boolean {
+    if (!mustSee.every((txId) => sees(snapshot, txId))) return false;
+    if (this.#schema === null || !haveSameRows(schema, this.#schema)) {
+      this.#wasAltered = true;
+      return false;
+    }
+    this.#snapshot = snapshot;
+    const held = this.#held;
+    this.#held = [];
+    this.#heldChars = 0;
+    for (const event of held) this.#hold(event);
+    return true;
+  }
+
+  /** The table was altered between the mark and the look at it: another mark is needed. */
+  get wasAltered(): boolean {
+    return this.#wasAltered;
+  }
+
+  /** A change that the stream brings; returns what is to be published of it at once. */
+  change(event: ChangeEvent): ChangeEvent | null {
+    // Before the mark: the copy of a table that was never copied will contain it.
+    if (this.#mark === null) return this.job.request === INITIAL ? null : event;
+    this.#hold(event);
+    return null;
+  }
+
+  #hold(event: ChangeEvent): void {
+    const seen = this.#snapshot !== null && sees(this.#snapshot, event.transaction.txId);
+    if (seen && this.job.replica === null) return;
+    const held = seen ? { ...event, table: this.#withoutReplica(event.table) } : event;
+    this.#held.push(held);
+    this.#heldChars += (event.before?.length ?? 0) + (event.after?.length ?? 0);
+  }
+
+  #withoutReplica(table: EventTable): EventTable {
+    if (this.#without?.of !== table) this.#without = { of: table, table: { ...table, notReplica: this.job.replica ?? "" } };
+    return this.#without.table;
+  }
+
+  get isMarked(): boolean {
+    return this.#mark !== null;
+  }
+
+  /** The first of them empty the table, so that a copy made again leaves no row twice. */
+  rows(rows: readonly SnapshotRow[], first: boolean): readonly ChangeEvent[] {
+    const before = first ? 0 : this.#state.rows;
+    this.#state = { ...this.#state, rows: before + rows.length };
+    const events = first ? [this.#event("t", null)] : [];
+    for (const [, row] of rows) events.push(this.#event("r", row));
+    return events;
+  }
+
+  #event(op: "t" | "r", after: string | null): ChangeEvent {
+    const mark = this.#mark;
+    if (mark === null) throw new TypeError("a copy without its mark");
+    this.#table ??= copiedTable(mark.table, this.job);
+    const { transaction, lsn } = mark;
+    return { op, table: this.#table, transaction, ordinal: mark.ordinal + this.#ordinal++, lsn, key: null, before: null, after };
+  }
+  #table: EventTable | null = null;
+
+  /** The changes that the copy does not contain, at their own places. */
+  release(): readonly ChangeEvent[] {
+    const held = this.#held;
+    this.#held = [];
+    this.#heldChars = 0;
+    return held;
+  }
+
+  set(change: Partial<CopyState>): void {
+    this.#state = { ...this.#state, ...change };
+  }
+}

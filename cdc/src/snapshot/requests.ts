@@ -1,0 +1,127 @@
+import { describeError } from "@cascade/shared/errors";
+import { formatTableName } from "@cascade/shared/topic";
+import { z } from "zod";
+import type { Copy } from "./copies.ts";
+import { type CopyJob, type CopyState, INITIAL, WAITING } from "./copy-job.ts";
+import type { SnapshotReport } from "./report.ts";
+import type { SignalLog } from "./signal-log.ts";
+import { decodeRequest, decodeState, encodeState, isStateKey, type SnapshotRequest, stateKey } from "./signals.ts";
+import type { Snapshotter } from "./snapshotter.ts";
+import type { CopyTable } from "./table-reader.ts";
+
+/** A table's OID is never 0: the state of a request that names none. */
+const NO_TABLE = 0;
+
+export interface RequestsOptions {
+  readonly log: SignalLog;
+  readonly report: SnapshotReport;
+  readonly snapshotter: Snapshotter;
+  /** Every table that is captured now. */
+  readonly tables: () => Promise<readonly CopyTable[]>;
+  readonly initial: boolean;
+}
+
+/** What was asked for, and what was begun: from `<prefix>.signals` to the snapshotter. */
+export class Requests {
+  readonly #options: RequestsOptions;
+
+  constructor(options: RequestsOptions) {
+    this.#options = options;
+  }
+
+  /** Goes on where former lives have got to. Before the stream is read: its changes depend on what is being copied. */
+  async resume(): Promise<void> {
+    const { log, snapshotter, tables, initial } = this.#options;
+    const found = await tables();
+    const byOid = new Map(found.map((table) => [table.schema.oid, table]));
+    const answered = new Set<string>();
+    for (const [key, value] of log.messages) {
+      const known = isStateKey(key) ? decodeState(value) : null;
+      if (known === null) continue;
+      const { job, state } = known;
+      answered.add(job.request);
+      if (job.request === INITIAL && (state.status === "done" || !initial)) snapshotter.know(job.oid);
+      const table = byOid.get(job.oid);
+      const over = state.status === "done" || state.status === "failed" || (job.request === INITIAL && !initial);
+      if (!over && table !== undefined) snapshotter.add(job, state, table.schema);
+    }
+    for (const table of found) snapshotter.meet(table.schema, table);
+    for (const [key, value] of log.messages) if (!isStateKey(key) && !answered.has(key)) await this.#accept(key, value);
+  }
+
+  /** Takes what comes until `signal` aborts. Rejects with a CascadeError when Kafka is away. */
+  async listen(signal: AbortSignal): Promise<void> {
+    const { log } = this.#options;
+    while (!signal.aborted) {
+      for (const { key, value } of await log.next(signal)) {
+        if (value !== null && !isStateKey(key)) await this.#accept(key, value);
+      }
+    }
+  }
+
+  /** Tables that have come under CDC_TABLES without a row, by a name or a schema of another. */
+  async look(): Promise<void> {
+    const { snapshotter, tables, initial } = this.#options;
+    if (initial) for (const table of await tables()) snapshotter.meet(table.schema, table);
+  }
+
+  async #accept(key: string, value: string): Promise<void> {
+    const { log, snapshotter, report, tables } = this.#options;
+    let jobs: readonly { readonly job: CopyJob; readonly state: CopyState; readonly table: CopyTable }[];
+    try {
+      const request = decodeRequest(key, value);
+      const asked = (await tables()).filter(({ schema }) => request.tables.matches(schema));
+      if (asked.length === 0) throw new SyntaxError(`no table that is captured matches ${request.tables.text}`);
+      for (const table of asked) checkRange(request, table);
+      jobs = asked.map((table) => ({ job: jobOf(key, request, table), state: waiting(table), table }));
+    } catch (error) {
+      return this.#refuse(key, error);
+    }
+    // All or none: a request that was begun is not looked at again.
+    await log.write(jobs.map(({ job, state }) => ({ key: stateKey(key, job.oid), value: encodeState(job, state) })));
+    const copies: Copy[] = jobs.map(({ job, state, table }) => snapshotter.add(job, state, table.schema));
+    report.accepted(key, copies);
+  }
+
+  async #refuse(key: string, error: unknown): Promise<void> {
+    const reason = error instanceof z.ZodError ? z.prettifyError(error).replaceAll("\n", " ") : describeError(error);
+    this.#options.report.warn(`the snapshot request ${JSON.stringify(key.slice(0, 100))} is refused: ${reason}`);
+    const job = {
+      request: key,
+      oid: NO_TABLE,
+      name: { schema: "", table: "" },
+      replica: null,
+      range: { from: null, to: null, where: null },
+    };
+    const advice = 'write another one, with another key: {"type":"snapshot","tables":["schema.table"]}; see the README';
+    const state: CopyState = { ...WAITING, status: "failed", error: { code: "MALFORMED_REQUEST", message: reason, advice } };
+    await this.#options.log.write([{ key: stateKey(key, NO_TABLE), value: encodeState(job, state) }]);
+  }
+}
+
+const waiting = ({ estimatedRows }: CopyTable): CopyState => ({ ...WAITING, estimatedRows });
+
+const jobOf = (request: string, { replica, range }: SnapshotRequest, { schema }: CopyTable): CopyJob => ({
+  request,
+  oid: schema.oid,
+  name: { schema: schema.schema, table: schema.table },
+  replica,
+  range,
+});
+
+/** Throws an Error that says what is wrong. */
+function checkRange({ range }: SnapshotRequest, { schema }: CopyTable): void {
+  const table = formatTableName(schema);
+  const { from, to, where } = range;
+  if (schema.key.length === 0 && (from !== null || to !== null || where !== null))
+    throw new SyntaxError(`${table} has no key: it is copied whole, without from, to and where`);
+  for (const bound of [from, to]) {
+    if (bound === null) continue;
+    const names = Object.keys(bound);
+    const leading = schema.key.slice(0, names.length);
+    if (names.length === 0 || names.length > schema.key.length || !leading.every((name) => names.includes(name)))
+      throw new SyntaxError(
+        `from and to name the columns of the key of ${table}, or the first of them: ${schema.key.join(", ")}`,
+      );
+  }
+}

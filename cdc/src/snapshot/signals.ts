@@ -1,0 +1,104 @@
+import { parseTableFilter, type TableFilter } from "@cascade/shared/table-pattern";
+import { z } from "zod";
+import { type CopyJob, type CopyState, INITIAL } from "./copy-job.ts";
+import type { RowRange } from "./table-reader.ts";
+
+/** Messages of `<prefix>.signals` (contract.md §3): requests that anybody writes, and states that cdc writes. */
+
+const keyTexts = z.record(z.string(), z.string());
+const requestShape = z.strictObject({
+  type: z.literal("snapshot"),
+  tables: z.array(z.string()).min(1),
+  replica: z.string().min(1).optional(),
+  from: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).optional(),
+  to: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).optional(),
+  where: z.string().min(1).optional(),
+});
+
+export interface SnapshotRequest {
+  readonly tables: TableFilter;
+  readonly replica: string | null;
+  readonly range: RowRange;
+}
+
+const STATE_PREFIX = "snapshot:";
+
+export const isStateKey = (key: string): boolean => key.startsWith(STATE_PREFIX);
+
+/** Throws an Error that says what is wrong with it. */
+export function decodeRequest(key: string, value: string): SnapshotRequest {
+  if (key === "" || key === INITIAL) throw new SyntaxError(`a request needs a key of its own, and "${key}" is none`);
+  const request = requestShape.parse(JSON.parse(value));
+  const { replica = null, where = null } = request;
+  return {
+    tables: parseTableFilter(request.tables.join(","), "*.*"),
+    replica,
+    range: { from: textsOf(request.from), to: textsOf(request.to), where },
+  };
+}
+
+const textsOf = (key: Readonly<Record<string, string | number | boolean>> | undefined): RowRange["from"] =>
+  key === undefined ? null : Object.fromEntries(Object.entries(key).map(([name, value]) => [name, String(value)]));
+
+/** As it is written. */
+export type RequestMessage = z.input<typeof requestShape>;
+
+export const encodeRequest = (request: RequestMessage): string => JSON.stringify(request);
+
+const stateShape = z.object({
+  type: z.literal("snapshot-state"),
+  request: z.string(),
+  oid: z.number(),
+  schema: z.string(),
+  table: z.string(),
+  replica: z.string().nullable(),
+  from: keyTexts.nullable(),
+  to: keyTexts.nullable(),
+  where: z.string().nullable(),
+  status: z.enum(["waiting", "copying", "done", "failed"]),
+  after: z.string().nullable(),
+  keyShape: z.string().nullable(),
+  begun: z.boolean(),
+  rows: z.number(),
+  estimatedRows: z.number().nullable(),
+  reread: z.array(z.string()),
+  error: z.object({ code: z.string(), message: z.string(), advice: z.string() }).nullable(),
+});
+
+/** The state of one table's copy, as people may read it, too. */
+export type StateMessage = z.infer<typeof stateShape>;
+
+export const stateKey = (request: string, oid: number): string => `${STATE_PREFIX}${request}:${oid}`;
+
+export function encodeState({ request, oid, name, replica, range }: CopyJob, state: CopyState): string {
+  const message: StateMessage = {
+    type: "snapshot-state",
+    request,
+    oid,
+    ...name,
+    replica,
+    ...range,
+    ...state,
+    reread: [...state.reread],
+  };
+  return JSON.stringify(message);
+}
+
+/** null when it is not one. */
+export const stateMessageOf = (value: string): StateMessage | null => stateShape.safeParse(parsed(value)).data ?? null;
+
+/** null when it is not one. */
+export function decodeState(value: string): { readonly job: CopyJob; readonly state: CopyState } | null {
+  const message = stateShape.safeParse(parsed(value));
+  if (!message.success) return null;
+  const { request, oid, schema, table, replica, from, to, where, type: _type, ...state } = message.data;
+  return { job: { request, oid, name: { schema, table }, replica, range: { from, to, where } }, state };
+}
+
+function parsed(value: string): unknown {
+  try {
+    return JSON.parse(value);
+  } catch {
+    return null;
+  }
+}
