@@ -11,8 +11,6 @@ import { changed } from "./table-changer.ts";
 
 afterEach(cleanUpAll);
 
-const KINDS = REPLICA_KINDS;
-
 const one = tableSchema("t", { id: "integer", a: "text" });
 const [id, a] = one.columns as readonly [ColumnSchema, ColumnSchema];
 const n = columnSchema("n", "integer", { attnum: 3, missing: 7 });
@@ -48,7 +46,7 @@ async function seeRows(l: RoutingLab, schema: TableSchema, ...given: readonly Ro
   }, 15_000).catch(() => expect(found).toBe(wanted));
 }
 
-describe.each(KINDS)("a router of %s", (kind) => {
+describe.each(REPLICA_KINDS)("a router of %s", (kind) => {
   test("makes announced tables, brings them to a row's schema, and follows what comes without rows", async () => {
     const l = await routingLab(kind);
     await l.announce(one, 1n);
@@ -112,8 +110,8 @@ describe.each(KINDS)("a router of %s", (kind) => {
       for (let i = 0; i < 5; i++) await update(one, 1, `t${round}.${i}`);
       await update(other, 9, `back${round}`);
     }
-    const routers = [l.router({ ROUTER_BATCH_ROWS: "2" }), l.router({ ROUTER_BATCH_ROWS: "2" })];
-    if (kind === "sqlite") await routers[1]?.stop();
+    // One process has a DuckDB file.
+    const routers = [1, 2].slice(kind === "duckdb" ? 1 : 0).map(() => l.router({ ROUTER_BATCH_ROWS: "2" }));
     await seeRows(l, one, { id: 1, a: "t3.4" });
     await seeRows(l, other, { id: 9, a: "back3" });
     await l.announce(oneAsS, at++);
@@ -182,8 +180,8 @@ describe.each(KINDS)("a router of %s", (kind) => {
       await l.announce(renamed, 3n);
       await l.publish(renamed, { at: 4n, after: { id: 2, z: "y" } });
       const tells = (cure: string) => see(() => adviceOf(router).includes(cure));
-      const { quote } = l.replica;
-      await tells(`RENAME COLUMN ${quote("a")} TO ${quote("z")}`);
+      const quoted = l.replica.quote;
+      await tells(`RENAME COLUMN ${quoted("a")} TO ${quoted("z")}`);
       await l.replica.sql(`ALTER TABLE ${l.replica.nameOf(one)} RENAME COLUMN a TO z`);
       await seeRows(l, renamed, { id: 1, z: "x" }, { id: 2, z: "y" });
       const moved = changed(renamed, { table: "u" });
@@ -195,7 +193,7 @@ describe.each(KINDS)("a router of %s", (kind) => {
       const more = changed(moved, { columns: [...moved.columns, n] });
       await l.announce(more, 7n);
       if (policy === "additive") await see(() => has(l, more, "n"));
-      else await tells(`ADD COLUMN ${quote("n")}`);
+      else await tells(`ADD COLUMN ${quoted("n")}`);
       await router.stop();
     }
   }, 90_000);
