@@ -49,9 +49,11 @@ export class TableBook {
   >();
   /** Columns that take NULL although their schema says otherwise, by the table's oid. */
   readonly #relaxed = new Map<number, ReadonlySet<string>>();
+  readonly #suspects = new Set<number>();
   #remembered: Map<number, RememberedTable> | null = null;
   /** Of those, the ones that wait for a copy. */
   #awaited: readonly RememberedTable[] = [];
+  #lastRead = new Map<number, RememberedTable>();
 
   constructor(options: TableBookOptions) {
     this.#options = options;
@@ -133,6 +135,15 @@ export class TableBook {
     return (place) => this.bring(schema, newest.at ?? place.from ?? NOWHERE, place);
   }
 
+  /** A constraint of the table refused a row: whether that was a NULL, which main-db took, is looked at from now on. */
+  suspect(name: TableName): void {
+    for (const { oid, schema } of this.#lastRead.values()) if (isSameName(schema, name)) this.#suspects.add(oid);
+  }
+
+  isSuspect({ oid }: RememberedTable): boolean {
+    return this.#suspects.has(oid);
+  }
+
   /** Of the columns those that the replica's table is not known to take NULL in. */
   tight({ oid }: RememberedTable, columns: ReadonlySet<string>): ReadonlySet<string> {
     if (columns.size === 0 || this.#options.policy !== "apply") return NONE;
@@ -152,7 +163,7 @@ export class TableBook {
 
   /** The schema that a table of the replica is at, for /status. */
   schemaIds(): ReadonlyMap<string, string> {
-    return new Map([...(this.#remembered?.values() ?? [])].map(({ schema }) => [formatTableName(schema), schema.id]));
+    return new Map([...this.#lastRead.values()].map(({ schema }) => [formatTableName(schema), schema.id]));
   }
 
   /** Something went wrong with the table: somebody may have changed it, so it is looked at again. */
@@ -172,6 +183,7 @@ export class TableBook {
       this.#remembered = new Map(tables.map((table) => [table.oid, table]));
       this.#awaited = tables.filter(({ awaiting }) => awaiting !== null);
     }
+    this.#lastRead = this.#remembered;
     return this.#remembered;
   }
 
@@ -216,8 +228,9 @@ export class TableBook {
     const advance = { partition, from, to: { ...before, nextOffset: toOffset ?? before.nextOffset } };
     await this.#options.replica.change(changes, advance);
     this.#options.moved(advance);
-    this.#remembered = null;
     for (const change of changes) this.#tell(change);
+    this.#remembered = null;
+    await this.#all();
   }
 
   #tell(change: TableChange): void {
