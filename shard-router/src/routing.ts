@@ -1,4 +1,5 @@
 import { kafkaOptions } from "@cascade/shared/config";
+import { CascadeError } from "@cascade/shared/errors";
 import type { Service, ServiceContext } from "@cascade/shared/service";
 import { formatTableName, type TableName, topicOf } from "@cascade/shared/topic";
 import { whileAnswering } from "@cascade/shared/while-answering";
@@ -101,6 +102,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
         const delayMs = holds.afterFailure(batch.partition, error);
         if (error instanceof WaitingError) tables.reread();
         else tables.forget(batch.table);
+        if (error instanceof CascadeError && error.code === "CONSTRAINT_VIOLATED") tables.suspect(batch.table);
         consumer.hold(batch.partition, delayMs);
       },
     },

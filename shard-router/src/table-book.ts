@@ -49,6 +49,7 @@ export class TableBook {
   >();
   /** Columns that take NULL although their schema says otherwise, by the table's oid. */
   readonly #relaxed = new Map<number, ReadonlySet<string>>();
+  readonly #suspects = new Set<number>();
   #remembered: Map<number, RememberedTable> | null = null;
   #lastRead = new Map<number, RememberedTable>();
 
@@ -97,6 +98,15 @@ export class TableBook {
     const isNamed = policy !== "apply" || (remembered !== undefined && isSameName(remembered.named, schema));
     if (remembered?.schema.id === schema.id && isNamed) return null;
     return (place) => this.bring(schema, newest.at ?? place.from ?? NOWHERE, place);
+  }
+
+  /** A constraint of the table refused a row: whether that was a NULL, which main-db took, is looked at from now on. */
+  suspect(name: TableName): void {
+    for (const { oid, schema } of this.#lastRead.values()) if (isSameName(schema, name)) this.#suspects.add(oid);
+  }
+
+  isSuspect({ oid }: RememberedTable): boolean {
+    return this.#suspects.has(oid);
   }
 
   /** Of the columns those that the replica's table is not known to take NULL in. */

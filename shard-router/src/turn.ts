@@ -86,7 +86,7 @@ async function turnRuns(batch: EventBatch, found: NewEvents, options: TurnOption
     if (standing.kind === "gone") continue;
     const { table, remembered } = standing;
     const events = sameSide(run.events, schema, remembered);
-    const turned = turnRun(schema, events, table);
+    const turned = turnRun(schema, events, table, tables.isSuspect(remembered));
     const tight = tables.tight(remembered, turned.nulls);
     if (tight.size > 0) {
       if (!isFirst) return { runs, end: run.start };

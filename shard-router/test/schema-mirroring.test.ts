@@ -154,6 +154,15 @@ describe.each(REPLICA_KINDS)("a router of %s", (kind) => {
     expect(router.lines.filter((line) => /^(?:error|life)/.test(line))).toEqual([]);
   }, 60_000);
 
+  test("a NULL that main-db took before its schema said so is taken", async () => {
+    const l = await routingLab(kind);
+    const strict = changed(one, { columns: [id, { ...a, nullable: false }] });
+    await l.announce(strict, 1n);
+    await l.publish(strict, { at: 2n, after: { id: 1, a: "x" } }, { at: 3n, after: { id: 2, a: null } });
+    l.router();
+    await seeRows(l, strict, { id: 1, a: "x" }, { id: 2, a: null });
+  }, 60_000);
+
   test("events for other replicas are passed by", async () => {
     const l = await routingLab(kind);
     await l.announce(one, 1n);
