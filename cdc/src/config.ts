@@ -63,6 +63,12 @@ export const CDC_SETTINGS = {
     default: "5",
     meaning: "shortest time from one batch to the next under light load; the first change after a pause goes at once",
   },
+  CDC_DDL: {
+    kind: oneOf("auto", "required", "off"),
+    default: "auto",
+    meaning:
+      "schema changes: `auto` installs event triggers on main-db (schema `cascade_cdc`) when the role may, which only a superuser may, and else looks at the catalog, with a warning; `required` refuses to start then; `off` installs nothing",
+  },
   CDC_ON_SLOT_LOST: {
     kind: oneOf("stop"),
     default: "stop",

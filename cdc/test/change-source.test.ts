@@ -63,7 +63,6 @@ describe.each<Mode>(["stream", "poll"])("%s source", (mode) => {
     });
     expect(places).toEqual([
       ["c", '{"id":1}', 0],
-      ["cascade.ddl", "{}", 1, null],
       ["c", '{"id":2}', 2],
       ["cascade.snapshot", content, 0, "t"],
     ]);

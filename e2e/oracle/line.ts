@@ -97,7 +97,8 @@ export class OracleLine implements AsyncDisposable {
     for (const message of messages) {
       if (message.kind === "schema") {
         const { key, value } = encodeSchemaMessage(message.schema);
-        schemas.set(message.schema.id, decodeSchemaMessage(key, value));
+        const read = decodeSchemaMessage(key, value);
+        if (read.kind === "schema") schemas.set(message.schema.id, read.schema);
       } else if (message.kind === "change") {
         const { event } = message;
         const events = topics.get(event.table.topic) ?? [];

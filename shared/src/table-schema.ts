@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
+import type { Position } from "./lsn.ts";
 
 /** How main-db identifies the old row of an UPDATE or DELETE (`pg_class.relreplident`). */
 export const REPLICA_IDENTITIES = ["default", "full", "index", "nothing"] as const;
@@ -20,6 +21,11 @@ export interface ColumnSchema {
   readonly default: string | null;
   /** GENERATED ALWAYS AS ... STORED: its value arrives like any other column's. */
   readonly generated: boolean;
+  /**
+   * The wire value that rows from before the column was added have in it (`pg_attribute.attmissingval`); absent when there is none, and
+   * then they have NULL, or the table was rewritten.
+   */
+  readonly missing?: string | number | boolean;
 }
 
 export interface TableSchema {
@@ -44,11 +50,17 @@ export function identifySchema(schema: Omit<TableSchema, "id">): TableSchema {
     schema.schema,
     schema.table,
     schema.oid,
-    schema.columns.map((c) => [c.name, c.attnum, c.type, c.typeOid, c.typmod, c.nullable, c.default, c.generated]),
+    schema.columns.map(columnContent),
     schema.key,
     schema.identity,
   ]);
   return { id: createHash("sha256").update(content).digest("hex").slice(0, 16), ...schema };
+}
+
+/** Without `missing` where there is none: ids from before there was such a thing stay. */
+function columnContent(c: ColumnSchema): readonly unknown[] {
+  const content = [c.name, c.attnum, c.type, c.typeOid, c.typmod, c.nullable, c.default, c.generated];
+  return c.missing === undefined ? content : [...content, c.missing];
 }
 
 export const tableSchemaShape = z.object({
@@ -67,6 +79,7 @@ export const tableSchemaShape = z.object({
         nullable: z.boolean(),
         default: z.string().nullable(),
         generated: z.boolean(),
+        missing: z.union([z.string(), z.number(), z.boolean()]).exactOptional(),
       }),
     )
     .readonly(),
@@ -74,19 +87,79 @@ export const tableSchemaShape = z.object({
   identity: z.enum(REPLICA_IDENTITIES),
 });
 
-/** Key and value of the message on `<prefix>.schemas` (contract.md §3): compaction keeps every version. */
-export function encodeSchemaMessage(schema: TableSchema): { readonly key: string; readonly value: string } {
-  const { id, ...content } = schema;
+/** What `<prefix>.schemas` says of a table from a place in the WAL on; the newest message of an oid is how that table is now. */
+export type SchemaMessage =
+  | {
+      readonly kind: "schema";
+      readonly schema: TableSchema;
+      /** From there on the table looks like this; null in a message of a version that did not say. */
+      readonly at: Position | null;
+      /** Its rows were changed in a way that is not in the WAL: a copy of the table follows. */
+      readonly rewritten: boolean;
+    }
+  | {
+      readonly kind: "dropped";
+      readonly schema: string;
+      readonly table: string;
+      readonly oid: number;
+      readonly at: Position | null;
+    };
+
+/** A message's key and value (contract.md §3): compaction keeps every version of a schema, and that a table was dropped. */
+export interface EncodedSchemaMessage {
+  readonly key: string;
+  readonly value: string;
+}
+
+/** A schema without a place. */
+export const encodeSchemaMessage = (schema: TableSchema): EncodedSchemaMessage =>
+  encodeSchemaNews({ kind: "schema", schema, at: null, rewritten: false });
+
+export function encodeSchemaNews(news: SchemaMessage): EncodedSchemaMessage {
+  const at = placeJson(news.at);
+  if (news.kind === "dropped") {
+    const { schema, table, oid } = news;
+    return {
+      key: JSON.stringify({ schema, table, id: `dropped-${oid}` }),
+      value: `{${JSON.stringify({ schema, table, oid, dropped: true }).slice(1, -1)}${at}}`,
+    };
+  }
+  const { id, ...content } = news.schema;
+  const rewritten = news.rewritten ? ',"rewritten":true' : "";
   return {
-    key: JSON.stringify({ schema: schema.schema, table: schema.table, id }),
-    value: JSON.stringify(content),
+    key: JSON.stringify({ schema: content.schema, table: content.table, id }),
+    value: `{${JSON.stringify(content).slice(1, -1)}${at}${rewritten}}`,
   };
 }
 
-const schemaKeyShape = tableSchemaShape.pick({ schema: true, table: true, id: true });
-const schemaValueShape = tableSchemaShape.omit({ id: true });
+/** By hand: JSON has no bigint. */
+const placeJson = (at: Position | null): string =>
+  at === null ? "" : `,"at":{"commit_lsn":${at.commitLsn},"ordinal":${at.ordinal}}`;
 
-/** The schema in a message of `<prefix>.schemas`. Throws SyntaxError or ZodError when it is not one. */
-export function decodeSchemaMessage(key: string, value: string): TableSchema {
-  return { id: schemaKeyShape.parse(JSON.parse(key)).id, ...schemaValueShape.parse(JSON.parse(value)) };
+const placeShape = z.object({ commit_lsn: z.bigint().nonnegative(), ordinal: z.number().int().nonnegative() }).exactOptional();
+const schemaKeyShape = tableSchemaShape.pick({ schema: true, table: true, id: true });
+const schemaValueShape = tableSchemaShape.omit({ id: true }).extend({ at: placeShape, rewritten: z.boolean().exactOptional() });
+const droppedShape = tableSchemaShape
+  .pick({ schema: true, table: true, oid: true })
+  .extend({ at: placeShape, dropped: z.literal(true) });
+
+/** Reads a message of `<prefix>.schemas`. Throws SyntaxError or ZodError when it is not one. */
+export function decodeSchemaMessage(key: string, value: string): SchemaMessage {
+  const content: unknown = JSON.parse(value, exactLsn);
+  if (typeof content === "object" && content !== null && "dropped" in content) {
+    const { schema, table, oid, at } = droppedShape.parse(content);
+    return { kind: "dropped", schema, table, oid, at: positionOf(at) };
+  }
+  const { at, rewritten = false, ...rest } = schemaValueShape.parse(content);
+  const schema = { id: schemaKeyShape.parse(JSON.parse(key)).id, ...rest };
+  return { kind: "schema", schema, at: positionOf(at), rewritten };
+}
+
+const positionOf = (at: z.infer<typeof placeShape> | undefined): Position | null =>
+  at === undefined ? null : { commitLsn: at.commit_lsn, ordinal: at.ordinal };
+
+/** Past 2^53 JSON.parse has rounded an LSN: taken from the source text. */
+function exactLsn(key: string, value: unknown, context?: { readonly source?: string }): unknown {
+  if (key !== "commit_lsn" || typeof value !== "number" || context?.source === undefined) return value;
+  return BigInt(context.source);
 }

@@ -5,7 +5,7 @@ import pg from "pg";
  * Settings that change the bytes wal2json writes (facts.md §1.4: `bytea_output=escape` corrupted data silently). A role's or database's
  * own defaults reach a walsender too, so every session pins them. `search_path` makes format_type qualify every type of a user's.
  */
-const PINNED_SETTINGS: Readonly<Record<string, string>> = {
+export const PINNED_SETTINGS: Readonly<Record<string, string>> = {
   bytea_output: "hex",
   datestyle: "ISO",
   intervalstyle: "postgres",

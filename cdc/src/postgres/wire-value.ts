@@ -42,6 +42,20 @@ export function wireValue(kind: WireKind, raw: string): string {
   }
 }
 
+/** The wire value of PostgreSQL's text of a value, as the pinned session writes it. */
+export function wireValueOfText(baseTypeOid: number, text: string): string | number | boolean {
+  switch (wireKindOf(baseTypeOid)) {
+    case "text":
+      return text;
+    case "number":
+      return Number.isFinite(Number(text)) ? Number(text) : text;
+    case "boolean":
+      return text === "t";
+    case "bytea":
+      return Buffer.from(text.slice(2), "hex").toString("base64");
+  }
+}
+
 /** `"00ff"`, or `"\\x00ff"` for a domain over bytea. */
 function base64OfHex(raw: string): string {
   const hex = raw.startsWith('"\\\\x') ? raw.slice(4, -1) : raw.slice(1, -1);

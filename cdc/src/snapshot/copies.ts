@@ -27,11 +27,16 @@ export class Copies {
   /** Transactions with changes of tables to be copied that no snapshot has seen yet. */
   readonly #recent = new Set<number>();
   #recentTxId = -1;
-  readonly #onTable: (schema: TableSchema) => void;
+  readonly #onTable: (schema: TableSchema, rewritten: boolean) => void;
 
-  /** @param onTable a table has come up in the stream */
-  constructor(onTable: (schema: TableSchema) => void) {
+  /** @param onTable a table has come up in the stream, or its rows have changed past the WAL */
+  constructor(onTable: (schema: TableSchema, rewritten: boolean) => void) {
     this.#onTable = onTable;
+  }
+
+  /** Schemas that events may name without having been told of in this life's stream. */
+  learn(schemas: Iterable<TableSchema>): void {
+    for (const schema of schemas) this.#schemas.set(schema.id, schema);
   }
 
   get all(): readonly Copy[] {
@@ -57,6 +62,10 @@ export class Copies {
     return events;
   }
 
+  has(copy: Copy): boolean {
+    return this.#copies.includes(copy);
+  }
+
   remove(copy: Copy): void {
     this.#copies = this.#copies.filter((other) => other !== copy);
     this.#treatments.clear();
@@ -76,9 +85,9 @@ export class Copies {
   /** A delivery of the stream, with the rows of chunks at their marks. `toSave` is told of copies that must not be forgotten. */
   merge(messages: readonly SourceMessage[], toSave: (copy: Copy) => void): readonly SourceMessage[] {
     for (const message of messages) {
-      if (message.kind !== "schema" || this.#schemas.has(message.schema.id)) continue;
+      if (message.kind !== "schema") continue;
       this.#schemas.set(message.schema.id, message.schema);
-      this.#onTable(message.schema);
+      this.#onTable(message.schema, message.rewritten === true);
     }
     if (this.#copies.length === 0) return messages;
     const merged: SourceMessage[] = [];

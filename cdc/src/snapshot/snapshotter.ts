@@ -1,6 +1,7 @@
 import { CascadeError } from "@cascade/shared/errors";
 import { pause } from "@cascade/shared/retry";
 import type { TableSchema } from "@cascade/shared/table-schema";
+import { formatTableName } from "@cascade/shared/topic";
 import type { ChangeSource } from "../change-source.ts";
 import { Copies, type Copy } from "./copies.ts";
 import { type CopyJob, type CopyState, INITIAL, TABLE_GONE, WAITING, WHOLE } from "./copy-job.ts";
@@ -47,7 +48,7 @@ export class Snapshotter {
 
   constructor(options: SnapshotterOptions) {
     this.#options = options;
-    this.#copies = new Copies((schema) => this.meet(schema, null));
+    this.#copies = new Copies((schema, rewritten) => (rewritten ? this.#again(schema) : this.meet(schema, null)));
     this.#writer = new StateWriter(options.log, (error) => this.#failed.reject(error));
     this.#failed.promise.catch(() => undefined); // `run` says it
   }
@@ -60,8 +61,21 @@ export class Snapshotter {
   meet(schema: TableSchema, size: CopyTable | null): void {
     if (size !== null) this.#sizes.set(schema.oid, size);
     if (!this.#options.initial || this.#met.has(schema.oid)) return;
-    const job: CopyJob = { request: INITIAL, oid: schema.oid, name: nameOf(schema), replica: null, range: WHOLE };
-    this.add(job, { ...WAITING, estimatedRows: size?.estimatedRows ?? null }, schema);
+    this.add(initialJob(schema), { ...WAITING, estimatedRows: size?.estimatedRows ?? null }, schema);
+  }
+
+  /** The table's rows have changed past the WAL: what was copied of it is not what is there. */
+  #again(schema: TableSchema): void {
+    if (!this.#options.initial) {
+      this.#options.report.warn(
+        `the rows of ${formatTableName(schema)} were rewritten by a schema change, which is not in the WAL: ask for a snapshot of it`,
+      );
+      return;
+    }
+    for (const copy of this.#copies.all)
+      if (copy.job.oid === schema.oid && copy.job.request === INITIAL) this.#copies.remove(copy);
+    // Written down before the change is confirmed.
+    this.#writer.note(this.add(initialJob(schema), WAITING, schema));
   }
 
   /** A table whose initial copy is done. */
@@ -168,6 +182,7 @@ export class Snapshotter {
   }
 
   async #refused(copy: Copy, error: CascadeError): Promise<void> {
+    if (!this.#copies.has(copy)) return;
     const { code, message, advice } = error;
     copy.set({ error: { code, message, advice } });
     this.#options.report.refused(copy, error);
@@ -202,7 +217,7 @@ export class Snapshotter {
 
   async #copyKeyed(reader: TableReader, copy: KeyedCopy, signal: AbortSignal): Promise<void> {
     if (copy.job.replica !== null && !copy.isBegun) await reader.mark({ id: copy.beginId, ...copy.job.name });
-    while (!signal.aborted) {
+    while (!signal.aborted && this.#copies.has(copy)) {
       const plan = copy.next();
       if (plan === "done") return this.#end(copy, "done");
       if (plan === null) await this.#changed.wait();
@@ -254,12 +269,13 @@ export class Snapshotter {
     // A fresh one: it may have been tried before.
     const copy = new KeylessCopy(waiting.job, waiting.state);
     this.#copies.replace(waiting, copy);
+    const isOver = () => signal.aborted || !this.#copies.has(copy);
     await reader.mark({ id: copy.markId, ...copy.job.name });
-    while (!copy.isMarked && !copy.isLost && !signal.aborted) await this.#changed.wait();
-    if (copy.isLost) return this.#gone(copy);
+    while (!copy.isMarked && !copy.isLost && !isOver()) await this.#changed.wait();
     const source = this.#source;
-    if (signal.aborted || source === null) return;
-    for (let pauseMs = FIRST_PAUSE_MS; !signal.aborted; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+    if (isOver() || source === null) return;
+    if (copy.isLost) return this.#gone(copy);
+    for (let pauseMs = FIRST_PAUSE_MS; !isOver(); pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
       const mustSee = this.#copies.mustSee();
       let first = true;
       let key: readonly string[] = [];
@@ -268,19 +284,23 @@ export class Snapshotter {
         return key.length === 0 && copy.found(table, mustSee);
       };
       const done = await reader.scan(copy.job.oid, found, async (rows) => {
-        const events = copy.rows(rows, first);
+        const events = isOver() ? [] : copy.rows(rows, first);
         first = false;
-        await source.offer(() => events);
+        await source.offer(() => (isOver() ? [] : events));
         this.#options.report.progress(copy);
       });
+      if (isOver()) return;
       if (done === "gone") return this.#gone(copy);
       if (done === "done") {
         // Of a table without rows too.
-        await source.offer(() => [...(first ? copy.rows([], true) : []), ...this.#copies.release(copy)]);
+        await source.offer(() => (isOver() ? [] : [...(first ? copy.rows([], true) : []), ...this.#copies.release(copy)]));
         return this.#end(copy, "done");
       }
-      if (key.length > 0) return this.#becomes(copy, key);
-      if (copy.wasAltered) return this.#copyKeyless(reader, copy, signal);
+      if (key.length > 0 || copy.wasAltered) {
+        // What is held of a copy that was asked for is nowhere else.
+        if (copy.job.request !== INITIAL) await source.offer(() => this.#copies.release(copy));
+        return this.#becomes(copy, key);
+      }
       await pause(pauseMs, signal);
     }
   }
@@ -296,4 +316,10 @@ export class Snapshotter {
   }
 }
 
-const nameOf = ({ schema, table }: TableSchema) => ({ schema, table });
+const initialJob = ({ oid, schema, table }: TableSchema): CopyJob => ({
+  request: INITIAL,
+  oid,
+  name: { schema, table },
+  replica: null,
+  range: WHOLE,
+});

@@ -133,8 +133,8 @@ class SchemaTopic implements SchemaBook {
     // A tombstone: rows in the table topics may name the schema still.
     if (value === null) return;
     try {
-      const schema = decodeSchemaMessage(key?.toString("utf8") ?? "", value.toString("utf8"));
-      this.#schemas.set(schema.id, schema);
+      const message = decodeSchemaMessage(key?.toString("utf8") ?? "", value.toString("utf8"));
+      if (message.kind === "schema") this.#schemas.set(message.schema.id, message.schema);
     } catch (error) {
       // Whoever needs it finds it missing, and only that table stops.
       const fields = { topic: this.#topic, offset, reason: describeError(error) };
