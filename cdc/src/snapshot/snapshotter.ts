@@ -1,23 +1,19 @@
 import { CascadeError } from "@cascade/shared/errors";
-import { pause } from "@cascade/shared/retry";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
 import type { ChangeSource } from "../change-source.ts";
 import { Copies, type Copy } from "./copies.ts";
 import { type CopyJob, type CopyState, INITIAL, TABLE_GONE, WAITING, WHOLE } from "./copy-job.ts";
-import type { KeyedCopy } from "./keyed-copy.ts";
+import { type CopyingContext, type CopyOutcome, copyKeyed, copyKeyless } from "./copying.ts";
 import { KeylessCopy } from "./keyless-copy.ts";
 import { MergedSource } from "./merged-source.ts";
 import { Notifier } from "./notifier.ts";
 import type { SnapshotReport } from "./report.ts";
 import type { SignalLog } from "./signal-log.ts";
 import { StateWriter } from "./state-writer.ts";
-import type { ChunkPlan, CopyTable, TableFound, TableReader } from "./table-reader.ts";
+import type { CopyTable, TableReader } from "./table-reader.ts";
 import { untilOver } from "./until-over.ts";
 
-/** Between two tries of what main-db does not show yet. */
-const FIRST_PAUSE_MS = 1;
-const LONGEST_PAUSE_MS = 250;
 /** A copy that main-db refuses is tried again after this long. */
 const TRY_AGAIN_MS = 10_000;
 
@@ -172,29 +168,74 @@ export class Snapshotter {
 
   async #copyOne(reader: TableReader, copy: Copy, signal: AbortSignal): Promise<void> {
     this.#options.report.begins(copy);
+    const source = this.#source;
+    if (source === null) throw new TypeError("tables are copied into a stream");
+    const { report } = this.#options;
+    const context: CopyingContext = { reader, copies: this.#copies, source, changed: this.#changed, report, signal };
     try {
-      if (copy.kind === "keyed") await this.#copyKeyed(reader, copy, signal);
-      else await this.#copyKeyless(reader, copy, signal);
+      const outcome = await (copy.kind === "keyed" ? copyKeyed(context, copy) : copyKeyless(context, copy));
+      await this.#ended(copy, outcome);
     } catch (error) {
       if (!(error instanceof CascadeError) || error.verdict !== "stop-table") throw error;
       await this.#refused(copy, error);
     }
   }
 
-  async #refused(copy: Copy, error: CascadeError): Promise<void> {
+  /** @param began what was taken up, which may stand under another object by now */
+  async #ended(began: Copy, outcome: CopyOutcome): Promise<void> {
+    const copy = this.#now(began);
+    switch (outcome.kind) {
+      case "done":
+        return this.#end(outcome.copy, "done");
+      case "gone":
+        return this.#gone(copy);
+      case "anew":
+        return this.#becomes(copy, outcome.key);
+      case "over":
+    }
+  }
+
+  #now(began: Copy): Copy {
+    return this.#copies.all.find(({ job }) => job === began.job) ?? began;
+  }
+
+  async #refused(began: Copy, error: CascadeError): Promise<void> {
+    const copy = this.#now(began);
     if (!this.#copies.has(copy)) return;
+    if (copy.kind === "keyless") return this.#refusedKeyless(copy, error);
+    this.#tell(copy, error);
+    if (copy.job.request !== INITIAL) return this.#end(copy, "failed");
+    copy.giveUpAll();
+    await this.#later(copy);
+  }
+
+  async #refusedKeyless(copy: KeylessCopy, error: CascadeError): Promise<void> {
+    this.#tell(copy, error);
+    if (copy.job.request !== INITIAL) {
+      // What is held of it is nowhere else.
+      await this.#source?.offer(() => this.#copies.release(copy));
+      return this.#end(copy, "failed");
+    }
+    const fresh = new KeylessCopy(copy.job, copy.state);
+    this.#copies.replace(copy, fresh);
+    await this.#later(fresh);
+  }
+
+  #tell(copy: Copy, error: CascadeError): void {
     const { code, message, advice } = error;
     copy.set({ error: { code, message, advice } });
     this.#options.report.refused(copy, error);
-    if (copy.job.request !== INITIAL) return this.#end(copy, "failed");
+  }
+
+  /** Tried again: it cannot be done without. */
+  async #later(copy: Copy): Promise<void> {
     this.#notBefore.set(copy, performance.now() + TRY_AGAIN_MS);
     setTimeout(() => this.#notify(), TRY_AGAIN_MS + 1).unref();
-    if (copy.kind === "keyed") copy.giveUpAll();
     await this.save([copy]);
   }
 
   async #end(copy: Copy, status: "done" | "failed"): Promise<void> {
-    copy.set({ status });
+    copy.set(status === "done" ? { status, error: null } : { status });
     // Before anything else comes from the stream: it would not be looked at any more.
     this.#copies.remove(copy);
     await this.save([copy]);
@@ -215,94 +256,11 @@ export class Snapshotter {
     await this.#end(copy, "failed");
   }
 
-  async #copyKeyed(reader: TableReader, copy: KeyedCopy, signal: AbortSignal): Promise<void> {
-    if (copy.job.replica !== null && !copy.isBegun) await reader.mark({ id: copy.beginId, ...copy.job.name });
-    while (!signal.aborted && this.#copies.has(copy)) {
-      const plan = copy.next();
-      if (plan === "done") return this.#end(copy, "done");
-      if (plan === null) await this.#changed.wait();
-      else {
-        const read = await this.#readChunk(reader, copy, plan, signal);
-        if (read === "gone") return this.#gone(copy);
-        if (read === "keyless") return this.#becomes(copy, []);
-      }
-    }
-  }
-
-  async #readChunk(
-    reader: TableReader,
-    copy: KeyedCopy,
-    plan: ChunkPlan,
-    signal: AbortSignal,
-  ): Promise<"gone" | "keyless" | null> {
-    const chunk = copy.begin(plan, this.#copies.mustSee());
-    let keyless = false;
-    const found = (table: TableFound): boolean => {
-      keyless = table.schema.key.length === 0;
-      if (keyless || !copy.found(chunk, table)) return false;
-      this.#copies.saw(table.snapshot);
-      return true;
-    };
-    const read = await reader.chunk(copy.job.oid, plan, copy.job.range, found);
-    if (read === "gone") return "gone";
-    if (read === null) {
-      copy.giveUp(chunk);
-      this.#notify();
-      await pause(FIRST_PAUSE_MS, signal);
-      return keyless ? "keyless" : null;
-    }
-    copy.read(chunk, read);
-    this.#source?.notify();
-    const schema = copy.chunkMarked(chunk.id)?.schema ?? null;
-    if (schema !== null) await reader.mark({ id: chunk.id, schema: schema.schema, table: schema.table });
-    return null;
-  }
-
   /** The table has lost its key, or got one, since it was met: its copy begins anew. */
   #becomes(copy: Copy, key: readonly string[]): void {
     this.#copies.remove(copy);
     this.#copies.add(copy.job, { ...WAITING, estimatedRows: copy.state.estimatedRows }, { key });
     this.#notify();
-  }
-
-  async #copyKeyless(reader: TableReader, waiting: KeylessCopy, signal: AbortSignal): Promise<void> {
-    // A fresh one: it may have been tried before.
-    const copy = new KeylessCopy(waiting.job, waiting.state);
-    this.#copies.replace(waiting, copy);
-    const isOver = () => signal.aborted || !this.#copies.has(copy);
-    await reader.mark({ id: copy.markId, ...copy.job.name });
-    while (!copy.isMarked && !copy.isLost && !isOver()) await this.#changed.wait();
-    const source = this.#source;
-    if (isOver() || source === null) return;
-    if (copy.isLost) return this.#gone(copy);
-    for (let pauseMs = FIRST_PAUSE_MS; !isOver(); pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
-      const mustSee = this.#copies.mustSee();
-      let first = true;
-      let key: readonly string[] = [];
-      const found = (table: TableFound): boolean => {
-        key = table.schema.key;
-        return key.length === 0 && copy.found(table, mustSee);
-      };
-      const done = await reader.scan(copy.job.oid, found, async (rows) => {
-        const events = isOver() ? [] : copy.rows(rows, first);
-        first = false;
-        await source.offer(() => (isOver() ? [] : events));
-        this.#options.report.progress(copy);
-      });
-      if (isOver()) return;
-      if (done === "gone") return this.#gone(copy);
-      if (done === "done") {
-        // Of a table without rows too.
-        await source.offer(() => (isOver() ? [] : [...(first ? copy.rows([], true) : []), ...this.#copies.release(copy)]));
-        return this.#end(copy, "done");
-      }
-      if (key.length > 0 || copy.wasAltered) {
-        // What is held of a copy that was asked for is nowhere else.
-        if (copy.job.request !== INITIAL) await source.offer(() => this.#copies.release(copy));
-        return this.#becomes(copy, key);
-      }
-      await pause(pauseMs, signal);
-    }
   }
 
   /**
