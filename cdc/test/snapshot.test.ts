@@ -156,3 +156,23 @@ test("a table that may not be read any more is tried again until it may, the oth
   await life.stop();
   await l.sql(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
 });
+
+test("a table whose rows a schema change rewrote past the WAL is copied again, over a restart too", async () => {
+  const l = await lab(TABLE);
+  await l.sql("INSERT INTO t SELECT n, n, 'x' FROM generate_series(1, 300) AS n");
+  await past(l);
+  const log = new MemoryLog();
+  const first = await Life.start(l, { log });
+  await first.until(isDone(log, "initial"));
+  await l.sql("INSERT INTO t VALUES (400, 1, 'before')");
+  await first.until(({ events }) => events.some(({ key }) => key === '{"id":400}'));
+  await l.sql("ALTER TABLE t ALTER n TYPE text USING 'was ' || n");
+  await l.sql("INSERT INTO t VALUES (401, 'new', 'after')");
+  await first.until(() => log.states().some(({ status }) => status !== "done"));
+  await first.stop();
+  const second = await Life.start(l, { log });
+  await second.until(isDone(log, "initial"));
+  const replica = replicaOf([...first.events, ...second.events], ["id"]);
+  expect(replica.size).toBe(302);
+  expect(replica.get('{"id":7}')).toBe('{"id":7,"n":"was 7","big":"x"}');
+});
