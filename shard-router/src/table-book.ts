@@ -181,9 +181,9 @@ export class TableBook {
     if (this.#remembered === null) {
       const tables = await this.#options.replica.remembered();
       this.#remembered = new Map(tables.map((table) => [table.oid, table]));
+      this.#lastRead = this.#remembered;
       this.#awaited = tables.filter(({ awaiting }) => awaiting !== null);
     }
-    this.#lastRead = this.#remembered;
     return this.#remembered;
   }
 
