@@ -49,7 +49,11 @@ test("a keepalive and an empty transaction confirm without any event", () => {
   expect(shown([commit(5n), keepalive(7n)])).toEqual([[[], 7n, 1]]);
 });
 
-type Kind = { readonly kind: "change"; readonly bytes: number } | { readonly kind: "commit" | "keepalive" | "schema" };
+const AT = { commitLsn: 1n, ordinal: 0 };
+
+type Kind =
+  | { readonly kind: "change"; readonly bytes: number }
+  | { readonly kind: "commit" | "keepalive" | "schema" | "changed" | "dropped" };
 
 function messageOf(item: Kind, at: number): SourceMessage {
   switch (item.kind) {
@@ -60,14 +64,23 @@ function messageOf(item: Kind, at: number): SourceMessage {
     case "keepalive":
       return keepalive(BigInt(at));
     case "schema":
-      return { kind: "schema", topic: "t", schema: { id: String(at) } as never };
+    case "changed":
+      return { kind: "schema", topic: "t", schema: { oid: at } as never, at: AT, change: item.kind === "changed" };
+    case "dropped":
+      return { kind: "dropped", schema: "public", table: "t", oid: at, at: AT };
   }
 }
 
 test("whatever comes: every event once and in order, within the limits, and nothing is confirmed before it", () => {
   const message = fc.oneof(
     { weight: 5, arbitrary: fc.nat(150).map((bytes) => ({ kind: "change", bytes }) as const) },
-    fc.constantFrom({ kind: "commit" } as const, { kind: "keepalive" } as const, { kind: "schema" } as const),
+    fc.constantFrom<Kind>(
+      { kind: "commit" },
+      { kind: "keepalive" },
+      { kind: "schema" },
+      { kind: "changed" },
+      { kind: "dropped" },
+    ),
   );
   fc.assert(
     fc.property(fc.array(message, { maxLength: 40 }), fc.integer({ min: 1, max: 5 }), (kinds, maxRows) => {
@@ -80,7 +93,13 @@ test("whatever comes: every event once and in order, within the limits, and noth
       for (const { events, schemas, confirmable } of batches) {
         expect(events.length).toBeLessThanOrEqual(maxRows);
         // Announced with or before the first event that follows it.
-        for (const { schema } of schemas) expect(Number(schema.id)).toBeGreaterThan(published);
+        for (const news of schemas) {
+          const place = news.kind === "schema" ? news.schema.oid : news.oid;
+          expect(place).toBeGreaterThan(published);
+          // All that came before a change is in earlier batches.
+          const before = messages.findLastIndex((m, at) => m.kind === "change" && at < place);
+          if (news.kind === "dropped" || news.change) expect(before).toBeLessThanOrEqual(published);
+        }
         published = events.at(-1)?.ordinal ?? published;
         const unpublished = messages.findIndex((m) => m.kind === "change" && m.event.ordinal > published);
         if (confirmable !== null && unpublished !== -1) expect(Number(confirmable)).toBeLessThan(unpublished);

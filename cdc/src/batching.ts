@@ -1,7 +1,7 @@
 import type { ChangeEvent } from "@cascade/shared/change-event";
 import type { Lsn } from "@cascade/shared/lsn";
 import type { SourceMessage } from "./change-source.ts";
-import type { PublishedSchema } from "./event-publisher.ts";
+import type { Announcement } from "./event-publisher.ts";
 
 export interface BatchLimits {
   readonly maxRows: number;
@@ -11,8 +11,8 @@ export interface BatchLimits {
 
 /** What is published together. */
 export interface ChangeBatch {
-  /** Named first by these events: announced before them. */
-  readonly schemas: readonly PublishedSchema[];
+  /** Announced before the events. */
+  readonly schemas: readonly Announcement[];
   readonly events: readonly ChangeEvent[];
   /** Once they are durable, everything up to here is: the end of the last whole transaction, or a keepalive's. Null inside a transaction. */
   readonly confirmable: Lsn | null;
@@ -38,8 +38,16 @@ export function batchesOf(messages: readonly SourceMessage[], { maxRows, maxByte
         break;
       }
       case "schema":
+      case "dropped":
+        // What was captured before a change is durable before it is told of.
+        if (isChange(message) && batch.events.length > 0) {
+          batches.push(batch);
+          batch = emptyBatch();
+          bytes = 0;
+        }
         batch.schemas.push(message);
         break;
+      case "table":
       case "mark":
         break;
       case "commit":
@@ -55,8 +63,10 @@ export function batchesOf(messages: readonly SourceMessage[], { maxRows, maxByte
   return batches;
 }
 
+const isChange = (news: Announcement): boolean => news.kind === "dropped" || news.change;
+
 const emptyBatch = () => ({
-  schemas: [] as PublishedSchema[],
+  schemas: [] as Announcement[],
   events: [] as ChangeEvent[],
   confirmable: null as Lsn | null,
   transactions: 0,

@@ -6,13 +6,16 @@ import type { ChangeBatch } from "./batching.ts";
 import { CaptureStatus } from "./capture-status.ts";
 import type { ChangeSource } from "./change-source.ts";
 import type { CdcConfig } from "./config.ts";
-import type { EventPublisher } from "./event-publisher.ts";
+import type { Announcement, EventPublisher } from "./event-publisher.ts";
 import { instrumentedPublisher } from "./instrumented.ts";
 import { openKafkaPublisher } from "./kafka/kafka-publisher.ts";
+import { readSchemaHistory } from "./kafka/schema-topic.ts";
 import { pump } from "./pipeline.ts";
 import { Catalog } from "./postgres/catalog.ts";
 import { ChangeDecoder } from "./postgres/change-decoder.ts";
 import { refuseUncopyable } from "./postgres/copy-rights.ts";
+import { ensureDdlCapture } from "./postgres/ddl-capture.ts";
+import { DdlWatch } from "./postgres/ddl-watch.ts";
 import { identityWatch } from "./postgres/identity-watch.ts";
 import { withLostNumbers } from "./postgres/lost-numbers.ts";
 import { NumberReader } from "./postgres/number-reader.ts";
@@ -21,7 +24,7 @@ import { PollSource } from "./postgres/poll-source.ts";
 import { preflight } from "./postgres/preflight.ts";
 import { refuseUnreadable } from "./postgres/read-rights.ts";
 import { checkAnswers, connect, databaseName, openSession } from "./postgres/session.ts";
-import { checkSlot, ensureSlot } from "./postgres/slot.ts";
+import { checkSlot, ensureSlot, slotState } from "./postgres/slot.ts";
 import { watchSlot } from "./postgres/slot-watch.ts";
 import { WalSource } from "./postgres/wal-source.ts";
 import type { PluginOptions } from "./postgres/wal2json.ts";
@@ -29,6 +32,7 @@ import { SnapshotProgress } from "./snapshot/progress.ts";
 import { openSnapshotting } from "./snapshotting.ts";
 
 const SERVICE = "cdc";
+const ANNOUNCED_AT_ONCE = 100;
 const IDENTITY_INTERVAL_MS = 10_000;
 const LOOKS_NUMBERS_UP =
   "main-db's wal2json is older than 2.6 and sends NaN and infinities as null: what is null in a real, double precision or numeric column is looked up in its table";
@@ -56,6 +60,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       await using snapshotting = await openSnapshotting(config, context, { client: session.client, catalog, progress });
       const copied = snapshotting.copies.all.map(({ job }) => job);
       await refuseUncopyable(session.client, copied);
+      const history = await readSchemaHistory(kafkaOptions(config, SERVICE, logger), config.KAFKA_TOPIC_PREFIX);
       const slot = await ensureSlot(session.client, { slot: config.CDC_SLOT, hasPublished: await publisher.hasPublished() });
       if (slot === "created")
         logger.info({ slot: config.CDC_SLOT }, "replication slot created: changes are captured from here on");
@@ -65,7 +70,13 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
         logger.info(LOOKS_NUMBERS_UP);
       }
       const warn = (message: string) => logger.warn(message);
-      const decoder = new ChangeDecoder(catalog, warn, plugin.losesNumbers);
+      await using ddlSession = await openSession(config.CDC_DATABASE_URL);
+      const decoder = new ChangeDecoder({ catalog, warn, losesNumbers: plugin.losesNumbers, history });
+      decoder.told = await ensureDdlCapture(ddlSession.client, config.CDC_DDL, warn);
+      const from = (await slotState(session.client, config.CDC_SLOT))?.confirmedLsn ?? 0n;
+      await announceAll(publisher, decoder.tables.begin(await catalog.captured(), from));
+      const ddl = new DdlWatch({ client: ddlSession.client, catalog, decoder, mode: config.CDC_DDL, warn });
+      await ddl.begin();
       await using reader = plugin.losesNumbers ? await NumberReader.open(config.CDC_DATABASE_URL, warn) : null;
       await using slotSource = await openSource(config, decoder, plugin.options);
       const source = snapshotting.merged(reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader));
@@ -78,7 +89,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       void identities(); // the first look only takes note
       const pumping = beside(pump(source, instrumented, limits, onPublished, signal), snapshotting.run(signal));
       const answering = whileAnswering(() => publisher.check(), pumping);
-      const unchanged = whileAnswering(() => checkAnswers(session.client).then(() => decoder.refresh()), answering);
+      const unchanged = whileAnswering(() => checkAnswers(session.client).then(() => ddl.check()), answering);
       await whileAnswering(identities, unchanged, { intervalMs: IDENTITY_INTERVAL_MS });
     },
   };
@@ -87,6 +98,12 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
 /** `work` to its end, unless `other` fails before. */
 function beside(work: Promise<void>, other: Promise<void>): Promise<void> {
   return Promise.race([work, other.then(() => work)]);
+}
+
+/** Topics are made by the hundred: a broker takes a while over thousands. */
+async function announceAll(publisher: EventPublisher, news: readonly Announcement[]): Promise<void> {
+  for (let start = 0; start < news.length; start += ANNOUNCED_AT_ONCE)
+    await publisher.announce(news.slice(start, start + ANNOUNCED_AT_ONCE));
 }
 
 function openPublisher(config: CdcConfig, { logger, telemetry }: ServiceContext, db: string): Promise<EventPublisher> {

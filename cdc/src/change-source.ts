@@ -1,6 +1,7 @@
 import type { ChangeEvent, EventTable, EventTransaction } from "@cascade/shared/change-event";
-import type { Lsn } from "@cascade/shared/lsn";
+import type { Lsn, Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
+import type { TableName } from "@cascade/shared/topic";
 
 /** A logical message of ours, where it stands in WAL order: it has a position as a row has. */
 export interface SourceMark {
@@ -14,10 +15,38 @@ export interface SourceMark {
   readonly table: EventTable | null;
 }
 
+/** Comes before the first change that names its id. */
+export interface TableChanged {
+  readonly kind: "schema";
+  readonly topic: string;
+  readonly schema: TableSchema;
+  /** From there on the table looks like this. */
+  readonly at: Position;
+  /** What came before is to be durable before this is said; else it only must be said before the rows that name it. */
+  readonly change: boolean;
+  /** The table's rows were changed past the WAL: it is to be copied again. */
+  readonly rewritten?: true;
+}
+
+/** Said in each life before the first row with this `table`, whatever was announced before: rows of this schema are to come. */
+export interface TableMet {
+  readonly kind: "table";
+  readonly table: EventTable;
+  readonly schema: TableSchema;
+}
+
+/** A change as well. */
+export interface TableDropped extends TableName {
+  readonly kind: "dropped";
+  readonly oid: number;
+  readonly at: Position;
+}
+
 export type SourceMessage =
   | { readonly kind: "change"; readonly event: ChangeEvent }
-  /** Comes before the first change that names its id. */
-  | { readonly kind: "schema"; readonly topic: string; readonly schema: TableSchema }
+  | TableChanged
+  | TableMet
+  | TableDropped
   | SourceMark
   | { readonly kind: "commit"; readonly endLsn: Lsn; readonly committedAtMs: number }
   | { readonly kind: "keepalive"; readonly walEnd: Lsn };

@@ -21,7 +21,7 @@ export const CDC_SETTINGS = {
     secret: true,
     file: true,
     meaning:
-      "main-db; the role needs LOGIN and REPLICATION, and only with wal2json before 2.6 SELECT on tables with `real`, `double precision` or `numeric` columns",
+      "main-db; the role needs LOGIN, REPLICATION and SELECT on the captured tables (with CDC_SNAPSHOT=never only with wal2json before 2.6, on tables with `real`, `double precision` or `numeric` columns)",
   },
   CDC_SLOT: {
     kind: text("lower-case letters, digits, `_`; at most 63", /^[a-z0-9_]{1,63}$/),
@@ -62,6 +62,12 @@ export const CDC_SETTINGS = {
     kind: integer(0, 10_000),
     default: "5",
     meaning: "shortest time from one batch to the next under light load; the first change after a pause goes at once",
+  },
+  CDC_DDL: {
+    kind: oneOf("auto", "required", "off"),
+    default: "auto",
+    meaning:
+      "schema changes: `auto` installs event triggers on main-db (schema `cascade_cdc`) when the role may, which only a superuser may, and else looks at the catalog, with a warning; `required` refuses to start then; `off` installs nothing",
   },
   CDC_ON_SLOT_LOST: {
     kind: oneOf("stop"),

@@ -1,11 +1,8 @@
 import type { ChangeEvent } from "@cascade/shared/change-event";
-import type { TableSchema } from "@cascade/shared/table-schema";
+import type { TableChanged, TableDropped } from "./change-source.ts";
 
-/** A table schema and the topic its rows will go to. */
-export interface PublishedSchema {
-  readonly topic: string;
-  readonly schema: TableSchema;
-}
+/** What is said of a table in `<prefix>.schemas`. */
+export type Announcement = TableChanged | TableDropped;
 
 /** Where changes go. One call at a time: the caller awaits each before the next. */
 export interface EventPublisher extends AsyncDisposable {
@@ -13,10 +10,8 @@ export interface EventPublisher extends AsyncDisposable {
   check(): Promise<void>;
   /** Whether anything was ever published under this prefix: a slot that is missing then has lost changes. */
   hasPublished(): Promise<boolean>;
-  /**
-   * Makes sure each schema's table topic exists and resolves when the schemas are durable. Called before the first event naming them.
-   */
-  announce(schemas: readonly PublishedSchema[]): Promise<void>;
+  /** Makes sure each schema's table topic exists and resolves when all of it is durable, in order. Called before the first event naming a schema. */
+  announce(news: readonly Announcement[]): Promise<void>;
   /** Resolves when every in-sync broker has every event, in order. On rejection any prefix may be published. Resolves to the bytes sent. */
   publish(events: readonly ChangeEvent[]): Promise<number>;
 }

@@ -10,7 +10,7 @@ export function instrumentedPublisher(publisher: EventPublisher, telemetry: Tele
   return {
     check: () => publisher.check(),
     hasPublished: () => publisher.hasPublished(),
-    announce: (schemas) => publisher.announce(schemas),
+    announce: (news) => publisher.announce(news),
     publish: (events) => {
       status.publishing(events);
       const last = events.at(-1);

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import type { ChangeEvent } from "@cascade/shared/change-event";
 import type { Lsn } from "@cascade/shared/lsn";
 import type { SourceMessage } from "./change-source.ts";
+import type { Announcement } from "./event-publisher.ts";
 import { pump } from "./pipeline.ts";
 
 /** Faults at the ports: what is confirmed must be durable, whatever fails and whenever. */
@@ -41,8 +42,8 @@ function fakePublisher(onPublish: (events: readonly ChangeEvent[], call: number)
     calls,
     check: async () => {},
     hasPublished: async () => false,
-    announce: async (schemas: readonly { readonly schema: { readonly id: string } }[]) =>
-      void calls.push(`announce ${schemas.map(({ schema }) => schema.id)}`),
+    announce: async (schemas: readonly Announcement[]) =>
+      void calls.push(`announce ${schemas.map((news) => (news.kind === "schema" ? news.schema.id : news.oid))}`),
     publish: async (published: readonly ChangeEvent[]) => {
       onPublish(published, count++);
       calls.push(`publish ${published.map(({ transaction: { commitLsn }, ordinal }) => `${commitLsn}/${ordinal}`)}`);

@@ -12,12 +12,17 @@ afterEach(cleanUp);
 
 const lab = async () => labOn((await testKafka()).brokers);
 
-const schemaOf = (l: KafkaLab, table = "orders") => ({
+const AT = { commitLsn: 22_781_520n, ordinal: 1 };
+
+const schemaOf = (l: KafkaLab, table = "orders", oid = 16_400) => ({
+  kind: "schema" as const,
+  at: AT,
+  change: false,
   topic: tableOf(l, table).topic,
   schema: identifySchema({
     schema: "public",
     table,
-    oid: 16_400,
+    oid,
     columns: [
       { name: "id", attnum: 1, type: "integer", typeOid: 23, typmod: -1, nullable: false, default: null, generated: false },
     ],
@@ -151,16 +156,18 @@ describe("messages", () => {
     expect((await l.read(tableOf(l).topic))[0]?.headers).toEqual({});
   });
 
-  test("of a schema are published once each, and read back as they were", async () => {
+  test("of a schema are published once in a row, with its place, and read back as they were; so is what was dropped", async () => {
     const l = await lab();
     const publisher = await open(l);
-    await publisher.announce([schemaOf(l, "a"), schemaOf(l, "b")]);
-    await publisher.announce([schemaOf(l, "a")]);
+    const [a, other, b] = [schemaOf(l, "a"), schemaOf(l, "renamed"), schemaOf(l, "b", 16_401)];
+    const dropped = { kind: "dropped" as const, schema: "public", table: "b", oid: 16_401, at: AT };
+    await publisher.announce([a, b]);
+    await publisher.announce([a]);
     await publisher.announce([]);
-    const read = await l.read(schemasTopic(l.prefix));
-    expect(read.map(({ key, value }) => decodeSchemaMessage(String(key), String(value)))).toEqual(
-      ["a", "b"].map((name) => ({ kind: "schema", schema: schemaOf(l, name).schema, at: null, rewritten: false })),
-    );
+    await publisher.announce([other, a, { ...a, rewritten: true }, dropped, dropped]);
+    const read = (await l.read(schemasTopic(l.prefix))).map(({ key, value }) => decodeSchemaMessage(String(key), String(value)));
+    const said = ({ schema }: typeof a, rewritten = false) => ({ kind: "schema", schema, at: AT, rewritten });
+    expect(read).toEqual([said(a), said(b), said(other), said(a), said(a, true), dropped] as never);
   });
 
   test("keep their order in each of many topics, over many calls", async () => {

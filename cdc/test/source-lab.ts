@@ -54,7 +54,7 @@ export async function open(mode: Mode, { url, slot }: Lab, warnings: string[] = 
   const catalog = new Catalog(session, parseTableFilter("public.*"), "cascade");
   const warn = (message: string) => void warnings.push(message);
   const { options: pluginOptions, losesNumbers } = await probePlugin(session, slot);
-  const decoder = new ChangeDecoder(catalog, warn, losesNumbers);
+  const decoder = new ChangeDecoder({ catalog, warn, losesNumbers });
   const slotSource =
     mode === "stream"
       ? await WalSource.open({

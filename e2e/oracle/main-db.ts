@@ -120,7 +120,7 @@ interface Reader extends AsyncDisposable {
 async function openReader(url: string, slot: string, mode: "stream" | "poll", session: pg.Client): Promise<Reader> {
   const warn = () => undefined;
   const { losesNumbers, options: pluginOptions } = await probePlugin(session, slot);
-  const decoder = new ChangeDecoder(new Catalog(session, parseTableFilter("*.*"), TOPIC_PREFIX), warn, losesNumbers);
+  const decoder = new ChangeDecoder({ catalog: new Catalog(session, parseTableFilter("*.*"), TOPIC_PREFIX), warn, losesNumbers });
   const reader = losesNumbers ? await NumberReader.open(url, warn) : null;
   const slotSource: ChangeSource =
     mode === "stream"

@@ -52,6 +52,8 @@ export class TableBook {
   readonly #suspects = new Set<number>();
   #remembered: Map<number, RememberedTable> | null = null;
   #lastRead = new Map<number, RememberedTable>();
+  /** Of those, the ones that wait for a copy. */
+  #awaited: readonly RememberedTable[] = [];
 
   constructor(options: TableBookOptions) {
     this.#options = options;
@@ -80,6 +82,39 @@ export class TableBook {
     await this.#passFence(schema, position, place);
     const at = history.startOf(schema, position);
     await this.#change(bringChanges({ schema, at, history, policy, all, mayCreate: this.#mayCreate(schema, place) }), place);
+  }
+
+  /** The table that has the name and waits for a copy; null when it does not. */
+  async awaited(name: TableName): Promise<RememberedTable | null> {
+    await this.#all();
+    if (this.#awaited.length === 0) return null;
+    const { history } = this.#options;
+    return this.#awaited.find(({ oid, schema }) => isSameName(history.newest(oid)?.schema ?? schema, name)) ?? null;
+  }
+
+  /**
+   * From here on the table waits for a copy: for the one it waits for already, or for `copy`. Resolves to the one. It is made where it is
+   * not there, for all its rows are to come.
+   */
+  async await(schema: TableSchema, copy: string, place: Place): Promise<string> {
+    const { history, policy } = this.#options;
+    const all = await this.#all();
+    const table = all.get(schema.oid);
+    const awaiting = table?.awaiting ?? copy;
+    if (table !== undefined) await this.#change([{ kind: "await", from: table, awaiting }], place, place.nextOffset);
+    else {
+      const at = history.startOf(schema, place.from ?? NOWHERE);
+      const changes = bringChanges({ schema, at, history, policy, all, mayCreate: true });
+      // With the step past what Kafka has lost, or nobody would know of it any more.
+      const awaited = changes.map((change) => (change.kind === "create" ? { ...change, awaiting } : change));
+      await this.#change(awaited, place, place.nextOffset);
+    }
+    return awaiting;
+  }
+
+  /** The copy that the table waits for is here. */
+  async begin(table: RememberedTable, place: Place): Promise<void> {
+    await this.#change([{ kind: "await", from: table, awaiting: null }], place);
   }
 
   /** What must be done about the tables of a name when nothing of its topic waits any more; null when all is as it should be. */
@@ -143,8 +178,12 @@ export class TableBook {
   }
 
   async #all(): Promise<Map<number, RememberedTable>> {
-    this.#remembered ??= new Map((await this.#options.replica.remembered()).map((table) => [table.oid, table]));
-    this.#lastRead = this.#remembered;
+    if (this.#remembered === null) {
+      const tables = await this.#options.replica.remembered();
+      this.#remembered = new Map(tables.map((table) => [table.oid, table]));
+      this.#lastRead = this.#remembered;
+      this.#awaited = tables.filter(({ awaiting }) => awaiting !== null);
+    }
     return this.#remembered;
   }
 
@@ -183,8 +222,10 @@ export class TableBook {
     this.#options.moved(advance);
   }
 
-  async #change(changes: readonly TableChange[], { partition, from, nextOffset }: Place): Promise<void> {
-    const advance = { partition, from, to: from ?? { nextOffset, ...NOWHERE, sourceCommittedAtMs: 0 } };
+  /** @param toOffset where the partition is to go on, else where it was */
+  async #change(changes: readonly TableChange[], { partition, from, nextOffset }: Place, toOffset?: bigint): Promise<void> {
+    const before = from ?? { nextOffset, ...NOWHERE, sourceCommittedAtMs: 0 };
+    const advance = { partition, from, to: { ...before, nextOffset: toOffset ?? before.nextOffset } };
     await this.#options.replica.change(changes, advance);
     this.#options.moved(advance);
     for (const change of changes) this.#tell(change);
@@ -211,6 +252,8 @@ function describeChange(change: TableChange): string {
     }
     case "move":
       return `its table is called ${formatTableName(change.named)} for now`;
+    case "await":
+      return change.awaiting === null ? "its copy begins" : "";
     case "drop":
       return "dropped its table";
     case "release":

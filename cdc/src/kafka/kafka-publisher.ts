@@ -3,10 +3,10 @@ import { CascadeError } from "@cascade/shared/errors";
 import { compressionType, KAFKA_RETRY, type KafkaCompression, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { isKafkaError, kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
-import { encodeSchemaMessage } from "@cascade/shared/table-schema";
+import { encodeSchemaNews, type SchemaMessage } from "@cascade/shared/table-schema";
 import { formatTableName, schemasTopic, signalsTopic, tableOfTopic } from "@cascade/shared/topic";
 import type { Message, Producer } from "kafkajs";
-import type { EventPublisher, PublishedSchema } from "../event-publisher.ts";
+import type { Announcement, EventPublisher } from "../event-publisher.ts";
 import { MESSAGE_OVERHEAD_BYTES, planRequests, type RecordBatch, type SizedMessage } from "./requests.ts";
 import { Topics } from "./topics.ts";
 
@@ -77,7 +77,8 @@ class KafkaPublisher implements EventPublisher {
   readonly #kafka: Connected;
   readonly #encode: EncodeEvent;
   readonly #deadlineMs: number;
-  readonly #announced = new Set<string>();
+  /** The newest schema's id by OID; null: dropped. */
+  readonly #announced = new Map<number, string | null>();
   #failure: unknown = null;
 
   constructor(options: PublisherOptions, kafka: Connected) {
@@ -96,13 +97,22 @@ class KafkaPublisher implements EventPublisher {
     return (await this.#kafka.topics.end(schemasTopic(this.#options.prefix))) > 0n;
   }
 
-  async announce(schemas: readonly PublishedSchema[]): Promise<void> {
-    const news = schemas.filter(({ schema }) => !this.#announced.has(schema.id));
+  async announce(announcements: readonly Announcement[]): Promise<void> {
+    const news = announcements.filter((announcement) => this.#isNews(announcement));
     if (news.length === 0) return;
     const topic = schemasTopic(this.#options.prefix);
-    const messages = new Map([[topic, news.map(({ schema }) => sized(encodeSchemaMessage(schema)))]]);
-    await this.#publish(messages, [topic, ...news.map((item) => item.topic)]);
-    for (const { schema } of news) this.#announced.add(schema.id);
+    const messages = new Map([[topic, news.map((announcement) => sized(encodeSchemaNews(messageOf(announcement))))]]);
+    await this.#publish(messages, [topic, ...news.flatMap((item) => (item.kind === "schema" ? [item.topic] : []))]);
+  }
+
+  /** A schema may come back; the same one twice in a row says nothing. */
+  #isNews(announcement: Announcement): boolean {
+    const isSchema = announcement.kind === "schema";
+    const oid = isSchema ? announcement.schema.oid : announcement.oid;
+    const id = isSchema ? announcement.schema.id : null;
+    if (this.#announced.get(oid) === id && !(isSchema && announcement.rewritten)) return false;
+    this.#announced.set(oid, id);
+    return true;
   }
 
   publish(events: readonly ChangeEvent[]): Promise<number> {
@@ -214,6 +224,9 @@ class KafkaPublisher implements EventPublisher {
     await this.#kafka.close();
   }
 }
+
+const messageOf = (announcement: Announcement): SchemaMessage =>
+  announcement.kind === "schema" ? { ...announcement, rewritten: announcement.rewritten === true } : announcement;
 
 function sized(message: Message & { readonly value: string }): SizedMessage {
   const traceparent = message.headers?.["traceparent"];

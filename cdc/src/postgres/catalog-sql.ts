@@ -16,7 +16,7 @@ export const relationsSql = (where: string): string => `
     JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_class r ON r.oid = CASE WHEN c.relispartition THEN pg_partition_root(c.oid) ELSE c.oid END
     JOIN pg_namespace rn ON rn.oid = r.relnamespace
-   WHERE ${RELATION_KINDS} AND ${ORDINARY_SCHEMA} AND ${where}
+   WHERE ${RELATION_KINDS} AND ${ORDINARY_SCHEMA} AND (${where})
    ORDER BY c.oid`;
 
 // A domain is followed down to its base type; the modifier is the one the innermost domain gives. A partitioned table has no rows of its

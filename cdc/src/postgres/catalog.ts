@@ -38,23 +38,19 @@ export class Catalog {
 
   /** One relation by the name that the WAL uses; `absent` when no table has it now (it may be a materialized view's, or dropped). */
   async relation(name: TableName): Promise<Relation | "excluded" | "absent"> {
-    return this.#one(await this.#read(ALL, [name.schema, name.table]));
-  }
-
-  /** What the catalog says of these relations, and which of them there still are, captured or not. */
-  async rowsOf(oids: readonly number[]): Promise<{ readonly rows: CatalogRows; readonly there: ReadonlySet<number> }> {
-    const rows = await this.#read(BY_OID, [oids], { all: true });
-    const there = await this.#inOneSnapshot(() => this.#query<{ readonly oid: string }>(THERE, [oids]));
-    return { rows, there: new Set(there.map(({ oid }) => Number(oid))) };
+    return onlyOne(await this.#read(ALL, [name.schema, name.table]), this.capture);
   }
 
   /** The same, seen by the transaction that the session is in. */
   async relationInTransaction(name: TableName): Promise<Relation | "excluded" | "absent"> {
-    return this.#one(await this.#find(ALL, [name.schema, name.table]));
+    return onlyOne(await this.#find(ALL, [name.schema, name.table]), this.capture);
   }
 
-  #one(rows: CatalogRows): Relation | "excluded" | "absent" {
-    return relationsOf(rows, this.capture)[0] ?? (rows.relations.length > 0 ? "excluded" : "absent");
+  /** What the catalog says of these relations, and which of them there still are, captured or not. */
+  async rowsOf(oids: readonly number[]): Promise<{ readonly rows: CatalogRows; readonly there: ReadonlySet<number> }> {
+    const rows = await this.#read(BY_OID, [oids], true);
+    const there = await this.#inOneSnapshot(() => this.#query<{ readonly oid: string }>(THERE, [oids]));
+    return { rows, there: new Set(there.map(({ oid }) => Number(oid))) };
   }
 
   /** Another text whenever any table's definition, key or place in a partition tree has changed. */
@@ -83,11 +79,12 @@ export class Catalog {
     return mine;
   }
 
-  #read(relationsText: string, values: unknown[], options: { readonly all?: boolean } = {}): Promise<CatalogRows> {
-    return this.#inOneSnapshot(() => this.#find(relationsText, values, options));
+  #read(relationsText: string, values: unknown[], all = false): Promise<CatalogRows> {
+    return this.#inOneSnapshot(() => this.#find(relationsText, values, all));
   }
 
-  async #find(relationsText: string, values: unknown[], { all = false } = {}): Promise<CatalogRows> {
+  /** @param all also of those that are not captured */
+  async #find(relationsText: string, values: unknown[], all = false): Promise<CatalogRows> {
     const relations = await this.#query<RelationRow>(relationsText, values);
     const wanted = relations.filter((row) => all || isCaptured(this.capture, row));
     if (wanted.length === 0) return { relations, columns: [], identities: [] };
@@ -100,3 +97,6 @@ export class Catalog {
     return (await this.#client.query<Row>(text, values)).rows;
   }
 }
+
+const onlyOne = (rows: CatalogRows, capture: Capture): Relation | "excluded" | "absent" =>
+  relationsOf(rows, capture)[0] ?? (rows.relations.length > 0 ? "excluded" : "absent");

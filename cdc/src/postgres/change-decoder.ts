@@ -1,23 +1,22 @@
 import type { ChangeEvent, EventTransaction } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
-import type { Lsn } from "@cascade/shared/lsn";
-import { identifySchema } from "@cascade/shared/table-schema";
+import type { Lsn, Position } from "@cascade/shared/lsn";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { SourceMark, SourceMessage } from "../change-source.ts";
+import { SchemaHistory } from "../schema-history.ts";
 import { markedTable } from "../snapshot/mark.ts";
-import type { Catalog, Relation } from "./catalog.ts";
+import type { Catalog } from "./catalog.ts";
+import { readDdlMessage } from "./ddl-message.ts";
+import { type Fit, Fitting } from "./fitting.ts";
 import { missingIdentity } from "./identity.ts";
+import { KnownTables } from "./known-tables.ts";
+import type { Relation } from "./relation.ts";
+import { Reader, type Unread } from "./relation-book.ts";
 import { type DecodedRow, type LostNumbers, TableDecoder } from "./table-decoder.ts";
 import { DDL_PREFIX, readWalMessage, SNAPSHOT_PREFIX, unknownMessage, type WalMark, type WalRow } from "./wal2json.ts";
 
 /** What the decoder needs of the catalog. */
-export type RelationSource = Pick<Catalog, "relation" | "fingerprint">;
-
-/** Why rows of a name are left out. */
-type Unread = "excluded" | "absent";
-
-/** How long a name counts as excluded: it could become a partition of a captured table. */
-const EXCLUDED_FOR_MS = 1000;
+export type RelationSource = Pick<Catalog, "relation" | "fingerprint" | "capture">;
 
 /** A change whose new row may have lost numbers. */
 export interface LostRow {
@@ -25,41 +24,44 @@ export interface LostRow {
   readonly numbers: LostNumbers;
 }
 
-interface Reader {
-  readonly relation: Relation;
-  readonly decoder: TableDecoder;
+export interface DecoderOptions {
+  readonly catalog: RelationSource;
+  readonly warn: (message: string) => void;
+  /** The plugin is older than 2.6, and `takeLost` is to be asked after each delivery. */
+  readonly losesNumbers: boolean;
+  /** What was announced in earlier lives. */
+  readonly history?: SchemaHistory;
 }
 
 /**
- * wal2json's messages, in WAL order, to the port's. Holds the transaction it is in and a decoder per relation; asks the catalog only
- * for a relation it has not met or whose rows no longer fit.
+ * wal2json's messages, in WAL order, to the port's. Holds the transaction it is in and a decoder per relation. What relations look like
+ * it learns from the messages that schema changes leave in the WAL; from the catalog where it meets one first, or where there is no event
+ * trigger to write such messages.
  */
 export class ChangeDecoder {
+  /** An event trigger writes every schema change into the WAL: the catalog, which is ahead of the stream, is not asked about them. */
+  told = false;
+  readonly tables: KnownTables;
   readonly #catalog: RelationSource;
   readonly #warn: (message: string) => void;
-  /** By schema, then table: no key is built per row. */
-  readonly #readers = new Map<string, Map<string, Reader | Unread>>();
-  readonly #announced = new Set<string>();
+  readonly #fitting: Fitting;
   #transaction: EventTransaction | null = null;
   #ordinal = 0;
   /** Of the catalog that the readers were made from; null before the first. */
   #fingerprint: string | null = null;
   #suspectsDdl = false;
   #refreshed = false;
-  /** Readers from before the catalog changed, by their relations' names: rows from before may still be on their way. */
-  #former = new Map<string, Reader>();
-  #hasAbsent = false;
-  #forgottenAtMs = 0;
   readonly #warned = new Set<string>();
   #rootTruncatedAt: Lsn | null = null;
   readonly #losesNumbers: boolean;
   #lost: LostRow[] = [];
 
-  /** @param losesNumbers the plugin is older than 2.6, and `takeLost` is to be asked after each delivery */
-  constructor(catalog: RelationSource, warn: (message: string) => void, losesNumbers: boolean) {
+  constructor({ catalog, warn, losesNumbers, history = new SchemaHistory([]) }: DecoderOptions) {
     this.#catalog = catalog;
     this.#warn = warn;
     this.#losesNumbers = losesNumbers;
+    this.tables = new KnownTables({ capture: catalog.capture, history, warn: (message) => this.#warnOnce(message) });
+    this.#fitting = new Fitting(this.tables, losesNumbers);
   }
 
   /** The changes decoded since the last call whose numbers must be looked up. */
@@ -80,13 +82,15 @@ export class ChangeDecoder {
   }
 
   /**
-   * Reads the relations anew, if any has changed, before their next rows. What is cached may still fit rows that were written under
-   * another key, type modifier or partition tree: nothing in a row would tell.
+   * Reads the relations anew, if any has changed, before their next rows: what is cached may still fit rows that were written under
+   * another key, type modifier or partition tree, and nothing in a row would tell. Resolves to whether any has changed.
    */
-  async refresh(): Promise<void> {
+  async refresh(): Promise<boolean> {
     const fingerprint = await this.#catalog.fingerprint();
-    if (this.#fingerprint !== null && this.#fingerprint !== fingerprint) this.#forgetReaders();
+    const changed = this.#fingerprint !== fingerprint;
+    if (changed && this.#fingerprint !== null && !this.told) this.tables.forget();
     this.#fingerprint = fingerprint;
+    return changed;
   }
 
   /** null when done; a promise where the catalog must be read first. */
@@ -96,14 +100,14 @@ export class ChangeDecoder {
       case "B":
         this.#transaction = { txId: message.txId, commitLsn: message.commitLsn, committedAtMs: message.committedAtMs };
         this.#ordinal = 0;
-        if (this.#hasAbsent) this.#forgetUnread();
+        this.tables.beginTransaction();
         return null;
       case "C":
         if (this.#transaction === null) throw unknownMessage("a commit without its begin");
         into.push({ kind: "commit", endLsn: message.endLsn, committedAtMs: this.#transaction.committedAtMs });
         this.#transaction = null;
         // A transaction without rows is what DDL looks like here, and it stands before every row that is written under it.
-        if (this.#ordinal === 0) this.#suspectsDdl = true;
+        if (this.#ordinal === 0 && !this.told) this.#suspectsDdl = true;
         return null;
       case "M":
         return this.#decodeMark(message, into);
@@ -115,81 +119,105 @@ export class ChangeDecoder {
   /** One that is not of a transaction was not written by us. */
   #decodeMark({ prefix, content, transactional, lsn }: WalMark, into: SourceMessage[]): Promise<void> | null {
     if (!transactional || this.#transaction === null) return null;
-    const mark: SourceMark = {
-      kind: "mark",
-      prefix,
-      content,
-      transaction: this.#transaction,
-      ordinal: this.#ordinal++,
-      lsn,
-      table: null,
-    };
-    if (prefix === SNAPSHOT_PREFIX) return this.#decodeSnapshotMark(mark, into);
-    if (prefix === DDL_PREFIX) this.#suspectsDdl = true;
-    into.push(mark);
+    const transaction = this.#transaction;
+    const ordinal = this.#ordinal++;
+    if (this.tables.hasUpcoming) this.tables.catchUp({ commitLsn: transaction.commitLsn, ordinal });
+    if (prefix === DDL_PREFIX) return this.#decodeDdl(content, { commitLsn: transaction.commitLsn, ordinal }, into);
+    if (prefix !== SNAPSHOT_PREFIX) return null;
+    return this.#decodeSnapshotMark({ kind: "mark", prefix, content, transaction, ordinal, lsn, table: null }, into);
+  }
+
+  #decodeDdl(content: string, at: Position, into: SourceMessage[]): null {
+    const message = readDdlMessage(content);
+    if (message.kind !== "look") this.tables.told(message, at, into);
+    else {
+      this.tables.forget();
+      this.#suspectsDdl = true;
+    }
     return null;
   }
 
   /** Rows that a snapshot puts there must be of the schema that the stream has there, announced before them. */
   async #decodeSnapshotMark(mark: SourceMark, into: SourceMessage[]): Promise<void> {
-    if (this.#suspectsDdl || this.#fingerprint === null) {
-      if (!this.#refreshed) await this.refresh();
-      this.#refreshed = true;
-      this.#suspectsDdl = false;
-    }
+    await this.#look();
     const name = markedTable(mark.content);
     const reader = name === null ? null : await this.#readerOf(name);
-    if (reader !== null) this.#announce(reader.relation, into);
-    into.push(reader === null ? mark : { ...mark, table: reader.decoder.eventTable });
+    if (reader === null) return void into.push(mark);
+    this.#announce(reader, mark.ordinal, into);
+    into.push({ ...mark, table: this.#decoderOf(reader).eventTable });
   }
 
   async #readerOf(name: TableName): Promise<Reader | null> {
-    const known = this.#readers.get(name.schema)?.get(name.table);
+    const known = this.tables.find(name.schema, name.table);
     if (known !== undefined) return typeof known === "string" ? null : known;
+    // The catalog may be ahead of the stream: whose name it was when the chunk was read has another one here, or is gone.
+    if (this.told) return null;
     const relation = await this.#catalog.relation(name);
     if (typeof relation === "string") return null;
-    const reader = { relation, decoder: new TableDecoder(relation, this.#losesNumbers) };
-    this.#remember(name, reader);
+    const reader = new Reader(relation);
+    this.tables.put(reader);
     return reader;
   }
 
-  #announce({ topic, schema }: Relation, into: SourceMessage[]): void {
-    if (this.#announced.has(schema.id)) return;
-    this.#announced.add(schema.id);
-    into.push({ kind: "schema", topic, schema });
+  #decoderOf(reader: Reader): TableDecoder {
+    reader.decoder ??= new TableDecoder(reader.relation, this.#losesNumbers);
+    return reader.decoder;
+  }
+
+  #announce(reader: Reader, ordinal: number, into: SourceMessage[]): void {
+    if (reader.announced) return;
+    reader.announced = true;
+    const { relation, former } = reader;
+    const { announcer } = this.tables;
+    into.push({ kind: "table", table: this.#decoderOf(reader).eventTable, schema: relation.schema });
+    const at = { commitLsn: (this.#transaction as EventTransaction).commitLsn, ordinal };
+    if (former) announcer.former(relation, at, into);
+    else announcer.current(relation, at, { told: false, rewritten: false }, into);
   }
 
   #decodeRow(row: WalRow, into: SourceMessage[]): Promise<void> | null {
     if (this.#transaction === null) throw unknownMessage("a row outside a transaction");
     const ordinal = this.#ordinal++;
-    if (this.#suspectsDdl || this.#fingerprint === null) return this.#decodeRefreshed(row, ordinal, into);
+    if (this.tables.hasUpcoming) this.tables.catchUp({ commitLsn: this.#transaction.commitLsn, ordinal });
+    if (this.#mustLook) return this.#decodeRefreshed(row, ordinal, into);
     return this.#decodeWith(row, ordinal, into);
   }
 
-  async #decodeRefreshed(row: WalRow, ordinal: number, into: SourceMessage[]): Promise<void> {
+  get #mustLook(): boolean {
+    return this.#suspectsDdl || (this.#fingerprint === null && !this.told);
+  }
+
+  /** One look at the catalog serves all of a delivery. */
+  async #look(): Promise<void> {
+    if (!this.#mustLook) return;
     if (!this.#refreshed) await this.refresh();
     this.#refreshed = true;
     this.#suspectsDdl = false;
+  }
+
+  async #decodeRefreshed(row: WalRow, ordinal: number, into: SourceMessage[]): Promise<void> {
+    await this.#look();
     const pending = this.#decodeWith(row, ordinal, into);
     if (pending !== null) await pending;
   }
 
   #decodeWith(row: WalRow, ordinal: number, into: SourceMessage[]): Promise<void> | null {
-    const reader = this.#readers.get(row.schema)?.get(row.table);
-    if (reader === "excluded" || reader === "absent") return null;
-    if (reader === undefined) return this.#readAgain(row, ordinal, into);
-    const decoded = reader.decoder.decode(row);
-    if (decoded === null) return this.#readAgain(row, ordinal, into);
+    const reader = this.tables.find(row.schema, row.table);
+    if (typeof reader === "string") return null;
+    const decoder = reader?.decoder ?? null;
+    if (reader === undefined || decoder === null) return this.#meet(row, reader, ordinal, into);
+    const decoded = decoder.decode(row);
+    if (decoded === null) return this.#readAgain(row, reader, ordinal, into);
     this.#push(row, ordinal, reader, decoded, into);
     return null;
   }
 
   #push(row: WalRow, ordinal: number, reader: Reader, decoded: DecodedRow, into: SourceMessage[]): void {
-    const { relation, decoder } = reader;
+    const { relation } = reader;
     if (row.action === "T" && this.#isPartOfTruncate(row, relation)) return;
-    this.#announce(relation, into);
+    if (!reader.announced) this.#announce(reader, ordinal, into);
     const op = OPS[row.action];
-    const table = decoder.eventTable;
+    const table = this.#decoderOf(reader).eventTable;
     const transaction = this.#transaction as EventTransaction;
     const { key, before, after, lost } = decoded;
     const event: ChangeEvent = { op, table, transaction, ordinal, lsn: row.lsn, key, before, after };
@@ -197,23 +225,41 @@ export class ChangeDecoder {
     into.push({ kind: "change", event });
   }
 
-  async #readAgain(row: WalRow, ordinal: number, into: SourceMessage[]): Promise<void> {
-    const name: TableName = { schema: row.schema, table: row.table };
-    const relation = await this.#catalog.relation(name);
-    if (relation === "excluded" || relation === "absent") return this.#leaveOut(name, relation);
-    const missing = missingIdentity(relation, { changesMayBeLost: true });
-    if (missing !== null) throw missing;
-    for (const version of versionsOf(relation)) {
-      const reader = { relation: version, decoder: new TableDecoder(version, this.#losesNumbers) };
-      const decoded = reader.decoder.decode(row);
-      if (decoded === null) continue;
-      this.#remember(name, reader);
-      return this.#push(row, ordinal, reader, decoded, into);
+  /** The first row of a relation, or of a name that nothing is known of. */
+  async #meet(row: WalRow, reader: Reader | undefined, ordinal: number, into: SourceMessage[]): Promise<void> {
+    if (reader === undefined) return this.#readAgain(row, reader, ordinal, into);
+    if (missingIdentity(reader.relation) !== null) {
+      // It may have been given one since, or be gone: then what it has lacked one for is lost already.
+      const now = await this.#catalog.relation(reader.relation.name);
+      const missing = typeof now === "string" ? null : missingIdentity(now, { changesMayBeLost: true });
+      if (missing !== null) throw missing;
     }
-    const former = this.#former.get(formatTableName(name));
-    const decoded = former?.decoder.decode(row) ?? null;
-    if (former === undefined || decoded === null) throw schemaDrift(name);
-    this.#push(row, ordinal, former, decoded, into);
+    const decoded = this.#decoderOf(reader).decode(row);
+    if (decoded === null) return this.#readAgain(row, reader, ordinal, into);
+    this.#push(row, ordinal, reader, decoded, into);
+  }
+
+  async #readAgain(row: WalRow, known: Reader | undefined, ordinal: number, into: SourceMessage[]): Promise<void> {
+    const adapted = known?.relation.guessed ? this.#fitting.adapted(row, known.relation) : null;
+    const fit = adapted ?? (await this.#fromCatalog(row, known));
+    if (typeof fit === "string") return this.#leaveOut({ schema: row.schema, table: row.table }, fit);
+    this.tables.put(fit.reader);
+    this.#push(row, ordinal, fit.reader, fit.decoded, into);
+  }
+
+  async #fromCatalog(row: WalRow, known: Reader | undefined): Promise<Fit | Unread> {
+    const name: TableName = { schema: row.schema, table: row.table };
+    const now = await this.#catalog.relation(name);
+    // The stream is where another table has that name.
+    if (typeof now === "string" || (this.told && this.tables.hasOtherName(now))) {
+      const fit = (known === undefined ? null : this.#fitting.formerOf(row, known.relation)) ?? this.#fitting.gone(row);
+      return fit ?? (typeof now === "string" ? now : "absent");
+    }
+    const missing = missingIdentity(now, { changesMayBeLost: true });
+    if (missing !== null) throw missing;
+    const fit = this.#fitting.fit(row, now, false) ?? this.#fitting.formerOf(row, now);
+    if (fit === null) throw schemaDrift(name);
+    return fit;
   }
 
   /** A truncated partition tree is told of at one LSN: first its root, then every leaf. */
@@ -229,8 +275,7 @@ export class ChangeDecoder {
   }
 
   #leaveOut(name: TableName, unread: Unread): void {
-    this.#remember(name, unread);
-    this.#hasAbsent = true;
+    this.tables.leaveOut(name, unread);
     if (unread === "absent") this.#warnOnce(`rows of ${formatTableName(name)} are left out: no table has that name any more`);
   }
 
@@ -238,50 +283,6 @@ export class ChangeDecoder {
     if (this.#warned.has(message)) return;
     this.#warned.add(message);
     this.#warn(message);
-  }
-
-  #remember(name: TableName, reader: Reader | Unread): void {
-    let tables = this.#readers.get(name.schema);
-    if (tables === undefined) {
-      tables = new Map();
-      this.#readers.set(name.schema, tables);
-    }
-    tables.set(name.table, reader);
-  }
-
-  #forgetReaders(): void {
-    for (const [schema, tables] of this.#readers) {
-      for (const [table, reader] of tables) {
-        if (typeof reader !== "string") this.#former.set(formatTableName({ schema, table }), reader);
-      }
-    }
-    this.#readers.clear();
-  }
-
-  /** A name that stood for nothing may be a table by the next transaction. */
-  #forgetUnread(): void {
-    const now = Date.now();
-    const excludedToo = now - this.#forgottenAtMs >= EXCLUDED_FOR_MS;
-    if (excludedToo) this.#forgottenAtMs = now;
-    this.#hasAbsent = !excludedToo;
-    for (const tables of this.#readers.values()) {
-      for (const [table, reader] of tables) {
-        if (reader === "absent" || (reader === "excluded" && excludedToo)) tables.delete(table);
-      }
-    }
-  }
-}
-
-/** The relation as it is, then as it was before its newest columns were added: rows from before that may still be on their way. */
-function* versionsOf(relation: Relation): Generator<Relation> {
-  const { id: _id, ...schema } = relation.schema;
-  yield relation;
-  for (let count = schema.columns.length - 1; count > 0; count--) {
-    if (schema.key.includes(schema.columns[count]?.name ?? "")) return;
-    const columns = schema.columns.slice(0, count);
-    const names = new Set(columns.map(({ name }) => name));
-    const walColumns = relation.walColumns.filter(({ name }) => names.has(name));
-    yield { ...relation, schema: identifySchema({ ...schema, columns }), walColumns };
   }
 }
 

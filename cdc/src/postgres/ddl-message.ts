@@ -1,4 +1,3 @@
-import { CascadeError, describeError } from "@cascade/shared/errors";
 import { z } from "zod";
 import type { CatalogRows } from "./relation.ts";
 
@@ -16,6 +15,7 @@ export type DdlMessage =
 const oid = z.string().regex(/^\d+$/);
 const names = z.array(z.string()).readonly().nullable();
 const relationShape = z.object({
+  filled: z.boolean().exactOptional(),
   kind: z.enum(["table", "partition", "partitioned", "branch"]),
   oid,
   root_oid: oid,
@@ -56,7 +56,7 @@ const messageShape = z.union([
   z.object({ v: z.literal(1), look: z.literal(true) }),
 ]);
 
-/** Throws CascadeError UNKNOWN_DDL_MESSAGE (fatal) for anything but those. */
+/** Anybody may write messages, and a newer version others than these: what is none of them is a reason to look, never to stop. */
 export function readDdlMessage(content: string): DdlMessage {
   try {
     const message = messageShape.parse(JSON.parse(content));
@@ -65,8 +65,8 @@ export function readDdlMessage(content: string): DdlMessage {
     if ("gone" in message) return { kind: "gone", oids: message.gone.map((one) => ({ ...one, oid: Number(one.oid) })) };
     const { late, relations, columns, identities } = message;
     return { kind: "relations", late, rows: { relations, columns, identities } };
-  } catch (error) {
-    throw unknownDdlMessage(describeError(error));
+  } catch {
+    return { kind: "look" };
   }
 }
 
@@ -85,14 +85,4 @@ export function lateMessages(
   if (gone.length === 0) return messages;
   const oids = gone.map((one) => ({ oid: String(one), dropped: !there.has(one) }));
   return [...messages, JSON.stringify({ v: 1, late: true, gone: oids })];
-}
-
-function unknownDdlMessage(what: string): CascadeError {
-  return new CascadeError({
-    code: "UNKNOWN_DDL_MESSAGE",
-    verdict: "fatal",
-    message: `a message of a schema change in the WAL is not one that this version of Cascade knows: ${what}`,
-    advice:
-      "when a newer cdc has been here, start that one again; find out who else writes messages with the prefix cascade.ddl (REVOKE EXECUTE ON FUNCTION pg_logical_emit_message FROM PUBLIC)",
-  });
 }

@@ -33,6 +33,12 @@ const PINNED = Object.entries(PINNED_SETTINGS)
 
 const emit = (json: string): string => `pg_logical_emit_message(true, '${DDL_PREFIX}', (${json})::text)`;
 
+/**
+ * Ends what a function has written. PostgreSQL sorts the subtransactions of a transaction by LSN, and takes a message's from its end: where
+ * a row outside the message's subtransaction follows at once, both have the same, and the row comes first. So something else follows.
+ */
+const PAD = "PERFORM pg_logical_emit_message(true, 'cascade.pad', '');";
+
 const FUNCTIONS = `
 CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.columns(oid[]) RETURNS json LANGUAGE sql STABLE ${PINNED} AS $sql$
   SELECT coalesce(json_agg(x), '[]') FROM (${COLUMNS_SQL}) x $sql$;
@@ -51,7 +57,7 @@ CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.tell(oids oid[], late boolean) RETURNS 
   LANGUAGE plpgsql SECURITY DEFINER ${PINNED} AS $body$
 BEGIN
   PERFORM ${emit(`json_build_object('v', 1, 'late', tell.late, 'relations', part.relations, 'columns', ${DDL_SCHEMA}.columns(part.oids), 'identities', ${DDL_SCHEMA}.identities(part.oids))`)}
-     FROM (SELECT json_agg(json_build_object('kind', kind, 'oid', oid, 'root_oid', root_oid, 'schema', schema, 'table', "table", 'root_schema', root_schema, 'root_table', root_table)) AS relations,
+     FROM (SELECT json_agg(json_build_object('kind', kind, 'oid', oid, 'root_oid', root_oid, 'schema', schema, 'table', "table", 'root_schema', root_schema, 'root_table', root_table, 'filled', kind IN ('table', 'partition') AND pg_relation_size(oid::oid::regclass) > 0)) AS relations,
                   array_agg(oid::oid) || min(root_oid)::oid AS oids
              FROM (SELECT *, (row_number() OVER (PARTITION BY root_oid ORDER BY oid <> root_oid, oid::oid) - 1) / ${RELATIONS_PER_MESSAGE} AS part
                      FROM (${relationsSql("c.oid = ANY(tell.oids)")}) found) numbered
@@ -62,6 +68,7 @@ BEGIN
              FROM unnest(tell.oids) o(oid) LEFT JOIN pg_class c ON c.oid = o.oid
             WHERE c.oid IS NULL OR c.relkind IN ('r', 'p') AND c.relpersistence <> 'p') gone
     WHERE gone.oids IS NOT NULL;
+  ${PAD}
 END $body$;
 
 CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.tell_all() RETURNS void LANGUAGE plpgsql SET search_path TO pg_catalog AS $body$
@@ -74,6 +81,7 @@ CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.failed(error text) RETURNS void LANGUAG
 BEGIN
   RAISE WARNING 'Cascade could not capture this schema change, and will look for it in the catalog: %', error;
   PERFORM ${emit("json_build_object('v', 1, 'look', true)")};
+  ${PAD}
 EXCEPTION WHEN OTHERS THEN
   RAISE WARNING 'Cascade could not write to the WAL: %', SQLERRM;
 END $body$;
@@ -144,7 +152,10 @@ BEGIN
              FILTER (WHERE object_type IN ('table column', 'default value') AND tg_tag <> 'ALTER TABLE')
       INTO dropped, altered
       FROM pg_event_trigger_dropped_objects() WHERE NOT is_temporary;
-    IF dropped IS NOT NULL THEN PERFORM ${emit("json_build_object('v', 1, 'late', false, 'gone', dropped)")}; END IF;
+    IF dropped IS NOT NULL THEN
+      PERFORM ${emit("json_build_object('v', 1, 'late', false, 'gone', dropped)")};
+      ${PAD}
+    END IF;
     IF tg_tag = 'DROP INDEX' THEN
       altered := ARRAY(SELECT oid FROM pg_class c WHERE relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisreplident));
     END IF;
@@ -186,6 +197,8 @@ export const DDL_COMMENT = `Capture of schema changes by Cascade, version ${DDL_
 export const INSTALL_SQL: readonly string[] = [
   `CREATE SCHEMA IF NOT EXISTS ${DDL_SCHEMA}`,
   FUNCTIONS,
+  // An event trigger's function is called without asking for it.
+  `REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ${DDL_SCHEMA} FROM PUBLIC`,
   ...EVENT_TRIGGERS.flatMap((name) => [
     `DROP EVENT TRIGGER IF EXISTS ${name}`,
     `CREATE EVENT TRIGGER ${name} ${TRIGGERS[name]}`,

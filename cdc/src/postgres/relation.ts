@@ -15,6 +15,8 @@ export interface Relation extends CapturedTable {
   readonly kind: "table" | "partition" | "partitioned" | "branch";
   /** Columns that the WAL shows of the old row: null for all of them (FULL), empty when updates and deletes are silently dropped. */
   readonly identityColumns: readonly string[] | null;
+  /** Made from its schema alone: what its rows' columns are declared as, and in which order a partition has them, is a guess. */
+  readonly guessed?: true;
 }
 
 /** Rows of catalog-sql.ts, as cdc reads them and as the event trigger writes them; OIDs are text. */
@@ -26,6 +28,8 @@ export interface RelationRow {
   readonly table: string;
   readonly root_schema: string;
   readonly root_table: string;
+  /** Only in a message, of a relation with rows of its own: it holds some. */
+  readonly filled?: boolean;
 }
 export interface ColumnRow {
   readonly rel: string;

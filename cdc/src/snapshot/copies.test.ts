@@ -85,7 +85,7 @@ class World {
     if (state.status === "done") return;
     const job = { request: INITIAL, oid: 7, name: { schema: "public", table: "t" }, replica: null, range: WHOLE };
     this.#copy = this.#copies.add(job, state, SCHEMA) as KeyedCopy;
-    this.#copies.merge([{ kind: "schema", topic: TABLE.topic, schema: SCHEMA }], () => undefined);
+    this.#copies.merge([{ kind: "table", table: TABLE, schema: SCHEMA }], () => undefined);
   }
 
   rows(seen: (transaction: Transaction) => boolean = () => true): Rows {

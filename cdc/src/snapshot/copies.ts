@@ -1,9 +1,9 @@
 import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import type { SourceMark, SourceMessage } from "../change-source.ts";
+import type { SourceMark, SourceMessage, TableChanged, TableMet } from "../change-source.ts";
 import { type Snapshot, sees } from "../postgres/snapshot.ts";
 import { SNAPSHOT_PREFIX } from "../postgres/wal2json.ts";
-import { type CopyJob, type CopyState, fillsReplicas, INITIAL } from "./copy-job.ts";
+import { type CopyJob, type CopyState, fillsReplicas, isOurOwn } from "./copy-job.ts";
 import { KeyedCopy } from "./keyed-copy.ts";
 import { KeylessCopy } from "./keyless-copy.ts";
 import { decodeMark } from "./mark.ts";
@@ -28,10 +28,15 @@ export class Copies {
   readonly #recent = new Set<number>();
   #recentTxId = -1;
   readonly #onTable: (schema: TableSchema) => void;
+  readonly #onRewritten: (schema: TableSchema) => Copy | null;
 
-  /** @param onTable a table has come up in the stream */
-  constructor(onTable: (schema: TableSchema) => void) {
+  /**
+   * @param onTable a table has come up in the stream
+   * @param onRewritten its rows were changed past the WAL: the copy of it that must not be forgotten
+   */
+  constructor(onTable: (schema: TableSchema) => void, onRewritten: (schema: TableSchema) => Copy | null = () => null) {
     this.#onTable = onTable;
+    this.#onRewritten = onRewritten;
   }
 
   get all(): readonly Copy[] {
@@ -75,11 +80,7 @@ export class Copies {
 
   /** A delivery of the stream, with the rows of chunks at their marks. `toSave` is told of copies that must not be forgotten. */
   merge(messages: readonly SourceMessage[], toSave: (copy: Copy) => void): readonly SourceMessage[] {
-    for (const message of messages) {
-      if (message.kind !== "schema" || this.#schemas.has(message.schema.id)) continue;
-      this.#schemas.set(message.schema.id, message.schema);
-      this.#onTable(message.schema);
-    }
+    for (const message of messages) if (message.kind === "schema" || message.kind === "table") this.#meet(message, toSave);
     if (this.#copies.length === 0) return messages;
     const merged: SourceMessage[] = [];
     for (const message of messages) {
@@ -88,6 +89,17 @@ export class Copies {
       else merged.push(message);
     }
     return merged;
+  }
+
+  #meet(message: TableChanged | TableMet, toSave: (copy: Copy) => void): void {
+    const { schema } = message;
+    if (!this.#schemas.has(schema.id)) {
+      this.#schemas.set(schema.id, schema);
+      this.#treatments.clear();
+      this.#onTable(schema);
+    }
+    const copy = message.kind === "schema" && message.rewritten ? this.#onRewritten(schema) : null;
+    if (copy !== null) toSave(copy);
   }
 
   #change(message: SourceMessage & { readonly kind: "change" }, merged: SourceMessage[], toSave: (copy: Copy) => void): void {
@@ -122,9 +134,7 @@ export class Copies {
     const schema = this.#schemas.get(table.schemaId);
     const copies = this.#copies.filter(({ job }) => job.oid === schema?.oid);
     if (schema === undefined || copies.length === 0) return null;
-    const fills = copies.some(
-      (copy) => copy.kind === "keyed" && fillsReplicas(copy.job) && (copy.job.request === INITIAL || copy.isBegun),
-    );
+    const fills = copies.some((copy) => copy.kind === "keyed" && fillsReplicas(copy.job) && (isOurOwn(copy.job) || copy.isBegun));
     return { schema, copies, table: fills ? { ...table, filling: true } : table };
   }
 

@@ -2,14 +2,16 @@ import type { EventTable, RowJson } from "@cascade/shared/change-event";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { RowRange } from "./table-reader.ts";
 
-/** What copies are called that nobody asked for: of tables that were never copied. */
+/** What copies are called that nobody asked for: of tables that were never copied, and of those whose rows DDL has changed past the WAL. */
 export const INITIAL = "initial";
+export const REWRITTEN = "rewritten";
+export const isOurOwn = ({ request }: Pick<CopyJob, "request">): boolean => request === INITIAL || request === REWRITTEN;
 
 export const WHOLE: RowRange = { from: null, to: null, where: null };
 
 /** One table that is to be copied. */
 export interface CopyJob {
-  /** Key of the request, or `INITIAL`. */
+  /** Key of the request, or one of our own. */
   readonly request: string;
   readonly oid: number;
   readonly name: TableName;
@@ -45,6 +47,12 @@ export const WAITING: CopyState = {
   error: null,
 };
 
+export const TABLE_GONE: NonNullable<CopyState["error"]> = {
+  code: "TABLE_GONE",
+  message: "the table was dropped, or is not captured any more",
+  advice: "ask again for what is there",
+};
+
 /** The table of the rows of a copy, and of its truncate. */
 export function copiedTable(table: EventTable, { replica, request }: CopyJob): EventTable {
   const { schema, table: name, topic, schemaId } = table;
@@ -52,6 +60,6 @@ export function copiedTable(table: EventTable, { replica, request }: CopyJob): E
 }
 
 /** Rows of the table may be missing on the replicas until the copy is there: its changes say so. */
-export const fillsReplicas = ({ request, replica }: CopyJob): boolean => request === INITIAL || replica !== null;
+export const fillsReplicas = (job: CopyJob): boolean => isOurOwn(job) || job.replica !== null;
 
 export const jobName = ({ name }: CopyJob): string => formatTableName(name);

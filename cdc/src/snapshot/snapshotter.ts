@@ -3,7 +3,7 @@ import { pause } from "@cascade/shared/retry";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import type { ChangeSource } from "../change-source.ts";
 import { Copies, type Copy } from "./copies.ts";
-import { type CopyJob, type CopyState, INITIAL, WAITING, WHOLE } from "./copy-job.ts";
+import { type CopyJob, type CopyState, INITIAL, isOurOwn, REWRITTEN, TABLE_GONE, WAITING, WHOLE } from "./copy-job.ts";
 import type { KeyedCopy } from "./keyed-copy.ts";
 import { KeylessCopy } from "./keyless-copy.ts";
 import { MergedSource } from "./merged-source.ts";
@@ -19,6 +19,8 @@ const FIRST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 250;
 /** A copy that main-db refuses is tried again after this long. */
 const TRY_AGAIN_MS = 10_000;
+
+const PRUNE_INTERVAL_MS = 5_000;
 
 export interface SnapshotterOptions {
   readonly openReader: () => Promise<TableReader>;
@@ -38,6 +40,8 @@ export class Snapshotter {
   #source: MergedSource | null = null;
   /** Tables whose initial copy is done, or under way. */
   readonly #met = new Set<number>();
+  /** Rewritten tables that were not found by the name they had: renamed meanwhile, or gone. */
+  readonly #sought = new Set<number>();
   readonly #sizes = new Map<number, CopyTable>();
   readonly #notBefore = new Map<Copy, number>();
   /** Copies of tables whose changes were not looked at from the beginning of the life. */
@@ -45,7 +49,10 @@ export class Snapshotter {
 
   constructor(options: SnapshotterOptions) {
     this.#options = options;
-    this.#copies = new Copies((schema) => this.meet(schema, null));
+    this.#copies = new Copies(
+      (schema) => this.meet(schema, null),
+      (schema) => this.#copyAgain(schema),
+    );
     this.#writer = new StateWriter(options.log, (error) => this.#failed.reject(error));
     this.#failed.promise.catch(() => undefined); // `run` says it
   }
@@ -57,9 +64,23 @@ export class Snapshotter {
   /** A table that is captured: copied when it never was. */
   meet(schema: TableSchema, size: CopyTable | null): void {
     if (size !== null) this.#sizes.set(schema.oid, size);
+    if (this.#sought.delete(schema.oid)) this.#copyAgain(schema);
     if (!this.#options.initial || this.#met.has(schema.oid)) return;
     const job: CopyJob = { request: INITIAL, oid: schema.oid, name: nameOf(schema), replica: null, range: WHOLE };
     this.add(job, { ...WAITING, estimatedRows: size?.estimatedRows ?? null }, schema);
+  }
+
+  /** A schema change has given the rows that were there values that no WAL tells of: a copy under way begins anew. */
+  #copyAgain({ oid, schema, table, key }: TableSchema): Copy {
+    const underWay = this.#copies.all.find(({ job }) => job.oid === oid && isOurOwn(job));
+    if (underWay !== undefined) this.#copies.remove(underWay);
+    const job = { request: REWRITTEN, oid, replica: null, range: WHOLE, ...underWay?.job, name: { schema, table } };
+    return this.add(job, { ...WAITING, estimatedRows: this.#sizes.get(oid)?.estimatedRows ?? null }, { key });
+  }
+
+  /** Not begun anew meanwhile. */
+  #isCurrent(copy: Copy): boolean {
+    return this.#copies.all.includes(copy);
   }
 
   /** A table whose initial copy is done. */
@@ -126,13 +147,24 @@ export class Snapshotter {
     // Whatever it is waiting for: a lock may take for ever.
     const close = () => void reader[Symbol.asyncDispose]();
     signal.addEventListener("abort", close, { once: true });
-    while (this.#copies.all.length > 0 && !signal.aborted) {
-      if (this.#unsettled.size > 0) await this.#settle(reader, signal);
-      const copy = this.#nextCopy();
-      if (copy === null) await this.#changed.wait();
-      else await this.#copyOne(reader, copy, signal);
+    // A table that is locked for long is not looked at, and the list of what a look must see would grow.
+    const pruning = setInterval(() => {
+      reader.snapshot().then(
+        (snapshot) => this.#copies.saw(snapshot),
+        () => undefined, // whoever reads says it
+      );
+    }, PRUNE_INTERVAL_MS);
+    try {
+      while (this.#copies.all.length > 0 && !signal.aborted) {
+        if (this.#unsettled.size > 0) await this.#settle(reader, signal);
+        const copy = this.#nextCopy();
+        if (copy === null) await this.#changed.wait();
+        else await this.#copyOne(reader, copy, signal);
+      }
+    } finally {
+      clearInterval(pruning);
+      signal.removeEventListener("abort", close);
     }
-    signal.removeEventListener("abort", close);
   }
 
   /** Requests before tables that nobody waits for, the smallest first. */
@@ -140,7 +172,7 @@ export class Snapshotter {
     const size = ({ job }: Copy) => this.#sizes.get(job.oid)?.bytes ?? 0;
     const now = performance.now();
     const ready = this.#copies.all.filter((copy) => (this.#notBefore.get(copy) ?? 0) <= now);
-    return ready.find(({ job }) => job.request !== INITIAL) ?? ready.toSorted((a, b) => size(a) - size(b))[0] ?? null;
+    return ready.find(({ job }) => !isOurOwn(job)) ?? ready.toSorted((a, b) => size(a) - size(b))[0] ?? null;
   }
 
   async #copyOne(reader: TableReader, copy: Copy, signal: AbortSignal): Promise<void> {
@@ -158,7 +190,7 @@ export class Snapshotter {
     const { code, message, advice } = error;
     copy.set({ error: { code, message, advice } });
     this.#options.report.refused(copy, error);
-    if (copy.job.request !== INITIAL) return this.#end(copy, "failed");
+    if (!isOurOwn(copy.job)) return this.#end(copy, "failed");
     this.#notBefore.set(copy, performance.now() + TRY_AGAIN_MS);
     setTimeout(() => this.#notify(), TRY_AGAIN_MS + 1).unref();
     if (copy.kind === "keyed") copy.giveUpAll();
@@ -166,6 +198,9 @@ export class Snapshotter {
   }
 
   async #end(copy: Copy, status: "done" | "failed"): Promise<void> {
+    const { request, oid } = copy.job;
+    // Begun anew under the same name.
+    if (this.#copies.all.some((other) => other !== copy && other.job.request === request && other.job.oid === oid)) return;
     copy.set({ status });
     // Before anything else comes from the stream: it would not be looked at any more.
     this.#copies.remove(copy);
@@ -177,25 +212,20 @@ export class Snapshotter {
 
   /** The table is gone, or captured no more. */
   async #gone(copy: Copy): Promise<void> {
-    if (copy.job.request === INITIAL) {
+    if (isOurOwn(copy.job)) {
       this.#copies.remove(copy);
-      this.#met.delete(copy.job.oid);
+      if (copy.job.request === INITIAL) this.#met.delete(copy.job.oid);
+      else this.#sought.add(copy.job.oid);
       this.#options.report.ended(copy);
       return this.#notify();
     }
-    copy.set({
-      error: {
-        code: "TABLE_GONE",
-        message: "the table was dropped, or is not captured any more",
-        advice: "ask again for what is there",
-      },
-    });
+    copy.set({ error: TABLE_GONE });
     await this.#end(copy, "failed");
   }
 
   async #copyKeyed(reader: TableReader, copy: KeyedCopy, signal: AbortSignal): Promise<void> {
     if (copy.job.replica !== null && !copy.isBegun) await reader.mark({ id: copy.beginId, ...copy.job.name });
-    while (!signal.aborted) {
+    while (!signal.aborted && this.#isCurrent(copy)) {
       const plan = copy.next();
       if (plan === "done") return this.#end(copy, "done");
       if (plan === null) await this.#changed.wait();
@@ -248,7 +278,8 @@ export class Snapshotter {
     const copy = new KeylessCopy(waiting.job, waiting.state);
     this.#copies.replace(waiting, copy);
     await reader.mark({ id: copy.markId, ...copy.job.name });
-    while (!copy.isMarked && !copy.isLost && !signal.aborted) await this.#changed.wait();
+    while (!copy.isMarked && !copy.isLost && !signal.aborted && this.#isCurrent(copy)) await this.#changed.wait();
+    if (!this.#isCurrent(copy)) return;
     if (copy.isLost) return this.#gone(copy);
     const source = this.#source;
     if (signal.aborted || source === null) return;
@@ -263,9 +294,10 @@ export class Snapshotter {
       const done = await reader.scan(copy.job.oid, found, async (rows) => {
         const events = copy.rows(rows, first);
         first = false;
-        await source.offer(() => events);
+        await source.offer(() => (this.#isCurrent(copy) ? events : []));
         this.#options.report.progress(copy);
       });
+      if (!this.#isCurrent(copy)) return;
       if (done === "gone") return this.#gone(copy);
       if (done === "done") {
         // Of a table without rows too.

@@ -1,12 +1,12 @@
 import type { Database } from "bun:sqlite";
 import { FencedError } from "@cascade/shared/errors";
-import { formatLsn, type Position, parseLsn } from "@cascade/shared/lsn";
+import { formatLsn, parseLsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import { quote } from "../dialects/sql.ts";
 import { flatTableName, foldAscii } from "../dialects/table-names.ts";
 import type { Partition } from "../event-consumer.ts";
-import type { RememberedTable, Work } from "../replica.ts";
+import type { RememberedTable, TableChange, Work } from "../replica.ts";
 import { isSameName } from "../schema-history.ts";
 import { nameTaken } from "./table-mismatch.ts";
 
@@ -129,7 +129,7 @@ export class RememberedRows {
     this.#partition = partition;
   }
 
-  add(schema: TableSchema, at: Position, named: TableName): void {
+  add({ schema, at, named, awaiting = null }: Extract<TableChange, { kind: "create" }>): void {
     const name = flatTableName(named);
     const owner = ownerOf(this.#database, name);
     // Another router has made it meanwhile.
@@ -141,8 +141,8 @@ export class RememberedRows {
       throw this.#stale(named);
     claimName(this.#database, schema, named);
     const text = `UPDATE cascade_tables SET source_oid = ?, named_schema = ?, named_table = ?, source_schema = ?, source_table = ?, schema = ?,
-      commit_lsn = ?, ordinal = ?, revision = 1 WHERE name = ? AND NOT EXISTS (SELECT 1 FROM cascade_tables WHERE source_oid = ?)`;
-    const values = [schema.oid, ...valuesOf({ schema, at, named }), foldAscii(name), schema.oid];
+      commit_lsn = ?, ordinal = ?, awaiting = ?, revision = 1 WHERE name = ? AND NOT EXISTS (SELECT 1 FROM cascade_tables WHERE source_oid = ?)`;
+    const values = [schema.oid, ...valuesOf({ schema, at, named }), awaiting, foldAscii(name), schema.oid];
     this.#one(named, this.#database.query(text).run(...values).changes);
   }
 
@@ -156,6 +156,11 @@ export class RememberedRows {
       commit_lsn = ?, ordinal = ?, revision = revision + 1 WHERE source_oid = ? AND revision = ?`;
     const values = [foldAscii(name), ...valuesOf(to), from.oid, from.revision];
     this.#one(from.named, this.#database.query(text).run(...values).changes);
+  }
+
+  await({ named, oid, revision }: RememberedTable, awaiting: string | null): void {
+    const text = "UPDATE cascade_tables SET awaiting = ?, revision = revision + 1 WHERE source_oid = ? AND revision = ?";
+    this.#one(named, this.#database.query(text).run(awaiting, oid, revision).changes);
   }
 
   remove({ oid, revision, named }: RememberedTable): void {
