@@ -1,5 +1,6 @@
 import { runWorkload } from "@cascade/local/workload.ts";
 import { Client } from "pg";
+import { isConnectionLoss } from "./reconnecting.ts";
 
 /** A workload that outlives main-db: it comes back with a new connection whenever one is lost. */
 export interface Load {
@@ -49,12 +50,6 @@ export function startLoad(url: string, options: { readonly seed: number; readonl
       return before;
     },
   };
-}
-
-/** No SQLSTATE, or one of the classes for lost connections and servers that end. */
-function isConnectionLoss(error: unknown): boolean {
-  const code = (error as { readonly code?: string }).code;
-  return code === undefined || !/^[0-9A-Z]{5}$/.test(code) || /^(08|57)/.test(code);
 }
 
 /** Resolves when the load has committed this many more changes. */

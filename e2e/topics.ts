@@ -30,6 +30,17 @@ export async function topicEnd(brokers: string, topic: string): Promise<number> 
   return Number(partition?.high ?? 0);
 }
 
+/** Deletes every message that the topics hold now, as an end of their retention would. */
+export async function emptyTopics(brokers: string, topics: readonly string[]): Promise<void> {
+  await withAdmin(brokers, async (admin) => {
+    for (const topic of topics) {
+      const [end] = await admin.fetchTopicOffsets(topic);
+      if (end !== undefined && end.high !== end.low)
+        await admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: end.high }] });
+    }
+  });
+}
+
 /** Every message that a topic of one partition holds now, in order. */
 export async function readTopic(brokers: string, topic: string): Promise<readonly KafkaMessage[]> {
   const end = await topicEnd(brokers, topic);

@@ -47,6 +47,7 @@ export function batchesOf(messages: readonly SourceMessage[], { maxRows, maxByte
         }
         batch.schemas.push(message);
         break;
+      case "table":
       case "mark":
         break;
       case "commit":

@@ -28,6 +28,13 @@ export interface TableChanged {
   readonly rewritten?: true;
 }
 
+/** Said in each life before the first row with this `table`, whatever was announced before: rows of this schema are to come. */
+export interface TableMet {
+  readonly kind: "table";
+  readonly table: EventTable;
+  readonly schema: TableSchema;
+}
+
 /** A change as well. */
 export interface TableDropped extends TableName {
   readonly kind: "dropped";
@@ -38,6 +45,7 @@ export interface TableDropped extends TableName {
 export type SourceMessage =
   | { readonly kind: "change"; readonly event: ChangeEvent }
   | TableChanged
+  | TableMet
   | TableDropped
   | SourceMark
   | { readonly kind: "commit"; readonly endLsn: Lsn; readonly committedAtMs: number }

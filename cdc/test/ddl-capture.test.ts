@@ -44,6 +44,7 @@ async function told(
   for (const transaction of transactions) await own.sql(transaction);
   await own.sql("INSERT INTO public.the_end VALUES (1)");
   await life.until(() => l.events.some(({ table }) => table.table === "the_end"));
+  expect(await life.parts.differing()).toEqual([]);
   const lines = story(l)
     .slice(first)
     .filter((line) => !line.includes("the_end"));
@@ -147,7 +148,7 @@ test("keys, identities, nullability and types change in place", async () => {
 });
 
 test("rows that a command rewrote past the WAL are told of, widened columns are not", async () => {
-  const { l, lines } = await told("CREATE TABLE t (id int PRIMARY KEY, v varchar(3)); INSERT INTO t VALUES (1)", [
+  const { lines } = await told("CREATE TABLE t (id int PRIMARY KEY, v varchar(3)); INSERT INTO t VALUES (1)", [
     "ALTER TABLE t ALTER v TYPE varchar(30)",
     "ALTER TABLE t ADD r float8 DEFAULT random()",
     "ALTER TABLE t ADD s bigserial",
@@ -156,7 +157,6 @@ test("rows that a command rewrote past the WAL are told of, widened columns are 
   ]);
   // The last one changes no more than the rows.
   expect(lines).toEqual(["+t(id,v)", "+t(id,v,r)!", "+t(id,v,r,s)!", "+t(id,v,r,s)!", "+t(id,v,r,s)!"]);
-  expect(l.rewritten).toHaveLength(4);
 });
 
 test("enum values, domains and their types reach the tables that use them", async () => {

@@ -24,7 +24,6 @@ export type Durable = { readonly said: SchemaMessage } | { readonly event: Chang
 export class DdlLab {
   readonly log: Durable[] = [];
   readonly warnings: string[] = [];
-  readonly rewritten: number[] = [];
   readonly #lab: Lab;
   readonly #url: string;
   readonly #mode: DdlMode;
@@ -61,8 +60,7 @@ export class DdlLab {
     const catalog = new Catalog(session, parseTableFilter(this.#tables), "cascade");
     const { options: pluginOptions, losesNumbers } = await probePlugin(session, this.#lab.slot);
     const history = new SchemaHistory([...this.said]);
-    const onRewritten = (oid: number) => void this.rewritten.push(oid);
-    const decoder = new ChangeDecoder({ catalog, warn, losesNumbers, history, onRewritten });
+    const decoder = new ChangeDecoder({ catalog, warn, losesNumbers, history });
     decoder.told = await ensureDdlCapture(ddlSession, this.#mode, warn);
     const from = (await slotState(session, this.#lab.slot))?.confirmedLsn ?? 0n;
     this.#announce(decoder.tables.begin(await catalog.captured(), from));
@@ -84,7 +82,8 @@ export class DdlLab {
       const { rows } = await this.#lab.sql("SELECT pg_logical_emit_message(true, 'nothing', '')::text AS lsn");
       return parseLsn((rows[0] as { lsn: string }).lsn);
     };
-    return new Life({ source, decoder, watch, close, publish, end });
+    const differing = async () => decoder.tables.announcer.differing(await catalog.captured());
+    return new Life({ source, decoder, watch, close, publish, end, differing });
   }
 
   #announce(news: readonly Announcement[]): void {
@@ -113,6 +112,8 @@ interface LifeParts {
   readonly decoder: ChangeDecoder;
   readonly watch: DdlWatch;
   readonly close: () => Promise<void>;
+  /** Tables that the catalog has otherwise than was announced. */
+  readonly differing: () => Promise<readonly number[]>;
   /** Commits something, and says where. */
   readonly end: () => Promise<Lsn>;
   /** Publishes so many batches at most; resolves to how many there were. */

@@ -2,9 +2,10 @@ import { compareReplica, isEqual } from "@cascade/local/canonical-state.ts";
 import type { EventBatch, EventConsumer, Partition, RawEvent } from "@cascade/shard-router/src/event-consumer.ts";
 import { pump } from "@cascade/shard-router/src/pipeline.ts";
 import { ProgressBook } from "@cascade/shard-router/src/progress-book.ts";
-import type { Replica } from "@cascade/shard-router/src/replica.ts";
-import { ReplicaTables } from "@cascade/shard-router/src/replica-tables.ts";
+import type { Replica, TableChange } from "@cascade/shard-router/src/replica.ts";
 import { parseReplicaUrl } from "@cascade/shard-router/src/replicas/open-replica.ts";
+import { SchemaHistory } from "@cascade/shard-router/src/schema-history.ts";
+import { TableBook } from "@cascade/shard-router/src/table-book.ts";
 import { turn } from "@cascade/shard-router/src/turn.ts";
 import { CascadeError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
@@ -58,17 +59,28 @@ export class OracleRouter implements AsyncDisposable {
     const { replica, database } = this.#open;
     const stops: Stop[] = [];
     const progress = new ProgressBook(replica);
-    const tables = new ReplicaTables({
-      prepare: async (schema, mayCreate) => {
-        const table = await replica.prepare(schema, mayCreate);
-        const { engine } = this;
-        // Values that move between rows then meet the index, as they would in a replica that people read from.
-        for (const unique of mayCreate ? uniques.filter((found) => isOf(found.table, schema)) : [])
-          await engine.makeUnique?.(database.url, unique.table, unique.column);
-        return table;
+    const known = new SchemaHistory();
+    const tables = new TableBook({
+      replica: {
+        ...replica,
+        change: async (changes, advance) => {
+          await replica.change(changes, advance);
+          // Values that move between rows then meet the index, as they would in a replica that people read from.
+          for (const { table, column } of uniques.filter((unique) => changes.some((change) => makes(change, unique.table))))
+            await this.engine.makeUnique?.(database.url, table, column);
+        },
       },
+      policy: "apply",
+      prefix: "oracle",
+      history: known,
+      matches: () => true,
+      ends: async () => null,
+      moved: (advance) => progress.moved(advance),
+      changed: () => undefined,
     });
     const schemas = {
+      history: known,
+      settle: async () => undefined,
       known: () => undefined,
       get: async (id: string) => schemaOf(published, id),
       [Symbol.asyncDispose]: async () => undefined,
@@ -80,7 +92,8 @@ export class OracleRouter implements AsyncDisposable {
         replica,
         received: () => undefined,
         traced: (_batch, work) => work(),
-        turn: (batch) => turn(batch, { dialect: replica.dialect, schemas, tables, progress }),
+        turn: (batch) => turn(batch, { replicaName: this.engine.name, dialect: replica.dialect, schemas, tables, progress }),
+        atEnd: async () => undefined,
         applied: (_batch, step) => progress.moved(step.advance),
         hold: (batch, error) => {
           if (!(error instanceof CascadeError) || error.verdict !== "stop-table") throw error;
@@ -126,6 +139,8 @@ function schemaOf({ schemas }: Published, id: string): TableSchema {
   return schema;
 }
 
+const makes = (change: TableChange, name: TableName): boolean => change.kind === "create" && isOf(name, change.schema);
+
 const isOf = (name: TableName, { schema, table }: TableSchema): boolean => name.schema === schema && name.table === table;
 
 interface Hooks {
@@ -156,6 +171,8 @@ function consumerOf(topics: readonly Topic[], { batchSizes, replays }: History, 
     batches,
     confirm: () => undefined,
     hold: () => undefined,
+    lookAtEnd: () => undefined,
+    ends: async () => null,
     assigned: () => topics.map(({ partition }) => partition),
     [Symbol.asyncDispose]: async () => undefined,
   };

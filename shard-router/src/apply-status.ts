@@ -28,6 +28,9 @@ export class ApplyStatus {
   readonly #lag = new LagWindow();
   readonly #partitions = new Map<string, PartitionStatus>();
   #assigned: (() => readonly Partition[]) | null = null;
+  #schemaIds: () => ReadonlyMap<string, string> = () => new Map();
+  /** Of each table, in this process. */
+  readonly #schemaChanges = new Map<string, number>();
   #eventsTotal = 0;
   #lastLagMs = 0;
   #lastEventAtMs = 0;
@@ -46,10 +49,17 @@ export class ApplyStatus {
 
   /**
    * Which partitions this router holds, asked whenever the status is: what is another router's now is forgotten. null between two lives:
-   * nothing is known to be another's, and what waits goes on waiting.
+   * nothing is known to be another's, and what waits goes on waiting. `schemaIds`: which schema each of the replica's tables is at.
    */
-  follow(assigned: (() => readonly Partition[]) | null): void {
+  follow(assigned: (() => readonly Partition[]) | null, schemaIds: (() => ReadonlyMap<string, string>) | null = null): void {
     this.#assigned = assigned;
+    this.#schemaIds = schemaIds ?? this.#schemaIds;
+  }
+
+  /** The replica's table was made, changed or dropped. */
+  schemaChanged(name: TableName): void {
+    const table = formatTableName(name);
+    this.#schemaChanges.set(table, (this.#schemaChanges.get(table) ?? 0) + 1);
   }
 
   /** A batch is in hand. Its first event is read for its time alone: one per batch. */
@@ -79,6 +89,15 @@ export class ApplyStatus {
     return wasHeld;
   }
 
+  isHeld(partition: Partition): boolean {
+    return this.#of(partition).held !== null;
+  }
+
+  /** Resolves a hold without an event. */
+  mended(partition: Partition): void {
+    this.#of(partition).held = null;
+  }
+
   /** How often in a row the partition has failed now, and whether that is news worth a line in the log. */
   held(partition: Partition, error: CascadeError): { readonly failures: number; readonly news: boolean } {
     const status = this.#of(partition);
@@ -96,6 +115,7 @@ export class ApplyStatus {
 
   toJSON(): object {
     const partitions = this.#mine();
+    const schemaIds = this.#schemaIds();
     const byTable = Map.groupBy(partitions, ({ partition }) => this.#table(partition));
     return {
       eventsTotal: this.#eventsTotal,
@@ -103,7 +123,8 @@ export class ApplyStatus {
       lagEvents: Number(partitions.reduce((sum, { lagEvents }) => sum + lagEvents, 0n)),
       tables: [...byTable].map(([table, of]) => {
         const error = of.find(({ held }) => held !== null)?.held?.report ?? null;
-        return { table, state: error === null ? "live" : "held", error };
+        const schema = { id: schemaIds.get(table) ?? null, changes: this.#schemaChanges.get(table) ?? 0 };
+        return { table, state: error === null ? "live" : "held", schema, error };
       }),
       partitions: partitions.map(({ partition, nextOffset, lagEvents, sourceCommittedAtMs }) => ({
         ...partition,

@@ -13,6 +13,7 @@ import {
 } from "@cascade/shared/settings";
 import { parseTableFilter, type TableFilter } from "@cascade/shared/table-pattern";
 import { parseReplicaUrl, REPLICA_URL_FORMS, type ReplicaTarget } from "./replicas/open-replica.ts";
+import { SCHEMA_POLICIES } from "./schema-change.ts";
 
 const NAME = /^[A-Za-z0-9._-]{1,100}$/;
 
@@ -41,9 +42,10 @@ export const ROUTER_SETTINGS = {
   ROUTER_SHARD: notYet("a replica that owns a part of the rows"),
   ROUTER_SHARD_KEYS: notYet("a replica that owns a part of the rows"),
   ROUTER_DDL: {
-    kind: oneOf("off"),
-    default: "off",
-    meaning: "missing tables are created; another change of a table's schema stops the table with the SQL that mends it",
+    kind: oneOf(...SCHEMA_POLICIES),
+    default: "apply",
+    meaning:
+      "schema changes: `apply` mirrors them, `additive` only makes tables and adds columns, `off` only makes tables; a table that does not take main-db's rows without more stops, with the SQL that mends it",
   },
   ROUTER_ON_ERROR: {
     kind: oneOf("stop"),

@@ -1,4 +1,5 @@
 import type { TableSchema } from "@cascade/shared/table-schema";
+import type { TableName } from "@cascade/shared/topic";
 import type { Mutation } from "./mutation.ts";
 
 export type DialectName = "postgres" | "mysql" | "mariadb" | "sqlite" | "duckdb";
@@ -43,8 +44,8 @@ export interface ReplicaTable {
 /** Pure: SQL text and parameters from mutations; no socket, clock or config. */
 export interface Dialect {
   readonly name: DialectName;
-  /** The DDL that creates a missing table, and what `Replica.prepare` compares an existing one with. */
-  createTable(schema: TableSchema): readonly string[];
+  /** The DDL that creates a missing table, and what `Replica.prepare` compares an existing one with. `named`: the source name that it is called for. */
+  createTable(schema: TableSchema, named?: TableName): readonly string[];
   /** The replica's type for each source column, in column order. Throws UnsupportedValueError for a type it cannot hold. */
   columnsOf(schema: TableSchema): readonly ReplicaColumn[];
   /**

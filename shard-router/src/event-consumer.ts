@@ -13,7 +13,7 @@ export interface RawEvent {
   readonly value: string | null;
 }
 
-/** Consecutive messages of one partition, in offset order, never empty. */
+/** Consecutive messages of one partition, in offset order; none when the partition may have been read to its end (see `lookAtEnd`). */
 export interface EventBatch {
   readonly partition: Partition;
   readonly table: TableName;
@@ -43,6 +43,13 @@ export interface EventConsumer extends AsyncDisposable {
   confirm(partition: Partition, nextOffset: bigint): void;
   /** Drops what is buffered of the partition and delivers it again from `ResumeOffset` after `delayMs`; other partitions go on. */
   hold(partition: Partition, delayMs: number): void;
+  /**
+   * Delivers a batch without events for each partition of the topic that this router holds, when nothing of it waits any more: after
+   * `delayMs`, or once what waits has been taken. So it does by itself whenever it begins to read a partition.
+   */
+  lookAtEnd(topic: string, delayMs?: number): void;
+  /** How far the topic's log goes now, by partition: the offset after the last message. null when there is no such topic. */
+  ends(topic: string): Promise<ReadonlyMap<number, bigint> | null>;
   /** Partitions this router holds now, for /status. */
   assigned(): readonly Partition[];
 }

@@ -28,6 +28,8 @@ function ports(batches: readonly EventBatch[], failure: (offsets: readonly numbe
       },
       confirm: (_: Partition, nextOffset: bigint) => void log.push(`confirm ${nextOffset}`),
       hold: () => {},
+      lookAtEnd: () => {},
+      ends: async () => null,
       assigned: () => [partition],
       [Symbol.asyncDispose]: async () => {},
     },
@@ -40,8 +42,9 @@ function ports(batches: readonly EventBatch[], failure: (offsets: readonly numbe
       const failed = failure(given.events.map(({ offset }) => Number(offset)));
       if (failed) throw failed;
       const to = { nextOffset: given.nextOffset, commitLsn: 1n, ordinal: 0, sourceCommittedAtMs: 0 };
-      return { work: { statements: [], inOrder: () => [] }, advance: { partition, from: null, to }, events: [] };
+      return { work: { statements: [], inOrder: () => [] }, advance: { partition, from: null, to }, events: [], rest: null };
     },
+    atEnd: async () => void log.push("end"),
     applied: (given) => void log.push(`applied ${given.events.length}`),
     hold: (given, failed) => {
       if (!(failed instanceof CascadeError) || failed.verdict === "retry") throw failed;

@@ -16,7 +16,17 @@ const OF_ONE_EVENT: ReadonlySet<string> = new Set([
   "REPLICA_TIMEOUT",
 ]);
 
-export const isOfOneEvent = (error: unknown): boolean => error instanceof CascadeError && OF_ONE_EVENT.has(error.code);
+export const isOfOneEvent = (error: unknown): boolean =>
+  error instanceof CascadeError && OF_ONE_EVENT.has(error.code) && !OF_TABLES.has(error);
+
+/** Errors that a smaller batch would meet as well: everything before the first event has been applied. */
+const OF_TABLES = new WeakSet<object>();
+
+/** Marks an error met at the first event of a batch. */
+export function asOfTable(error: unknown): unknown {
+  if (error instanceof CascadeError) OF_TABLES.add(error);
+  return error;
+}
 
 /** The batch as two, in order. It must hold at least two events. */
 export function halves(batch: EventBatch): readonly [EventBatch, EventBatch] {

@@ -1,7 +1,10 @@
+import type { CascadeError } from "@cascade/shared/errors";
 import type { Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
+import type { TableName } from "@cascade/shared/topic";
 import type { Dialect, ReplicaTable, Statement } from "./dialect.ts";
 import type { Partition } from "./event-consumer.ts";
+import type { SchemaStep } from "./schema-change.ts";
 
 /** What a replica remembers of a partition (contract.md §4: cascade_progress). */
 export interface Progress extends Position {
@@ -16,11 +19,61 @@ export interface Advance {
   readonly to: Progress;
 }
 
+/** What a replica remembers of a source table (contract.md §4: cascade_tables). */
+export interface RememberedTable {
+  /** Of main-db's table: the same over renames, another one when it was made anew. */
+  readonly oid: number;
+  /** What the replica's table is like now. */
+  readonly schema: TableSchema;
+  /** From there on main-db's table was like this: a row before it may be of an older schema, one after it of a newer. */
+  readonly at: Position;
+  /** The source name that the replica's table is called for: the newest known, or one of ours while another table has that. */
+  readonly named: TableName;
+  /** Grows whenever the table or its name is changed: who has read an older one knows nothing of the table. */
+  readonly revision: number;
+  /** The copy that the replica has asked for and waits for; null for none. */
+  readonly awaiting: string | null;
+}
+
+/** A change of the replica's tables. What it changes must be as it was `remembered`, or the change is stale (FencedError). */
+export type TableChange =
+  /** Makes the table (unless one is there that fits), and remembers it. `mayCreate`: nothing was ever applied to it. */
+  | {
+      readonly kind: "create";
+      readonly schema: TableSchema;
+      readonly at: Position;
+      readonly named: TableName;
+      readonly mayCreate: boolean;
+    }
+  /**
+   * Gives the table the name, takes the steps that are not taken yet, checks that it takes the rows of `schema`, and remembers that.
+   * `rewritten`: main-db has written its rows anew, unseen, and cdc copies them again: values that cannot be converted may be left out.
+   * `empties`: its rows would not be found again.
+   */
+  | {
+      readonly kind: "alter";
+      readonly from: RememberedTable;
+      readonly schema: TableSchema;
+      readonly at: Position;
+      readonly named: TableName;
+      readonly steps: readonly SchemaStep[];
+      readonly rewritten: boolean;
+      readonly empties: boolean;
+    }
+  /** The name alone: another table needs the one that it has, or its own has come free. */
+  | { readonly kind: "move"; readonly from: RememberedTable; readonly named: TableName }
+  /** Drops the table, with its rows, if it is there, and forgets it. */
+  | { readonly kind: "drop"; readonly from: RememberedTable }
+  /** Forgets a table that somebody has dropped; rejects with `otherwise` while it is there. */
+  | { readonly kind: "release"; readonly from: RememberedTable; readonly otherwise: CascadeError };
+
 /** The same change twice: as few statements as possible, and (rendered only when needed) every mutation by itself in order. */
 export interface Work {
   readonly statements: readonly Statement[];
   /** Used in a fresh transaction when a set-based statement hits a constraint, e.g. a unique value moving between rows. */
   readonly inOrder: () => readonly Statement[];
+  /** The statements were made for these tables as they were remembered: rejects with FencedError when one was changed since. */
+  readonly tables?: readonly Pick<RememberedTable, "oid" | "revision">[];
 }
 
 /** A database kept equal. Every rejection is a CascadeError whose verdict tells what to do. */
@@ -34,12 +87,20 @@ export interface Replica extends AsyncDisposable {
   check(): Promise<void>;
   /** Committed progress of the partition, null when the replica has never heard of it. */
   progress(partition: Partition): Promise<Progress | null>;
+  /** Every source table it has a table of. */
+  remembered(): Promise<readonly RememberedTable[]>;
   /**
-   * The replica's table for this source schema: created when missing and `mayCreate`, else checked to fit column by column. A table
-   * that has been applied to must not be created again: its rows would be missing (REPLICA_TABLE_LOST, stop-table).
+   * The replica's table for rows of this source schema: created when missing and `mayCreate`, else checked to fit column by column. A
+   * table that has been applied to must not be created again: its rows would be missing (REPLICA_TABLE_LOST, stop-table). `named`: the
+   * source name that it is called for, the schema's own unless said otherwise.
    * Rejects with REPLICA_TABLE_MISMATCH (stop-table) naming each column that does not fit, with the cure.
    */
-  prepare(schema: TableSchema, mayCreate?: boolean): Promise<ReplicaTable>;
+  prepare(schema: TableSchema, mayCreate?: boolean, named?: TableName): Promise<ReplicaTable>;
+  /**
+   * The changes in order and the step from `from` to `to`, in one transaction where the engine has one for DDL; else so that they go on
+   * when they are asked for again after a crash anywhere. Rejects with FencedError if `from` or what is remembered of a table is stale.
+   */
+  change(changes: readonly TableChange[], advance: Advance): Promise<void>;
   /** One transaction: the work and the step from `from` to `to`, or nothing. Rejects with FencedError if `from` is stale. */
   apply(work: Work, advance: Advance): Promise<void>;
 }

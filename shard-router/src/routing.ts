@@ -1,8 +1,9 @@
 import { kafkaOptions } from "@cascade/shared/config";
 import type { Service, ServiceContext } from "@cascade/shared/service";
-import { formatTableName } from "@cascade/shared/topic";
+import { formatTableName, type TableName, topicOf } from "@cascade/shared/topic";
 import { whileAnswering } from "@cascade/shared/while-answering";
 import { ApplyStatus } from "./apply-status.ts";
+import { atEnd } from "./at-end.ts";
 import type { RouterConfig } from "./config.ts";
 import type { EventConsumer } from "./event-consumer.ts";
 import { applySpan, countApplied, instrumentedReplica } from "./instrumented.ts";
@@ -11,10 +12,12 @@ import { LostLogs } from "./kafka/resume-offset.ts";
 import { openSchemaTopic } from "./kafka/schema-topic.ts";
 import { pump } from "./pipeline.ts";
 import { ProgressBook } from "./progress-book.ts";
-import { ReplicaTables } from "./replica-tables.ts";
+import type { Replica } from "./replica.ts";
 import type { SchemaBook } from "./schema-book.ts";
+import { TableBook } from "./table-book.ts";
 import { TableHolds } from "./table-holds.ts";
 import { turn } from "./turn.ts";
+import { WaitingError } from "./waiting.ts";
 
 /** Of this process, whatever number of lives it has had. */
 const STARTED_AT_MS = Math.round(performance.timeOrigin);
@@ -61,15 +64,23 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   await using replica = await target.open();
   tellFindings(routing, replica.findings());
   const progress = new ProgressBook(replica);
-  const tables = new ReplicaTables(replica);
-  await using schemas = await openSchemas(config, context);
+  let reading: EventConsumer | null = null;
+  const onNews = (names: readonly TableName[]) => {
+    for (const table of names) reading?.lookAtEnd(topicOf(config.KAFKA_TOPIC_PREFIX, table));
+  };
+  await using schemas = await openSchemas(config, context, onNews);
   await using consumer = await openConsumer(config, context, {
     lostLogs,
     identity: { replicaId: replica.id, sinceMs: STARTED_AT_MS },
     resume: (partition) => progress.resume(partition),
     onPartitionError: (partition, error) => void holds.held(partition, error),
   });
-  status.follow(() => consumer.assigned());
+  reading = consumer;
+  const tables = tablesOf(routing, replica, { schemas, consumer, progress });
+  status.follow(
+    () => consumer.assigned(),
+    () => tables.schemaIds(),
+  );
   using _ = { [Symbol.dispose]: () => status.follow(null) };
   health.running();
   logger.info({ replica: name, dialect: target.dialect, tables: config.ROUTER_TABLES.text }, "applying");
@@ -79,7 +90,8 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       replica: instrumentedReplica(replica, name, telemetry),
       received: (batch) => status.received(batch),
       traced: (batch, work) => applySpan(telemetry, name, batch, work),
-      turn: (batch) => turn(batch, { dialect: replica.dialect, schemas, tables, progress }),
+      turn: (batch) => turn(batch, { replicaName: name, dialect: replica.dialect, schemas, tables, progress }),
+      atEnd: (batch) => atEnd(batch, { schemas, tables, consumer, progress, status }),
       applied: (batch, step) => {
         progress.moved(step.advance);
         countApplied(telemetry, name, batch, step);
@@ -87,7 +99,8 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       },
       hold: (batch, error) => {
         const delayMs = holds.afterFailure(batch.partition, error);
-        tables.forget(batch.table);
+        if (error instanceof WaitingError) tables.reread();
+        else tables.forget(batch.table);
         consumer.hold(batch.partition, delayMs);
       },
     },
@@ -102,9 +115,35 @@ function tellFindings(routing: Routing, findings: readonly string[]): void {
   routing.findings = findings;
 }
 
-function openSchemas(config: RouterConfig, { logger }: ServiceContext): Promise<SchemaBook> {
+interface Life {
+  readonly schemas: SchemaBook;
+  readonly consumer: EventConsumer;
+  readonly progress: ProgressBook;
+}
+
+function tablesOf({ config, context, status }: Routing, replica: Replica, { schemas, consumer, progress }: Life): TableBook {
+  return new TableBook({
+    replica,
+    policy: config.ROUTER_DDL,
+    prefix: config.KAFKA_TOPIC_PREFIX,
+    history: schemas.history,
+    matches: (name) => config.ROUTER_TABLES.matches(name),
+    ends: (topic) => consumer.ends(topic),
+    moved: (advance) => progress.moved(advance),
+    changed: (name, what) => {
+      status.schemaChanged(name);
+      context.logger.info({ table: formatTableName(name) }, `${formatTableName(name)}: ${what}`);
+    },
+  });
+}
+
+function openSchemas(
+  config: RouterConfig,
+  { logger }: ServiceContext,
+  onNews: (names: readonly TableName[]) => void,
+): Promise<SchemaBook> {
   const { KAFKA_TOPIC_PREFIX: prefix, replicaName } = config;
-  return openSchemaTopic({ kafka: kafkaOptions(config, SERVICE, logger), prefix, groupId: `${prefix}.${replicaName}` });
+  return openSchemaTopic({ kafka: kafkaOptions(config, SERVICE, logger), prefix, groupId: `${prefix}.${replicaName}`, onNews });
 }
 
 type ConsumerHooks = Pick<ConsumerOptions, "identity" | "lostLogs" | "resume" | "onPartitionError">;

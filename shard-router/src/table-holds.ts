@@ -6,15 +6,19 @@ import { formatTableName, type TableName, tableOfTopic } from "@cascade/shared/t
 import type { ApplyStatus } from "./apply-status.ts";
 import type { RouterConfig } from "./config.ts";
 import type { Partition } from "./event-consumer.ts";
+import { WaitingError } from "./waiting.ts";
 
 /** Another router has the partition, or has just given it up: its progress is read again soon. */
 const FENCED_PAUSE_MS = 250;
+const WAITING_PAUSE_MS = 100;
 
 /** Decides what a failure stops: one table's partition, which is tried again and again, or the whole life. */
 export class TableHolds {
   readonly #config: Pick<RouterConfig, "replicaName" | "KAFKA_TOPIC_PREFIX">;
   readonly #context: ServiceContext;
   readonly #status: ApplyStatus;
+  /** What was last said that a topic waits for. */
+  readonly #waitsFor = new Map<string, string>();
 
   constructor(config: RouterConfig, context: ServiceContext, status: ApplyStatus) {
     this.#config = config;
@@ -28,6 +32,11 @@ export class TableHolds {
       this.count(error);
       this.#context.logger.info({ ...partition, code: error.code }, error.message);
       return FENCED_PAUSE_MS;
+    }
+    if (error instanceof WaitingError) {
+      this.#context.logger[this.#waitsFor.get(partition.topic) === error.message ? "debug" : "info"](partition, error.message);
+      this.#waitsFor.set(partition.topic, error.message);
+      return WAITING_PAUSE_MS;
     }
     if (!(error instanceof CascadeError) || error.verdict !== "stop-table") throw error;
     return backoffMs(this.held(partition, error));

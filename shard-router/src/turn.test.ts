@@ -2,12 +2,13 @@ import { expect, test } from "bun:test";
 import { type ChangeEvent, eventEncoder } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import { identifySchema, type TableSchema } from "@cascade/shared/table-schema";
+import { memoryReplica, tableBook } from "../test/memory-replica.ts";
 import { sqliteDialect } from "./dialects/sqlite.ts";
 import type { EventBatch } from "./event-consumer.ts";
 import { ProgressBook } from "./progress-book.ts";
 import type { Progress } from "./replica.ts";
-import { ReplicaTables } from "./replica-tables.ts";
-import { turn } from "./turn.ts";
+import { SchemaHistory } from "./schema-history.ts";
+import { type Step, turn } from "./turn.ts";
 
 const column = (name: string, attnum: number) => ({
   name,
@@ -69,22 +70,26 @@ function batchOf(changes: readonly (Change | string | null)[], firstOffset = 0n)
 async function turned(batch: EventBatch, progress: Progress | null, known: readonly TableSchema[] = [older, newer]) {
   const book = new ProgressBook({ progress: async () => progress });
   await book.resume(partition);
-  const prepared: string[] = [];
-  const tables = new ReplicaTables({
-    prepare: async (source) => {
-      prepared.push(source.id);
-      return { source, sqlName: '"t"', columns: sqliteDialect.columnsOf(source), referenced: false };
-    },
-  });
+  const { replica, prepared, changes } = memoryReplica(progress);
+  const tables = tableBook(replica, { moved: (advance) => book.moved(advance) });
   const schemas = {
+    history: new SchemaHistory(),
+    settle: async () => {},
     known: (id: string) => known.find((schema) => schema.id === id),
     get: async (id: string) => {
       throw new CascadeError({ code: "UNKNOWN_SCHEMA", verdict: "stop-table", message: id, advice: "" });
     },
     [Symbol.asyncDispose]: async () => {},
   };
-  const step = await turn(batch, { dialect: sqliteDialect, schemas, tables, progress: book });
-  return { step, prepared, rows: step.work.statements.map(({ parameterSets }) => parameterSets) };
+  const options = { replicaName: "mine", dialect: sqliteDialect, schemas, tables, progress: book };
+  const steps: Step[] = [];
+  for (let rest: EventBatch | null = batch; rest !== null; rest = steps.at(-1)?.rest ?? null) {
+    const step: Step = await turn(rest, options);
+    book.moved(step.advance);
+    steps.push(step);
+  }
+  const rows = steps.flatMap(({ work }) => work.statements.map(({ parameterSets }) => parameterSets));
+  return { step: steps.at(-1) as Step, steps, prepared, changes, rows };
 }
 
 test("a batch becomes one step from what the replica has to its last event", async () => {
@@ -103,7 +108,7 @@ test("a batch becomes one step from what the replica has to its last event", asy
   ]);
   expect(step.advance).toEqual({
     partition,
-    from: null,
+    from: { nextOffset: 0n, commitLsn: 0n, ordinal: 0, sourceCommittedAtMs: 0 }, // of making the table
     to: { nextOffset: 2n, commitLsn: 5n, ordinal: 1, sourceCommittedAtMs: 1005 },
   });
 });
@@ -144,8 +149,13 @@ test("rows are written under the schema they name, in order", async () => {
     { at: [2n, 0], after: { id: 1, a: 2, b: 3 }, schema: newer },
     { at: [3n, 0], after: { id: 2, a: 4, b: 5 }, schema: newer },
   ]);
-  const { prepared, rows } = await turned(batch, null);
+  const { prepared, rows, steps, changes } = await turned(batch, null);
   expect(prepared).toEqual([older.id, newer.id]);
+  expect(changes).toEqual(["create 1 as t", "alter 1 as t"]);
+  expect(steps.map(({ advance }) => [advance.from?.nextOffset, advance.to.nextOffset])).toEqual([
+    [0n, 1n],
+    [1n, 3n],
+  ]);
   expect(rows).toEqual([
     [[1, 1]],
     [

@@ -1,55 +1,134 @@
 import { decodeChangeEvent, type ReceivedEvent } from "@cascade/shared/change-event";
-import type { CascadeError } from "@cascade/shared/errors";
+import { type CascadeError, FencedError } from "@cascade/shared/errors";
 import { comparePositions, type Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
-import { coalesce } from "./coalesce.ts";
-import type { Dialect, ReplicaTable, Statement } from "./dialect.ts";
-import type { EventBatch } from "./event-consumer.ts";
-import { type Mutation, toMutations } from "./mutation.ts";
+import type { Dialect } from "./dialect.ts";
+import type { EventBatch, RawEvent } from "./event-consumer.ts";
+import { asOfTable } from "./poison.ts";
 import type { ProgressBook } from "./progress-book.ts";
-import type { Advance, Progress, Work } from "./replica.ts";
-import type { ReplicaTables } from "./replica-tables.ts";
+import type { Advance, Progress, RememberedTable, Work } from "./replica.ts";
 import { malformedEvent } from "./row-shape.ts";
 import type { SchemaBook } from "./schema-book.ts";
+import { bySchema, inOrder, type SchemaRun, sameSide, statementsOf, type TurnedRun, turnRun } from "./schema-runs.ts";
+import type { Place, Standing, TableBook } from "./table-book.ts";
 
-/** One batch turned into one transaction of the replica. */
+/** One batch, or its beginning, turned into one transaction of the replica. */
 export interface Step {
   readonly work: Work;
   readonly advance: Advance;
   /** Those that are new to the replica. */
   readonly events: readonly ReceivedEvent[];
+  /** What is left of the batch: it needs a table that is otherwise, once this step is done. */
+  readonly rest: EventBatch | null;
 }
 
 export interface TurnOptions {
+  /** Some events are for one replica alone, or for all but one. */
+  readonly replicaName: string;
   readonly dialect: Dialect;
   readonly schemas: SchemaBook;
-  readonly tables: ReplicaTables;
+  readonly tables: TableBook;
   readonly progress: ProgressBook;
 }
 
 /**
  * Events -> mutations -> statements. What the replica has already is dropped, by position: replays of the slot and of the topic come
- * to nothing here. Rejects with a CascadeError that stops the table when an event cannot be turned.
+ * to nothing here. The table is brought to the schema of the first event; the step ends where another is needed.
+ * Rejects with a CascadeError that stops the table when an event cannot be turned, with WaitingError when others must come first.
  */
-export async function turn(batch: EventBatch, { dialect, schemas, tables, progress }: TurnOptions): Promise<Step> {
+export async function turn(batch: EventBatch, options: TurnOptions): Promise<Step> {
+  const { dialect, progress } = options;
+  const found = newEvents(batch, progress.current(batch.partition));
+  const { runs, end } = await turnRuns(batch, found, options);
+  const events = end < found.events.length ? found.events.slice(0, end) : found.events;
+  const { done, rest } = cutAt(batch, found.indexes[end]);
   const from = progress.current(batch.partition);
-  const events = newEvents(batch, from);
-  const mayCreate = from === null || from.commitLsn === 0n;
-  const runs: TurnedRun[] = [];
-  for (const run of bySchema(events)) {
-    const schema = schemas.known(run.schemaId) ?? (await schemas.get(run.schemaId));
-    if (!isOf(batch.table, schema)) throw strayEvent(batch, schema);
-    runs.push({ table: await tables.get(schema, mayCreate), mutations: toMutations(schema, run.events) });
-  }
   return {
     work: {
-      statements: runs.flatMap(({ table, mutations }) => dialect.render(table, coalesce(table.source, mutations))),
+      statements: runs.flatMap((run) => statementsOf(dialect, run)),
       inOrder: () => inOrder(dialect, runs),
+      tables: [...new Map(runs.map(({ remembered }) => [remembered.oid, remembered])).values()],
     },
-    advance: { partition: batch.partition, from, to: progressAfter(batch, events.at(-1), from) },
+    advance: { partition: batch.partition, from, to: progressAfter(done, events.at(-1), from) },
     events,
+    rest,
   };
+}
+
+function cutAt(batch: EventBatch, index: number | undefined): { readonly done: EventBatch; readonly rest: EventBatch | null } {
+  if (index === undefined) return { done: batch, rest: null };
+  const events = batch.events.slice(index);
+  return { done: { ...batch, nextOffset: (events[0] as RawEvent).offset }, rest: { ...batch, events } };
+}
+
+interface ReadyRun extends TurnedRun {
+  readonly remembered: RememberedTable;
+}
+
+interface ReadyRuns {
+  readonly runs: readonly ReadyRun[];
+  /** How many of the new events they cover. */
+  readonly end: number;
+}
+
+/** Run after run, up to the first that needs its table otherwise than those before it. */
+async function turnRuns(batch: EventBatch, found: NewEvents, options: TurnOptions): Promise<ReadyRuns> {
+  const { tables, progress, replicaName } = options;
+  const runs: ReadyRun[] = [];
+  for (const run of bySchema(found.events, replicaName)) {
+    const isFirst = runs.length === 0;
+    const { offset: nextOffset } = batch.events[found.indexes[run.start] as number] as RawEvent;
+    const place = (): Place => ({ partition: batch.partition, from: progress.current(batch.partition), nextOffset });
+    const schema = await schemaOf(batch, run, options.schemas);
+    const standing = await standingOf(run, schema, { tables, place, mayChange: isFirst });
+    if (standing.kind === "change") return { runs, end: run.start };
+    if (standing.kind === "gone") continue;
+    const { table, remembered } = standing;
+    const events = sameSide(run.events, schema, remembered);
+    const turned = turnRun(schema, events, table);
+    const tight = tables.tight(remembered, turned.nulls);
+    if (tight.size > 0) {
+      if (!isFirst) return { runs, end: run.start };
+      await tables.relax(remembered, tight, place());
+      return turnRuns(batch, found, options);
+    }
+    runs.push({ ...turned, remembered });
+    if (events.length < run.events.length) return { runs, end: found.events.indexOf(run.events[events.length] as ReceivedEvent) };
+  }
+  return { runs, end: found.events.length };
+}
+
+async function schemaOf(batch: EventBatch, { schemaId }: SchemaRun, schemas: SchemaBook): Promise<TableSchema> {
+  const schema = schemas.known(schemaId) ?? (await schemas.get(schemaId));
+  if (!isOf(batch.table, schema)) throw strayEvent(batch, schema);
+  return schema;
+}
+
+interface Standpoint {
+  readonly tables: TableBook;
+  /** Asked anew after a change, which moves the progress. */
+  place(): Place;
+  readonly mayChange: boolean;
+}
+
+async function standingOf(
+  { events: [first] }: SchemaRun,
+  schema: TableSchema,
+  { tables, place, mayChange }: Standpoint,
+): Promise<Standing> {
+  const position = first as ReceivedEvent;
+  const standing = await tables.standing(schema, position, place());
+  if (standing.kind !== "change" || !mayChange) return standing;
+  const { topic, partition } = place().partition;
+  try {
+    await tables.bring(schema, position, place());
+  } catch (error) {
+    throw asOfTable(error);
+  }
+  const brought = await tables.standing(schema, position, place());
+  if (brought.kind === "change") throw new FencedError(topic, partition, `the replica's table of ${formatTableName(schema)}`);
+  return brought;
 }
 
 const isOf = (name: TableName, { schema, table }: TableSchema): boolean => name.schema === schema && name.table === table;
@@ -60,47 +139,27 @@ function strayEvent({ partition, table }: EventBatch, schema: TableSchema): Casc
   return malformedEvent(table, reason);
 }
 
-interface TurnedRun {
-  readonly table: ReplicaTable;
-  readonly mutations: readonly Mutation[];
+interface NewEvents {
+  readonly events: readonly ReceivedEvent[];
+  /** Where in the batch each of them stands. */
+  readonly indexes: readonly number[];
 }
 
-/** Every mutation by itself, in order: the slow way, for when a set-based statement meets a constraint. */
-function inOrder(dialect: Dialect, runs: readonly TurnedRun[]): readonly Statement[] {
-  return runs.flatMap(({ table, mutations }) => mutations.flatMap((mutation) => dialect.render(table, [mutation])));
-}
-
-function newEvents({ events }: EventBatch, from: Progress | null): readonly ReceivedEvent[] {
+function newEvents({ events }: EventBatch, from: Progress | null): NewEvents {
   const found: ReceivedEvent[] = [];
+  const indexes: number[] = [];
   let last: Position | null = from;
-  for (const { value } of events) {
+  for (let index = 0; index < events.length; index++) {
+    const { value } = events[index] as RawEvent;
     if (value === null) continue; // a tombstone
     const event = decodeChangeEvent(value);
     // Against the last one taken, not only against the stored: cdc may have published an event twice in a row.
     if (last !== null && comparePositions(event, last) <= 0) continue;
     found.push(event);
+    indexes.push(index);
     last = event;
   }
-  return found;
-}
-
-interface SchemaRun {
-  readonly schemaId: string;
-  readonly events: ReceivedEvent[];
-}
-
-/** Consecutive events of one schema. */
-function bySchema(events: readonly ReceivedEvent[]): readonly SchemaRun[] {
-  const runs: SchemaRun[] = [];
-  let run: SchemaRun | undefined;
-  for (const event of events) {
-    if (run?.schemaId !== event.schemaId) {
-      run = { schemaId: event.schemaId, events: [] };
-      runs.push(run);
-    }
-    run.events.push(event);
-  }
-  return runs;
+  return { events: found, indexes };
 }
 
 /** With nothing new in the batch only the offset moves: the position stays that of the last change applied. */

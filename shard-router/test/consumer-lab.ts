@@ -117,7 +117,10 @@ export async function openConsumer(
 }
 
 export interface Reading {
+  /** Those with events. */
   readonly batches: EventBatch[];
+  /** `topic/partition nextOffset` of those without. */
+  readonly ends: string[];
   /** Offsets delivered of a partition, in the order of delivery. */
   offsets(topic: string, partition?: number): number[];
   /** Resolves when the batches end: to what they rejected with, or null. */
@@ -128,10 +131,16 @@ export interface Reading {
 /** Pulls in the background; what `onBatch` (by default: the replica moves on) returns is awaited before the next pull. */
 export function read({ consumer, progress }: OpenConsumer, onBatch?: (batch: EventBatch) => unknown): Reading {
   const batches: EventBatch[] = [];
+  const ends: string[] = [];
   const stop = new AbortController();
   const apply = ({ partition, nextOffset }: EventBatch) => progress.set(partition.topic, nextOffset, partition.partition);
   const pull = async () => {
     for await (const batch of consumer.batches(stop.signal)) {
+      const { partition, nextOffset } = batch;
+      if (batch.events.length === 0) {
+        ends.push(`${partitionKey(partition.topic, partition.partition)} ${nextOffset}`);
+        continue;
+      }
       batches.push(batch);
       await (onBatch ?? apply)(batch);
     }
@@ -144,6 +153,7 @@ export function read({ consumer, progress }: OpenConsumer, onBatch?: (batch: Eve
       .flatMap(({ events }) => events.map(({ offset }) => Number(offset)));
   return {
     batches,
+    ends,
     offsets,
     ended,
     stop: () => {

@@ -42,14 +42,14 @@ export class UnsupportedValueError extends CascadeError {
   override readonly name = "UnsupportedValueError";
 }
 
-/** Another router has moved the partition's progress: what this one holds is stale, and applying it would double it. */
+/** Another router has moved the partition's progress, or its table: what this one holds is stale, and applying it would double it. */
 export class FencedError extends CascadeError {
   override readonly name = "FencedError";
-  constructor(topic: string, partition: number) {
+  constructor(topic: string, partition: number, what = `progress of ${topic}[${partition}]`) {
     super({
       code: "FENCED",
       verdict: "retry",
-      message: `progress of ${topic}[${partition}] was moved by another router`,
+      message: `${what} was moved by another router`,
       advice: "nothing to do: this router goes on from the replica's progress",
     });
   }

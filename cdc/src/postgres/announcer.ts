@@ -24,13 +24,11 @@ export interface Occasion {
 /** Knows what `<prefix>.schemas` says of every table, and what of the stream is news there. */
 export class Announcer {
   readonly #prefix: string;
-  readonly #onRewritten: (oid: number) => void;
   readonly #newest = new Map<number, Announced>();
   readonly #ids: Set<string>;
 
-  constructor(prefix: string, history: SchemaHistory, onRewritten: (oid: number) => void) {
+  constructor(prefix: string, history: SchemaHistory) {
     this.#prefix = prefix;
-    this.#onRewritten = onRewritten;
     this.#ids = new Set(history.ids);
     for (const oid of history.oids) {
       const newest = history.newest(oid);
@@ -52,7 +50,6 @@ export class Announcer {
     this.#ids.add(schema.id);
     const change = known !== undefined || occasion.told;
     into.push({ kind: "schema", topic, schema, at, change, ...(rewritten ? { rewritten: true } : {}) });
-    if (rewritten) this.#onRewritten(schema.oid);
   }
 
   /** Rows of an older version are to come: it must be known, and the newest stay the newest. */

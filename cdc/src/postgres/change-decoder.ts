@@ -31,8 +31,6 @@ export interface DecoderOptions {
   readonly losesNumbers: boolean;
   /** What was announced in earlier lives. */
   readonly history?: SchemaHistory;
-  /** A table's rows were changed past the WAL: it must be copied again. */
-  readonly onRewritten?: (oid: number) => void;
 }
 
 /**
@@ -58,11 +56,11 @@ export class ChangeDecoder {
   readonly #losesNumbers: boolean;
   #lost: LostRow[] = [];
 
-  constructor({ catalog, warn, losesNumbers, history = new SchemaHistory([]), onRewritten = () => {} }: DecoderOptions) {
+  constructor({ catalog, warn, losesNumbers, history = new SchemaHistory([]) }: DecoderOptions) {
     this.#catalog = catalog;
     this.#warn = warn;
     this.#losesNumbers = losesNumbers;
-    this.tables = new KnownTables({ capture: catalog.capture, history, warn: (message) => this.#warnOnce(message), onRewritten });
+    this.tables = new KnownTables({ capture: catalog.capture, history, warn: (message) => this.#warnOnce(message) });
     this.#fitting = new Fitting(this.tables, losesNumbers);
   }
 
@@ -144,13 +142,16 @@ export class ChangeDecoder {
     await this.#look();
     const name = markedTable(mark.content);
     const reader = name === null ? null : await this.#readerOf(name);
-    if (reader !== null) this.#announce(reader, mark.ordinal, into);
-    into.push(reader === null ? mark : { ...mark, table: this.#decoderOf(reader).eventTable });
+    if (reader === null) return void into.push(mark);
+    this.#announce(reader, mark.ordinal, into);
+    into.push({ ...mark, table: this.#decoderOf(reader).eventTable });
   }
 
   async #readerOf(name: TableName): Promise<Reader | null> {
     const known = this.tables.find(name.schema, name.table);
     if (known !== undefined) return typeof known === "string" ? null : known;
+    // The catalog may be ahead of the stream: whose name it was when the chunk was read has another one here, or is gone.
+    if (this.told) return null;
     const relation = await this.#catalog.relation(name);
     if (typeof relation === "string") return null;
     const reader = new Reader(relation);
@@ -163,8 +164,12 @@ export class ChangeDecoder {
     return reader.decoder;
   }
 
-  #announce({ relation, former }: Reader, ordinal: number, into: SourceMessage[]): void {
+  #announce(reader: Reader, ordinal: number, into: SourceMessage[]): void {
+    if (reader.announced) return;
+    reader.announced = true;
+    const { relation, former } = reader;
     const { announcer } = this.tables;
+    into.push({ kind: "table", table: this.#decoderOf(reader).eventTable, schema: relation.schema });
     const at = { commitLsn: (this.#transaction as EventTransaction).commitLsn, ordinal };
     if (former) announcer.former(relation, at, into);
     else announcer.current(relation, at, { told: false, rewritten: false }, into);
@@ -210,10 +215,7 @@ export class ChangeDecoder {
   #push(row: WalRow, ordinal: number, reader: Reader, decoded: DecodedRow, into: SourceMessage[]): void {
     const { relation } = reader;
     if (row.action === "T" && this.#isPartOfTruncate(row, relation)) return;
-    if (!reader.announced) {
-      this.#announce(reader, ordinal, into);
-      reader.announced = true;
-    }
+    if (!reader.announced) this.#announce(reader, ordinal, into);
     const op = OPS[row.action];
     const table = this.#decoderOf(reader).eventTable;
     const transaction = this.#transaction as EventTransaction;

@@ -14,8 +14,6 @@ export interface KnownTablesOptions {
   readonly capture: Capture;
   readonly history: SchemaHistory;
   readonly warn: (message: string) => void;
-  /** A table's rows were changed past the WAL: it must be copied again. Told once, when the stream gets there. */
-  readonly onRewritten: (oid: number) => void;
 }
 
 /**
@@ -34,7 +32,7 @@ export class KnownTables {
 
   constructor(options: KnownTablesOptions) {
     this.#options = options;
-    this.announcer = new Announcer(options.capture.prefix, options.history, options.onRewritten);
+    this.announcer = new Announcer(options.capture.prefix, options.history);
   }
 
   get capture(): Capture {
@@ -153,6 +151,8 @@ export class KnownTables {
     const isKnown =
       before !== undefined && isSame(before.relation, relation) && this.#book.find(name.schema, name.table) === before;
     if (!isKnown) this.#book.put(new Reader(relation));
+    // As a table of its own it is no more.
+    if (oid !== schema.oid) this.announcer.leaves(oid);
     const rewritten = this.#rewritten.has(schema.oid) || leftOut || moved;
     if (oid === schema.oid || moved) this.announcer.current(relation, at, { told, rewritten }, into);
     if (rewritten) this.#rewritten.delete(schema.oid);

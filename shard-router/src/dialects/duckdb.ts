@@ -3,6 +3,7 @@ import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { Dialect, ReplicaColumn, ReplicaTable } from "../dialect.ts";
 import { type RowShape, type ShapeColumn, setOwn, shapeOf } from "../row-shape.ts";
+import { schemaOf } from "./duckdb-names.ts";
 import { duckdbType, type StructField, structField } from "./duckdb-types.ts";
 import {
   assignedColumns,
@@ -25,7 +26,7 @@ import { columnsByFoldedName, foldAscii, unsupportedTable } from "./table-names.
  */
 export const duckdbDialect: Dialect = {
   name: "duckdb",
-  createTable: (schema) => createDuckdbTable(schema, duckdbTableName(schema)),
+  createTable: (schema, named = schema) => createDuckdbTable(schema, duckdbTableName(named)),
   columnsOf,
   render: renderer(writerFor),
 };
@@ -46,8 +47,7 @@ function columnsOf(schema: TableSchema): readonly ReplicaColumn[] {
 
 /** `sqlName`: where the table's and its schema's name alone would be ambiguous, with the database's in front. */
 export function createDuckdbTable(schema: TableSchema, sqlName: string): readonly string[] {
-  const sqlSchema = sqlName.slice(0, -`.${quote(schema.table)}`.length);
-  return [`CREATE SCHEMA IF NOT EXISTS ${sqlSchema}`, createTableText(sqlName, schema, columnsOf(schema))];
+  return [`CREATE SCHEMA IF NOT EXISTS ${schemaOf(sqlName)}`, createTableText(sqlName, schema, columnsOf(schema))];
 }
 
 /** A column of the statement's struct. */

@@ -52,8 +52,8 @@ export function mysqlFamily(flavor: MysqlFlavor): MysqlDialect {
     name: flavor.name,
     collation: flavor.collation,
     columnsOf: columns,
-    createTable: (schema) => [
-      `${createTableText(quoteMysql(flatTableName(schema)), schema, columns(schema), quoteMysql)} ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE ${flavor.collation}`,
+    createTable: (schema, named = schema) => [
+      `${createTableText(quoteMysql(flatTableName(named)), schema, columns(schema), quoteMysql)} ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE ${flavor.collation}`,
     ],
     render: renderer((table, run) => writerFor(flavor, table, run)),
   };

@@ -33,7 +33,7 @@ export const postgresDialect: Dialect = {
 export const postgresTableName = ({ schema, table }: TableName): string => `${quote(schema)}.${quote(table)}`;
 
 /** Tables of ours on every replica. */
-const RESERVED: ReadonlySet<string> = new Set(["progress", "replica"]);
+const RESERVED: ReadonlySet<string> = new Set(["progress", "replica", "tables"]);
 
 function columnsOf(schema: TableSchema): readonly ReplicaColumn[] {
   if (schema.schema === "cascade" && RESERVED.has(schema.table)) {
@@ -44,8 +44,8 @@ function columnsOf(schema: TableSchema): readonly ReplicaColumn[] {
   return schema.columns.map((column) => ({ name: column.name, type: replicaType(column) }));
 }
 
-function createTable(schema: TableSchema): readonly string[] {
-  return [createTableText(postgresTableName(schema), schema, columnsOf(schema))];
+function createTable(schema: TableSchema, named: TableName = schema): readonly string[] {
+  return [createTableText(postgresTableName(named), schema, columnsOf(schema))];
 }
 
 /** A column of the statement's record `x`. */

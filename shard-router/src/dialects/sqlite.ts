@@ -1,4 +1,5 @@
 import type { TableSchema } from "@cascade/shared/table-schema";
+import type { TableName } from "@cascade/shared/topic";
 import type { Dialect, ReplicaColumn, ReplicaTable } from "../dialect.ts";
 import { type ShapeColumn, shapeOf } from "../row-shape.ts";
 import { type Binder, binderOver, moveWriter, rowsWriter } from "./row-writers.ts";
@@ -38,8 +39,8 @@ function columnsOf(schema: TableSchema): readonly ReplicaColumn[] {
 }
 
 /** STRICT, so that SQLite refuses what it would else convert. */
-function createTable(schema: TableSchema): readonly string[] {
-  return [`${createTableText(quote(flatTableName(schema)), schema, columnsOf(schema))} STRICT`];
+function createTable(schema: TableSchema, named: TableName = schema): readonly string[] {
+  return [`${createTableText(quote(flatTableName(named)), schema, columnsOf(schema))} STRICT`];
 }
 
 function writerFor(table: ReplicaTable, run: Run): RunWriter {

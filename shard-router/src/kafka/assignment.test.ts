@@ -29,6 +29,7 @@ function lab({ recheckMs = 1 } = {}) {
   };
   const assignment = new Assignment({
     control,
+    onReading: () => {},
     tableOf: (topic) => ({ schema: "public", table: topic }),
     startOffset: (partition) => {
       const answer = Promise.withResolvers<bigint>();

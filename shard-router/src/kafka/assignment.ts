@@ -18,6 +18,8 @@ export interface AssignmentOptions {
   onPartitionError(partition: Partition, error: CascadeError): void;
   readonly recheckMs: number;
   onFailure(error: unknown): void;
+  /** The partition is read from its offset now. */
+  onReading(key: string): void;
   /** What was buffered of the partition is void. */
   onDropped(key: string): void;
 }
@@ -133,6 +135,7 @@ export class Assignment {
       assigned.state = "reading";
       this.#options.control.seek({ ...partition, offset: String(offset) });
       this.#options.control.resume([{ topic: partition.topic, partitions: [partition.partition] }]);
+      this.#options.onReading(assigned.key);
     } catch (error) {
       if (!this.isCurrent(assigned, epoch)) return;
       if (error instanceof CascadeError && error.verdict === "stop-table") this.reject(assigned, error);

@@ -61,6 +61,10 @@ export class EventQueues {
     return this.#bytes;
   }
 
+  holds(key: string): boolean {
+    return this.#queues.has(key);
+  }
+
   get full(): boolean {
     return this.#bytes >= this.#limits.maxBufferedBytes;
   }

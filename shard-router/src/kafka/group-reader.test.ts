@@ -34,6 +34,7 @@ async function lab({ low = 0, high = 1_000, maxBufferedBytes = 1_000_000 } = {})
   const located = Promise.withResolvers<void>();
   const assignment = new Assignment({
     control: { pause() {}, resume: () => located.resolve(), seek() {} },
+    onReading: () => {},
     tableOf: () => ({ schema: "public", table: "t" }),
     startOffset: async () => 10n,
     onPartitionError: (_partition, error) => errors.push(error.code),

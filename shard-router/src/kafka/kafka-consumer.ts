@@ -75,6 +75,9 @@ class KafkaConsumer implements EventConsumer {
   readonly #lostLogs: LostLogs;
   readonly #arrived = new Signal();
   readonly #pulled = new Signal();
+  /** Partitions whose end the caller wants to hear of. */
+  readonly #toLookAt = new Set<string>();
+  readonly #delayed = new Set<Timer>();
   /** The partition whose batch the caller has and is not done with. */
   #inHand: string | null = null;
   #failure: CascadeError | null = null;
@@ -95,6 +98,10 @@ class KafkaConsumer implements EventConsumer {
       recheckMs: options.recheckMs,
       onFailure: (error) => this.#fail(error),
       onDropped: (key) => this.#drop(key),
+      onReading: (key) => {
+        this.#toLookAt.add(key);
+        this.#arrived.notify();
+      },
     });
     this.#reader = new GroupReader({
       ...options,
@@ -116,7 +123,7 @@ class KafkaConsumer implements EventConsumer {
     try {
       while (!signal.aborted && !this.#closed) {
         if (this.#failure) throw this.#failure;
-        const batch = this.#take();
+        const batch = this.#take() ?? this.#atEnd();
         if (!batch) {
           await this.#arrived.wait(this.#queues.dueInMs ?? undefined);
           continue;
@@ -140,6 +147,32 @@ class KafkaConsumer implements EventConsumer {
     if (assigned) this.#assignment.hold(assigned, delayMs);
   }
 
+  lookAtEnd(topic: string, delayMs = 0): void {
+    if (delayMs > 0) {
+      const timer = setTimeout(() => {
+        this.#delayed.delete(timer);
+        this.lookAtEnd(topic);
+      }, delayMs);
+      this.#delayed.add(timer);
+      return;
+    }
+    const mine = this.#assignment.list().filter(({ partition }) => partition.topic === topic);
+    for (const { key } of mine) this.#toLookAt.add(key);
+    if (mine.length > 0) this.#arrived.notify();
+  }
+
+  async ends(topic: string): Promise<ReadonlyMap<number, bigint> | null> {
+    const { admin } = this.#kafka;
+    try {
+      // Asked for a topic that is not there, kafkajs would look for it from then on.
+      if (!(await admin.listTopics()).includes(topic)) return null;
+      const offsets = await admin.fetchTopicOffsets(topic);
+      return new Map(offsets.map(({ partition, high }) => [partition, BigInt(high)]));
+    } catch (error) {
+      throw kafkaError(error, `read the offsets of topic ${topic}`);
+    }
+  }
+
   assigned(): readonly Partition[] {
     return this.#assignment.list().map(({ partition }) => partition);
   }
@@ -151,6 +184,19 @@ class KafkaConsumer implements EventConsumer {
     if (!assigned) throw new Error(`events of ${taken.key} outlived its assignment`);
     const { key: _key, ...events } = taken;
     return { partition: assigned.partition, table: assigned.table, ...events };
+  }
+
+  /** A batch without events, of a partition to be looked at that nothing is queued of. */
+  #atEnd(): EventBatch | null {
+    for (const key of this.#toLookAt) {
+      const assigned = this.#assignment.get(key);
+      if (assigned === undefined) this.#toLookAt.delete(key);
+      if (assigned?.state !== "reading" || this.#queues.holds(key)) continue;
+      this.#toLookAt.delete(key);
+      const { partition, table, nextOffset } = assigned;
+      return { partition, table, events: [], nextOffset, bytes: 0, lagEvents: 0n, traceParents: [] };
+    }
+    return null;
   }
 
   /** The caller is done with its batch: its progress can be read, and there is room. */
@@ -193,6 +239,7 @@ class KafkaConsumer implements EventConsumer {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    for (const timer of this.#delayed) clearTimeout(timer);
     this.#reports.stop();
     this.#arrived.notify();
     await Promise.race([this.#reports.flush(), Bun.sleep(LAST_REPORT_DEADLINE_MS)]);

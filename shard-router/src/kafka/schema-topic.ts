@@ -4,9 +4,10 @@ import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kaf
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { decodeSchemaMessage, type TableSchema } from "@cascade/shared/table-schema";
-import { schemasTopic } from "@cascade/shared/topic";
+import { schemasTopic, type TableName } from "@cascade/shared/topic";
 import type { Admin, Consumer, KafkaMessage } from "kafkajs";
 import type { SchemaBook } from "../schema-book.ts";
+import { SchemaHistory } from "../schema-history.ts";
 import { watermarks } from "./resume-offset.ts";
 import { Signal } from "./signal.ts";
 
@@ -18,6 +19,8 @@ export interface SchemaTopicOptions {
   readonly groupId: string;
   /** How long `get` waits for what is in the topic to be read. */
   readonly waitMs?: number;
+  /** Tables of these names may look otherwise now than they did. */
+  readonly onNews?: (names: readonly TableName[]) => void;
 }
 
 const DEFAULT_WAIT_MS = 10_000;
@@ -54,6 +57,7 @@ interface Connected {
 }
 
 class SchemaTopic implements SchemaBook {
+  readonly history = new SchemaHistory();
   readonly #options: SchemaTopicOptions;
   readonly #kafka: Connected;
   readonly #topic: string;
@@ -87,10 +91,14 @@ class SchemaTopic implements SchemaBook {
   async get(id: string): Promise<TableSchema> {
     const known = this.#schemas.get(id);
     if (known) return known;
-    await withDeadline(this.#catchUp(), this.#options.waitMs ?? DEFAULT_WAIT_MS, `read topic ${this.#topic} to its end`);
+    await this.settle();
     const schema = this.#schemas.get(id);
     if (!schema) throw unknownSchema(id, this.#topic);
     return schema;
+  }
+
+  settle(): Promise<void> {
+    return withDeadline(this.#catchUp(), this.#options.waitMs ?? DEFAULT_WAIT_MS, `read topic ${this.#topic} to its end`);
   }
 
   /** Resolves when everything that is in the topic now has been read: cdc publishes a schema before the first row naming it. */
@@ -135,6 +143,7 @@ class SchemaTopic implements SchemaBook {
     try {
       const message = decodeSchemaMessage(key?.toString("utf8") ?? "", value.toString("utf8"));
       if (message.kind === "schema") this.#schemas.set(message.schema.id, message.schema);
+      this.#options.onNews?.(this.history.learn(message));
     } catch (error) {
       // Whoever needs it finds it missing, and only that table stops.
       const fields = { topic: this.#topic, offset, reason: describeError(error) };

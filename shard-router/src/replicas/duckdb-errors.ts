@@ -87,6 +87,8 @@ function exceptionOf(error: unknown): DuckdbException | null {
 }
 
 export const isConstraintError = (error: unknown): boolean => exceptionOf(error)?.type === "Constraint";
+/** A value cannot become one of another type. */
+export const isUnfitValue = (error: unknown): boolean => RULES[exceptionOf(error)?.type ?? ""] === badValue;
 export const isConflict = (error: unknown): boolean => {
   const type = exceptionOf(error)?.type;
   return type === "TransactionContext" || type === "Transaction";

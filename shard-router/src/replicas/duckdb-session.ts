@@ -10,6 +10,8 @@ export type DuckdbRow = Readonly<Record<string, unknown>>;
 export interface DuckdbSession extends AsyncDisposable {
   /** To be called in a transaction, like everything else but `transaction`. Resolves with the number of rows it changed. */
   run(text: string, values?: readonly SqlValue[]): Promise<number>;
+  /** DDL, once: what is prepared for the tables as they were is forgotten. */
+  ddl(text: string): Promise<void>;
   rows(text: string, values?: readonly SqlValue[]): Promise<readonly DuckdbRow[]>;
   /** Whether DuckDB would run the statement; nothing is run. */
   takes(text: string): Promise<boolean>;
@@ -98,6 +100,10 @@ function sessionOver(instance: DuckDBInstance, connection: DuckDBConnection, ope
   let ended: Promise<unknown> = Promise.resolve();
   return {
     run,
+    ddl: async (text) => {
+      prepared.clear();
+      await connection.run(text);
+    },
     makeRoomFor: (tables) => memory.makeRoomFor(tables),
     rows: async (text, values = []) => {
       const statement = await connection.prepare(text);

@@ -1,25 +1,18 @@
+import type { CascadeError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import { formatTableName } from "@cascade/shared/topic";
+import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { ReplicaTable } from "../dialect.ts";
 import { createDuckdbTable, duckdbDialect, duckdbTableName } from "../dialects/duckdb.ts";
 import { quote } from "../dialects/sql.ts";
 import { foldAscii } from "../dialects/table-names.ts";
 import { type FoundColumn, type FoundTable, misfitsOf } from "./duckdb-misfits.ts";
+import { CREATE_TABLES } from "./duckdb-remembered.ts";
 import type { DuckdbSession } from "./duckdb-session.ts";
 import { nameTaken, tableLost, tableMismatch } from "./table-mismatch.ts";
 
-/** Which source table each name of the file stands for: DuckDB folds case, so two tables may want one name. */
-const CREATE_TABLES = `CREATE TABLE IF NOT EXISTS main.cascade_tables (
-  schema_name VARCHAR NOT NULL,
-  table_name VARCHAR NOT NULL,
-  source_schema VARCHAR NOT NULL,
-  source_table VARCHAR NOT NULL,
-  PRIMARY KEY (schema_name, table_name)
-)`;
-
 /** To be called in a transaction, before anything is prepared. */
 export async function ensureTableNames(session: DuckdbSession): Promise<void> {
-  await session.run(CREATE_TABLES);
+  for (const text of CREATE_TABLES) await session.run(text);
   await makeRoom(session);
 }
 
@@ -29,11 +22,16 @@ async function makeRoom(session: DuckdbSession): Promise<void> {
 }
 
 /** The replica's table for the schema, made when missing. To be called in a transaction. */
-export async function prepareDuckdbTable(session: DuckdbSession, schema: TableSchema, mayCreate: boolean): Promise<ReplicaTable> {
+export async function prepareDuckdbTable(
+  session: DuckdbSession,
+  schema: TableSchema,
+  mayCreate: boolean,
+  named: TableName = schema,
+): Promise<ReplicaTable> {
   const columns = duckdbDialect.columnsOf(schema);
-  await claimName(session, schema);
-  const sqlName = await sqlNameOf(session, schema);
-  const found = await findTable(session, schema, sqlName);
+  await claimName(session, schema, named);
+  const sqlName = await sqlNameOf(session, named);
+  const found = await findTable(session, named, { sqlName, key: schema.key });
   if (found === null) {
     if (!mayCreate) throw tableLost(schema, sqlName, "cascade_progress");
     for (const text of createDuckdbTable(schema, sqlName)) await session.run(text);
@@ -52,13 +50,13 @@ export async function prepareDuckdbTable(session: DuckdbSession, schema: TableSc
 }
 
 /** A schema with the name of a database of the file's session, its own among them, is found only by both names. */
-async function sqlNameOf(session: DuckdbSession, schema: TableSchema): Promise<string> {
+export async function sqlNameOf(session: DuckdbSession, named: TableName): Promise<string> {
   const databases = await session.rows(
     "SELECT database_name AS name, database_name = current_database() AS own FROM duckdb_databases()",
   );
-  const isDatabase = databases.some(({ name }) => foldAscii(String(name)) === foldAscii(schema.schema));
+  const isDatabase = databases.some(({ name }) => foldAscii(String(name)) === foldAscii(named.schema));
   const own = databases.find((database) => database["own"] === true);
-  return isDatabase ? `${quote(String(own?.["name"]))}.${duckdbTableName(schema)}` : duckdbTableName(schema);
+  return isDatabase ? `${quote(String(own?.["name"]))}.${duckdbTableName(named)}` : duckdbTableName(named);
 }
 
 const RESERVED_TABLES: ReadonlySet<string> = new Set(["cascade_progress", "cascade_replica", "cascade_tables"]);
@@ -66,24 +64,26 @@ const RESERVED_SCHEMAS: ReadonlySet<string> = new Set(["information_schema", "pg
 
 const FOLDED = "there: DuckDB takes names that differ by case for one";
 
-async function claimName(session: DuckdbSession, { schema, table }: TableSchema): Promise<void> {
-  const source = { schema, table };
-  const taken = (by: string) =>
-    nameTaken(source, { sqlName: duckdbTableName(source), place: "the DuckDB file", by: `${by} ${FOLDED}`, another: "a file" });
-  const name = [foldAscii(schema), foldAscii(table)] as const;
+/** `by`: who has the name that the table shall have. */
+export const takenName = (schema: TableSchema, named: TableName, by: string): CascadeError =>
+  nameTaken(schema, { sqlName: duckdbTableName(named), place: "the DuckDB file", by: `${by} ${FOLDED}`, another: "a file" });
+
+async function claimName(session: DuckdbSession, schema: TableSchema, named: TableName): Promise<void> {
+  const name = [foldAscii(named.schema), foldAscii(named.table)] as const;
   const isReserved = RESERVED_SCHEMAS.has(name[0]) || (name[0] === "main" && RESERVED_TABLES.has(name[1]));
-  if (isReserved) throw taken("a reserved name");
-  await session.run("INSERT INTO main.cascade_tables VALUES ($1, $2, $3, $4) ON CONFLICT (schema_name, table_name) DO NOTHING", [
-    ...name,
-    schema,
-    table,
-  ]);
+  if (isReserved) throw takenName(schema, named, "a reserved name");
+  await session.run(
+    "INSERT INTO main.cascade_tables (schema_name, table_name, source_schema, source_table) VALUES ($1, $2, $3, $4) ON CONFLICT (schema_name, table_name) DO NOTHING",
+    [...name, schema.schema, schema.table],
+  );
   const [owner] = await session.rows(
-    "SELECT source_schema, source_table FROM main.cascade_tables WHERE schema_name = $1 AND table_name = $2",
+    "SELECT source_schema, source_table, oid FROM main.cascade_tables WHERE schema_name = $1 AND table_name = $2",
     name,
   );
   const other = { schema: String(owner?.["source_schema"]), table: String(owner?.["source_table"]) };
-  if (other.schema !== schema || other.table !== table) throw taken(`the name of ${formatTableName(other)}`);
+  if (owner?.["oid"] !== null && Number(owner?.["oid"]) === schema.oid) return;
+  if (other.schema !== schema.schema || other.table !== schema.table)
+    throw takenName(schema, named, `the name of ${formatTableName(other)}`);
 }
 
 const FIND_TABLE = `SELECT table_name AS name, 'table' AS kind FROM duckdb_tables() WHERE database_name = current_database() AND lower(schema_name) = lower($1) AND lower(table_name) = lower($2)
@@ -91,14 +91,19 @@ const FIND_TABLE = `SELECT table_name AS name, 'table' AS kind FROM duckdb_table
 const FIND_COLUMNS = `SELECT column_name AS name, data_type AS type, NOT is_nullable AS not_null, column_default IS NOT NULL AS has_default
   FROM duckdb_columns() WHERE database_name = current_database() AND lower(schema_name) = lower($1) AND table_name = $2 ORDER BY column_index`;
 
-async function findTable(session: DuckdbSession, schema: TableSchema, sqlName: string): Promise<FoundTable | null> {
+/** `key`: names of the columns that rows are found by. */
+export async function findTable(
+  session: DuckdbSession,
+  named: TableName,
+  { sqlName, key }: { readonly sqlName: string; readonly key: readonly string[] },
+): Promise<FoundTable | null> {
   // DuckDB's own lower() also folds letters that its names keep apart.
-  const candidates = await session.rows(FIND_TABLE, [schema.schema, schema.table]);
-  const found = candidates.find(({ name }) => foldAscii(String(name)) === foldAscii(schema.table));
+  const candidates = await session.rows(FIND_TABLE, [named.schema, named.table]);
+  const found = candidates.find(({ name }) => foldAscii(String(name)) === foldAscii(named.table));
   if (found === undefined) return null;
   if (found["kind"] !== "table") return { isTable: false, columns: [], hasKey: false };
   const columns: FoundColumn[] = [];
-  for (const row of await session.rows(FIND_COLUMNS, [schema.schema, String(found["name"])])) {
+  for (const row of await session.rows(FIND_COLUMNS, [named.schema, String(found["name"])])) {
     const name = String(row["name"]);
     columns.push({
       name,
@@ -109,7 +114,7 @@ async function findTable(session: DuckdbSession, schema: TableSchema, sqlName: s
       collationIsExact: row["type"] !== "VARCHAR" || (await collationIsExact(session, sqlName, name)),
     });
   }
-  return { isTable: true, columns, hasKey: await hasKey(session, schema, sqlName, columns) };
+  return { isTable: true, columns, hasKey: await hasKey(session, key, sqlName, columns) };
 }
 
 /** The catalog shows no collations: a column's is what it makes of values that others would take for one. */
@@ -122,7 +127,7 @@ async function collationIsExact(session: DuckdbSession, sqlName: string, column:
 /** Whether ON CONFLICT finds a row by the key: DuckDB knows best. */
 async function hasKey(
   session: DuckdbSession,
-  { key }: TableSchema,
+  key: readonly string[],
   sqlName: string,
   columns: readonly FoundColumn[],
 ): Promise<boolean> {

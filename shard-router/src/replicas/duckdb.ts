@@ -1,10 +1,12 @@
 import { formatTableName } from "@cascade/shared/topic";
 import type { Statement } from "../dialect.ts";
 import { duckdbDialect } from "../dialects/duckdb.ts";
-import type { Advance, Replica } from "../replica.ts";
+import type { Advance, Replica, Work } from "../replica.ts";
 import { applyWork } from "./apply-work.ts";
+import { changeDuckdbTables } from "./duckdb-changes.ts";
 import { duckdbError, fileReplaced, isConstraintError } from "./duckdb-errors.ts";
 import { advanceProgress, ensureOwnTables, readProgress } from "./duckdb-progress.ts";
+import { checkUnchanged, readRemembered } from "./duckdb-remembered.ts";
 import { type DuckdbSession, fileId, openDuckdbSession } from "./duckdb-session.ts";
 import { ensureTableNames, prepareDuckdbTable } from "./duckdb-tables.ts";
 import { missingRow } from "./table-mismatch.ts";
@@ -33,14 +35,18 @@ export async function openDuckdbReplica(path: string): Promise<Replica> {
     },
     progress: (partition) =>
       session.transaction(() => readProgress(session, partition)).catch(failing(`reading progress of ${partition.topic}`)),
-    prepare: (schema, mayCreate = true) =>
+    remembered: () =>
+      session.transaction(() => readRemembered(session)).catch(failing("reading what the replica remembers of its tables")),
+    prepare: (schema, mayCreate = true, named = schema) =>
       session
-        .transaction(() => prepareDuckdbTable(session, schema, mayCreate))
+        .transaction(() => prepareDuckdbTable(session, schema, mayCreate, named))
         .catch(failing(`preparing the replica of table ${formatTableName(schema)}`)),
+    change: (changes, advance) =>
+      changeDuckdbTables(session, changes, advance).catch(failing(`changing tables for ${advance.partition.topic}`)),
     apply: (work, advance) =>
-      applyWork(work, isConstraintError, (statements) => session.transaction(() => carryOut(session, statements, advance))).catch(
-        failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`),
-      ),
+      applyWork(work, isConstraintError, (statements) =>
+        session.transaction(() => carryOut(session, statements, work.tables, advance)),
+      ).catch(failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`)),
     [Symbol.asyncDispose]: () => session[Symbol.asyncDispose](),
   };
 }
@@ -57,8 +63,14 @@ async function foreignKeys(session: DuckdbSession): Promise<readonly string[]> {
   );
 }
 
-async function carryOut(session: DuckdbSession, statements: readonly Statement[], advance: Advance): Promise<void> {
+async function carryOut(
+  session: DuckdbSession,
+  statements: readonly Statement[],
+  tables: Work["tables"],
+  advance: Advance,
+): Promise<void> {
   await advanceProgress(session, advance);
+  await checkUnchanged(session, tables, advance);
   for (const { text, parameterSets, mustAffect } of statements) {
     let affected = 0;
     for (const values of parameterSets) affected += await session.run(text, values);

@@ -7,8 +7,15 @@ export interface FoundTable {
   readonly kind: string;
   readonly engine: string;
   readonly columns: readonly FoundColumn[];
-  /** Folded column names of each unique index over whole columns. */
-  readonly uniqueKeys: readonly (readonly string[])[];
+  readonly uniqueIndexes: readonly UniqueIndex[];
+  /** The table's comment: of a table that was changed, which change was the last. */
+  readonly comment: string;
+}
+
+export interface UniqueIndex {
+  readonly name: string;
+  /** Folded names, of whole columns. */
+  readonly columns: readonly string[];
 }
 
 export interface FoundColumn {
@@ -25,19 +32,20 @@ export interface FoundColumn {
   readonly onUpdate: boolean;
   readonly charset: string | null;
   readonly collation: string | null;
+  readonly comment: string;
 }
 
 /** null when there is none of exactly this name. */
 export async function findMysqlTable(session: MysqlSession, name: string): Promise<FoundTable | null> {
   const tables = await session.query(
-    "SELECT TABLE_NAME AS name, TABLE_TYPE AS kind, ENGINE AS engine FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?",
+    "SELECT TABLE_NAME AS name, TABLE_TYPE AS kind, ENGINE AS engine, TABLE_COMMENT AS comment FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?",
     [name],
   );
   const table = tables.find((row) => isNamed(session, row, name));
   if (table === undefined) return null;
   const columns = await session.query(
     `SELECT TABLE_NAME AS name, COLUMN_NAME AS col, COLUMN_TYPE AS type, IS_NULLABLE AS nullable, EXTRA AS extra, CHARACTER_SET_NAME AS charset,
-       COLLATION_NAME AS collation, COLUMN_DEFAULT IS NOT NULL AND COLUMN_DEFAULT <> 'NULL' AS has_default, coalesce(GENERATION_EXPRESSION, '') <> '' AS generated
+       COLLATION_NAME AS collation, COLUMN_COMMENT AS comment, COLUMN_DEFAULT IS NOT NULL AND COLUMN_DEFAULT <> 'NULL' AS has_default, coalesce(GENERATION_EXPRESSION, '') <> '' AS generated
      FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION`,
     [name],
   );
@@ -50,7 +58,8 @@ export async function findMysqlTable(session: MysqlSession, name: string): Promi
     kind: String(table["kind"]),
     engine: String(table["engine"]),
     columns: columns.filter((row) => isNamed(session, row, name)).map(foundColumn),
-    uniqueKeys: uniqueKeys(parts.filter((row) => isNamed(session, row, name))),
+    comment: String(table["comment"]),
+    uniqueIndexes: uniqueIndexes(parts.filter((row) => isNamed(session, row, name))),
   };
 }
 
@@ -71,17 +80,18 @@ function foundColumn(row: MysqlRow): FoundColumn {
     onUpdate: extra.includes("on update"),
     charset: row["charset"] === null ? null : String(row["charset"]),
     collation: row["collation"] === null ? null : String(row["collation"]),
+    comment: String(row["comment"]),
   };
 }
 
 /** An index over the beginning of a column, or over an expression, is none on the column; it is unique all the same. */
-function uniqueKeys(parts: readonly MysqlRow[]): readonly (readonly string[])[] {
-  const keys = new Map<string, string[]>();
+function uniqueIndexes(parts: readonly MysqlRow[]): readonly UniqueIndex[] {
+  const indexes = new Map<string, string[]>();
   for (const row of parts) {
-    const columns = keys.get(String(row["idx"])) ?? [];
+    const columns = indexes.get(String(row["idx"])) ?? [];
     const whole = row["part"] === null && row["col"] !== null;
     columns.push(whole ? foldName(String(row["col"])) : `${String(row["col"])} in part`);
-    keys.set(String(row["idx"]), columns);
+    indexes.set(String(row["idx"]), columns);
   }
-  return [...keys.values()];
+  return [...indexes].map(([name, columns]) => ({ name, columns }));
 }

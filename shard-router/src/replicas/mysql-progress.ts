@@ -2,6 +2,7 @@ import { FencedError } from "@cascade/shared/errors";
 import { formatLsn, parseLsn } from "@cascade/shared/lsn";
 import type { Partition } from "../event-consumer.ts";
 import type { Advance, Progress } from "../replica.ts";
+import { createTables, upgradeTables } from "./mysql-remembered.ts";
 import type { MysqlSession } from "./mysql-session.ts";
 
 /** `commit_lsn` in PostgreSQL's text form, as on every replica; times in UTC. */
@@ -20,13 +21,6 @@ const CREATE_REPLICA = `CREATE TABLE IF NOT EXISTS cascade_replica (
   id CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL
 ) ENGINE=InnoDB`;
 
-/** Which source table each name stands for: there are no schemas, and a server may fold case, so two tables may want one name. */
-const createTables = (collation: string): string => `CREATE TABLE IF NOT EXISTS cascade_tables (
-  name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE ${collation} NOT NULL PRIMARY KEY,
-  source_schema VARCHAR(64) CHARACTER SET utf8mb4 COLLATE ${collation} NOT NULL,
-  source_table VARCHAR(64) CHARACTER SET utf8mb4 COLLATE ${collation} NOT NULL
-) ENGINE=InnoDB`;
-
 const OWN_TABLES = ["cascade_progress", "cascade_replica", "cascade_tables"];
 
 /** Makes what Cascade keeps in the replica unless it is there; resolves to the replica's own id. */
@@ -38,6 +32,7 @@ export async function ensureOwnTables(session: MysqlSession, collation: string):
   if (found.length < OWN_TABLES.length) {
     for (const text of [createProgress(collation), CREATE_REPLICA, createTables(collation)]) await session.query(text);
   }
+  await upgradeTables(session, collation);
   // Of two routers that start at once one makes the row, and both read it.
   await session.query("INSERT IGNORE INTO cascade_replica (one, id) VALUES (TRUE, ?)", [crypto.randomUUID()]);
   const [row] = await session.query("SELECT id FROM cascade_replica");
@@ -63,6 +58,16 @@ const INSERT = `INSERT IGNORE INTO cascade_progress (next_offset, commit_lsn, or
   VALUES (?, ?, ?, ?, UTC_TIMESTAMP(6), ?, ?)`;
 const UPDATE = `UPDATE cascade_progress SET next_offset = ?, commit_lsn = ?, ordinal = ?, source_committed_at = ?, applied_at = UTC_TIMESTAMP(6)
   WHERE topic = ? AND \`partition\` = ? AND next_offset = CAST(? AS SIGNED) AND commit_lsn = ? AND ordinal = ?`;
+
+/** Rejects with FencedError when the partition's progress is not `from`. */
+export async function checkProgress(session: MysqlSession, { partition, from }: Advance): Promise<void> {
+  const now = await readProgress(session, partition);
+  const isSame =
+    now === null || from === null
+      ? now === from
+      : now.nextOffset === from.nextOffset && now.commitLsn === from.commitLsn && now.ordinal === from.ordinal;
+  if (!isSame) throw new FencedError(partition.topic, partition.partition);
+}
 
 /** The compare-and-set, in a transaction. Its row lock also makes every other router wait. Rejects with FencedError for a stale `from`. */
 export async function advanceProgress(session: MysqlSession, { partition, from, to }: Advance): Promise<void> {

@@ -51,8 +51,16 @@ const SETTINGS = [
 const MARIADB_SETTINGS = ["max_statement_time = 120", "lc_messages = 'en_US'", "tx_isolation = 'READ-COMMITTED'"];
 const MYSQL_SETTINGS = ["max_execution_time = 120000"];
 
+export interface MysqlSessionOptions {
+  /** For DDL, which may write a large table anew: waits for the server however long it takes. */
+  readonly patient?: boolean;
+}
+
+/** A change waits for the transactions of others that were there before it. */
+const PATIENT_SETTINGS = ["innodb_lock_wait_timeout = 10"];
+
 /** Connects. Rejects with CascadeError: verdict refuse when the login is wrong, retry when nobody answers. */
-export async function openMysqlSession(url: string): Promise<MysqlSession> {
+export async function openMysqlSession(url: string, { patient = false }: MysqlSessionOptions = {}): Promise<MysqlSession> {
   let connection: Connection | undefined;
   try {
     connection = await createConnection(configOf(url));
@@ -62,9 +70,11 @@ export async function openMysqlSession(url: string): Promise<MysqlSession> {
     const settings = isMariadb
       ? [...SETTINGS.filter((setting) => !setting.startsWith("transaction_isolation")), ...MARIADB_SETTINGS]
       : [...SETTINGS, ...MYSQL_SETTINGS];
+    if (patient) settings.push(...PATIENT_SETTINGS, ...(isMariadb ? ["max_statement_time = 0"] : []));
     for (const setting of settings) await connection.query(`SET SESSION ${setting}`);
     const [variables] = await connection.query<readonly MysqlRow[]>("SELECT @@lower_case_table_names AS folds");
-    return sessionOver(connection, isMariadb, Number(variables?.["folds"]) !== 0);
+    const answerTimeoutMs = patient ? null : ANSWER_TIMEOUT_MS;
+    return sessionOver(connection, { isMariadb, foldsTableNames: Number(variables?.["folds"]) !== 0, answerTimeoutMs });
   } catch (error) {
     if (connection !== undefined) await close(connection);
     throw mysqlError(error, "connecting to the replica");
@@ -140,16 +150,22 @@ async function close(connection: Connection): Promise<void> {
   if (!ended) connection.destroy();
 }
 
-function sessionOver(connection: Connection, isMariadb: boolean, foldsTableNames: boolean): MysqlSession {
+interface SessionFacts extends Pick<MysqlSession, "isMariadb" | "foldsTableNames"> {
+  /** null: for ever. */
+  readonly answerTimeoutMs: number | null;
+}
+
+function sessionOver(connection: Connection, { isMariadb, foldsTableNames, answerTimeoutMs }: SessionFacts): MysqlSession {
   let last: Promise<unknown> = Promise.resolve();
   /** Half-open connections would else hold a partition for ever. */
   const answered = async <T>(answer: Promise<T>): Promise<T> => {
+    if (answerTimeoutMs === null) return answer;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const silence = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
         connection.destroy();
         reject(new Error("no answer in time"));
-      }, ANSWER_TIMEOUT_MS);
+      }, answerTimeoutMs);
     });
     try {
       return await Promise.race([answer, silence]);

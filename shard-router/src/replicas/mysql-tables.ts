@@ -1,11 +1,13 @@
+import type { CascadeError } from "@cascade/shared/errors";
 import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
-import { formatTableName } from "@cascade/shared/topic";
+import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { Dialect, ReplicaTable } from "../dialect.ts";
 import { foldName, quoteMysql } from "../dialects/mysql.ts";
 import { mysqlHolds } from "../dialects/mysql-fit.ts";
 import { parseMysqlType } from "../dialects/mysql-types.ts";
 import { flatTableName } from "../dialects/table-names.ts";
 import { type FoundColumn, type FoundTable, findMysqlTable } from "./mysql-catalog.ts";
+import { claimedName } from "./mysql-remembered.ts";
 import type { MysqlSession } from "./mysql-session.ts";
 import { constantDefault, type Misfit, missingColumn, nameTaken, tableLost, tableMismatch } from "./table-mismatch.ts";
 
@@ -15,15 +17,16 @@ export async function prepareMysqlTable(
   dialect: Dialect,
   schema: TableSchema,
   mayCreate: boolean,
+  named: TableName = schema,
 ): Promise<ReplicaTable> {
   const wanted = dialect.columnsOf(schema);
-  const name = flatTableName(schema);
+  const name = flatTableName(named);
   const sqlName = quoteMysql(name);
-  await claimName(session, schema, name);
+  await claimName(session, schema, named);
   let found = await findMysqlTable(session, name);
   if (found === null) {
     if (!mayCreate) throw tableLost(schema, sqlName, "cascade_progress");
-    for (const text of dialect.createTable(schema)) await session.query(text);
+    for (const text of dialect.createTable(schema, named)) await session.query(text);
     // Another router may have made it meanwhile, from an older schema.
     found = await findMysqlTable(session, name);
     if (found === null) throw tableLost(schema, sqlName, "cascade_progress");
@@ -36,7 +39,7 @@ export async function prepareMysqlTable(
   const nullableKey = found.columns.some(
     ({ name, nullable }) => nullable && schema.key.some((key) => foldName(key) === foldName(name)),
   );
-  const hasOtherUnique = nullableKey || found.uniqueKeys.some((key) => !isKey(schema, key));
+  const hasOtherUnique = nullableKey || found.uniqueIndexes.some(({ columns }) => !isKey(schema, columns));
   const numbersKey = found.columns.some(
     ({ name, autoIncrement }) => autoIncrement && schema.key.some((key) => foldName(key) === foldName(name)),
   );
@@ -45,13 +48,13 @@ export async function prepareMysqlTable(
 
 const RESERVED = /^cascade_(?:progress|replica|tables)$/i;
 
-async function claimName(session: MysqlSession, schema: TableSchema, name: string): Promise<void> {
-  const taken = (by: string) =>
-    nameTaken(schema, { sqlName: quoteMysql(name), place: "the replica's database", by, another: "a database" });
-  if (RESERVED.test(name)) throw taken("a reserved name there");
-  const claimed = session.foldsTableNames ? name.toLowerCase() : name;
+async function claimName(session: MysqlSession, schema: TableSchema, named: TableName): Promise<void> {
+  const claimed = claimedName(session, named);
+  if (RESERVED.test(claimed)) throw takenName(schema, named, "a reserved name there");
   const ask = () =>
-    session.query("SELECT source_schema, source_table FROM cascade_tables WHERE name = ?", [claimed]).then(([row]) => row);
+    session
+      .query("SELECT source_schema, source_table, CAST(oid AS CHAR) AS oid FROM cascade_tables WHERE name = ?", [claimed])
+      .then(([row]) => row);
   let owner = await ask();
   if (owner === undefined) {
     const values = [claimed, schema.schema, schema.table];
@@ -59,9 +62,18 @@ async function claimName(session: MysqlSession, schema: TableSchema, name: strin
     owner = await ask();
   }
   const other = { schema: String(owner?.["source_schema"]), table: String(owner?.["source_table"]) };
-  if (other.schema === schema.schema && other.table === schema.table) return;
-  throw taken(`the name of ${formatTableName(other)} there`);
+  if (owner?.["oid"] === String(schema.oid) || (other.schema === schema.schema && other.table === schema.table)) return;
+  throw takenName(schema, named, `the name of ${formatTableName(other)} there`);
 }
+
+/** `by`: who has the name that the table shall have. */
+export const takenName = (schema: TableSchema, named: TableName, by: string): CascadeError =>
+  nameTaken(schema, {
+    sqlName: quoteMysql(flatTableName(named)),
+    place: "the replica's database",
+    by,
+    another: "a database",
+  });
 
 /** Pure, so that every message can be tested without a server. */
 export function mysqlMisfits(dialect: Dialect, schema: TableSchema, sqlName: string, found: FoundTable): readonly Misfit[] {
@@ -91,7 +103,7 @@ export function mysqlMisfits(dialect: Dialect, schema: TableSchema, sqlName: str
       cure: `${alter} MODIFY ${name} ${extra.type} NULL`,
     });
   }
-  if (schema.key.length > 0 && !found.uniqueKeys.some((key) => isKey(schema, key))) {
+  if (schema.key.length > 0 && !found.uniqueIndexes.some(({ columns }) => isKey(schema, columns))) {
     const key = schema.key.map(quoteMysql).join(", ");
     misfits.push({ problem: `no unique index on exactly the key (${key})`, cure: `${alter} ADD UNIQUE (${key})` });
   }

@@ -90,6 +90,7 @@ describe("a table that is there already", () => {
     virtual: false,
     autoIncrement: false,
     onUpdate: false,
+    comment: "",
     charset: /char|text/.test(type) ? "utf8mb4" : null,
     collation: /char|text/.test(type) ? "utf8mb4_nopad_bin" : null,
     ...more,
@@ -97,8 +98,9 @@ describe("a table that is there already", () => {
   const fitting: FoundTable = {
     kind: "BASE TABLE",
     engine: "InnoDB",
+    comment: "",
     columns: [column("id", "varchar(768)", { nullable: false }), column("n", "bigint(20)"), column("v", "longtext")],
-    uniqueKeys: [["id"]],
+    uniqueIndexes: [{ name: "PRIMARY", columns: ["id"] }],
   };
   const source = tableSchema("t", { id: "text", n: "integer", v: "text" });
   const misfits = (found: FoundTable, schema = source) => mysqlMisfits(mariadbDialect, schema, "`t`", found);
@@ -111,8 +113,16 @@ describe("a table that is there already", () => {
   test.each([
     [{ kind: "VIEW" }, "it is not a table", "drop or rename `t`"],
     [{ engine: "MyISAM" }, "its engine MyISAM has no transactions", "ALTER TABLE `t` ENGINE=InnoDB"],
-    [{ uniqueKeys: [["id", "n"]] }, "no unique index on exactly the key (`id`)", "ALTER TABLE `t` ADD UNIQUE (`id`)"],
-    [{ uniqueKeys: [["id in part"]] }, "no unique index on exactly the key (`id`)", "ALTER TABLE `t` ADD UNIQUE (`id`)"],
+    [
+      { uniqueIndexes: [{ name: "PRIMARY", columns: ["id", "n"] }] },
+      "no unique index on exactly the key (`id`)",
+      "ALTER TABLE `t` ADD UNIQUE (`id`)",
+    ],
+    [
+      { uniqueIndexes: [{ name: "PRIMARY", columns: ["id in part"] }] },
+      "no unique index on exactly the key (`id`)",
+      "ALTER TABLE `t` ADD UNIQUE (`id`)",
+    ],
   ] as const)("%j: %s", (change, problem, cure) => {
     expect(misfits({ ...fitting, ...change })).toEqual([{ problem, cure }]);
   });

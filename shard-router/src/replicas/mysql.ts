@@ -2,10 +2,12 @@ import { formatTableName } from "@cascade/shared/topic";
 import type { Statement } from "../dialect.ts";
 import { mariadbDialect } from "../dialects/mariadb.ts";
 import { mysqlDialect } from "../dialects/mysql.ts";
-import type { Advance, Replica } from "../replica.ts";
+import type { Advance, Replica, Work } from "../replica.ts";
 import { applyWork } from "./apply-work.ts";
+import { changeMysqlTables } from "./mysql-changes.ts";
 import { isConstraintError, mysqlError } from "./mysql-errors.ts";
 import { advanceProgress, ensureOwnTables, readProgress } from "./mysql-progress.ts";
+import { checkUnchanged, readRemembered } from "./mysql-remembered.ts";
 import { type MysqlSession, openMysqlSession } from "./mysql-session.ts";
 import { prepareMysqlTable } from "./mysql-tables.ts";
 import { missingRow } from "./table-mismatch.ts";
@@ -28,13 +30,21 @@ export async function openMysqlReplica(url: string): Promise<Replica> {
         session.exclusive(async () => void (await session.query("SELECT 1"))).catch(failing("asking the replica for an answer")),
       progress: (partition) =>
         session.exclusive(() => readProgress(session, partition)).catch(failing(`reading progress of ${partition.topic}`)),
-      prepare: (schema, mayCreate = true) =>
+      remembered: () =>
+        session.exclusive(() => readRemembered(session)).catch(failing("reading what the replica remembers of its tables")),
+      prepare: (schema, mayCreate = true, named = schema) =>
         session
-          .exclusive(() => prepareMysqlTable(session, dialect, schema, mayCreate))
+          .exclusive(() => prepareMysqlTable(session, dialect, schema, mayCreate, named))
           .catch(failing(`preparing the replica of table ${formatTableName(schema)}`)),
+      change: async (changes, advance) => {
+        await using changing = await openMysqlSession(url, { patient: true });
+        await changeMysqlTables({ session: changing, dialect, advance }, changes).catch(
+          failing(`changing tables for ${advance.partition.topic}`),
+        );
+      },
       apply: (work, advance) =>
         applyWork(work, isConstraintError, (statements) =>
-          session.transaction(() => carryOut(session, statements, advance)),
+          session.transaction(() => carryOut(session, statements, work.tables, advance)),
         ).catch(failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`)),
       [Symbol.asyncDispose]: () => session[Symbol.asyncDispose](),
     };
@@ -55,8 +65,14 @@ async function triggerFindings(session: MysqlSession): Promise<readonly string[]
   );
 }
 
-async function carryOut(session: MysqlSession, statements: readonly Statement[], advance: Advance): Promise<void> {
+async function carryOut(
+  session: MysqlSession,
+  statements: readonly Statement[],
+  tables: Work["tables"],
+  advance: Advance,
+): Promise<void> {
   await advanceProgress(session, advance);
+  await checkUnchanged(session, tables, advance);
   for (const statement of statements) {
     const affected = await session.run(statement);
     const { mustAffect } = statement;

@@ -17,6 +17,20 @@ const CREATE_PROGRESS = `CREATE TABLE IF NOT EXISTS cascade.progress (
 )`;
 
 const CREATE_REPLICA = "CREATE TABLE IF NOT EXISTS cascade.replica (id uuid PRIMARY KEY)";
+/** The table's name is that of the replica's table, which is another than the source's only while that is taken. */
+const CREATE_TABLES = `CREATE TABLE IF NOT EXISTS cascade.tables (
+  named_schema text NOT NULL,
+  named_table text NOT NULL,
+  oid bigint NOT NULL UNIQUE,
+  source_schema text NOT NULL,
+  source_table text NOT NULL,
+  schema text NOT NULL,
+  commit_lsn pg_lsn NOT NULL,
+  ordinal bigint NOT NULL,
+  revision bigint NOT NULL,
+  awaiting text,
+  PRIMARY KEY (named_schema, named_table)
+)`;
 const REPLICA_ID = `WITH made AS (INSERT INTO cascade.replica (id) SELECT gen_random_uuid() WHERE NOT EXISTS (SELECT 1 FROM cascade.replica) RETURNING id)
   SELECT id::text FROM made UNION ALL SELECT id::text FROM cascade.replica LIMIT 1`;
 
@@ -34,11 +48,13 @@ export function ensureOwnTables(session: PostgresSession): Promise<string> {
   return session.transaction(async () => {
     const [, found] = await session.run([
       SCHEMA_CHANGE_LOCK,
-      { text: "SELECT to_regclass('cascade.progress') IS NOT NULL AND to_regclass('cascade.replica') IS NOT NULL AS exists" },
+      {
+        text: "SELECT count(*) = 3 AS exists FROM unnest('{progress,replica,tables}'::text[]) AS name WHERE to_regclass('cascade.' || name) IS NOT NULL",
+      },
     ]);
     if (found?.rows[0]?.["exists"] !== true) {
       await ensureSchema(session, "cascade", "cascade");
-      await session.run([{ text: CREATE_PROGRESS }, { text: CREATE_REPLICA }]);
+      await session.run([CREATE_PROGRESS, CREATE_REPLICA, CREATE_TABLES].map((text) => ({ text })));
     }
     const [answer] = await session.run([{ text: REPLICA_ID }]);
     return String(answer?.rows[0]?.["id"]);

@@ -6,6 +6,8 @@ import { noPassword, postgresError } from "./postgres-errors.ts";
 export interface Query {
   readonly text: string;
   readonly values?: readonly SqlValue[];
+  /** May take as long as it takes: a table is written anew. */
+  readonly patient?: true;
 }
 
 export type Answer = QueryResult<Record<string, unknown>>;
@@ -25,6 +27,7 @@ export interface PostgresSession extends AsyncDisposable {
 const CONNECT_TIMEOUT_MS = 10_000;
 /** Past the server's own limits below: whoever is silent for so long is gone. */
 const ANSWER_TIMEOUT_MS = 150_000;
+const PATIENT_TIMEOUT_MS = 24 * 3_600_000;
 const KEEPALIVE_DELAY_MS = 10_000;
 const GOODBYE_TIMEOUT_MS = 1_000;
 
@@ -149,7 +152,8 @@ async function encodingFindings(client: Client): Promise<readonly string[]> {
 function sessionOver(client: Client, findings: readonly string[]): PostgresSession {
   const names = new Map<string, string>();
   let last: Promise<unknown> = Promise.resolve();
-  const send = ({ text, values }: Query): Promise<Answer> => {
+  const send = ({ text, values, patient }: Query): Promise<Answer> => {
+    if (patient) return client.query({ text, query_timeout: PATIENT_TIMEOUT_MS } as { text: string });
     if (values === undefined || values.length === 0) return client.query(text);
     let name = names.get(text);
     if (name === undefined && names.size < MAX_PREPARED) {

@@ -1,4 +1,5 @@
 import type { TableSchema } from "@cascade/shared/table-schema";
+import type { TableName } from "@cascade/shared/topic";
 import type { ReplicaTable } from "../dialect.ts";
 import { postgresDialect, postgresTableName } from "../dialects/postgres.ts";
 import { holds } from "../dialects/postgres-types.ts";
@@ -59,18 +60,19 @@ export async function preparePostgresTable(
   session: PostgresSession,
   schema: TableSchema,
   mayCreate: boolean,
+  named: TableName = schema,
 ): Promise<ReplicaTable> {
-  const sqlName = postgresTableName(schema);
+  const sqlName = postgresTableName(named);
   const wanted = postgresDialect.columnsOf(schema);
-  const found = await findTable(session, schema);
+  const found = await findTable(session, named);
   if (found === null) {
     if (!mayCreate) throw tableLost(schema, sqlName, "cascade.progress");
     await session.run([SCHEMA_CHANGE_LOCK]);
-    await ensureSchema(session, schema.schema, quote(schema.schema));
+    await ensureSchema(session, named.schema, quote(named.schema));
     // Another router may have made it meanwhile, from an older schema.
-    const made = await findTable(session, schema);
+    const made = await findTable(session, named);
     if (made === null) {
-      await session.run(postgresDialect.createTable(schema).map((text) => ({ text })));
+      await session.run(postgresDialect.createTable(schema, named).map((text) => ({ text })));
       return { source: schema, sqlName, columns: wanted, referenced: false };
     }
     return existingTable(schema, sqlName, made);
@@ -78,7 +80,7 @@ export async function preparePostgresTable(
   return existingTable(schema, sqlName, found);
 }
 
-async function findTable(session: PostgresSession, { schema, table }: TableSchema): Promise<FoundTable | null> {
+export async function findTable(session: PostgresSession, { schema, table }: TableName): Promise<FoundTable | null> {
   const [, answer] = await session.run([{ text: "SET LOCAL search_path = ''" }, { text: FIND_TABLE, values: [schema, table] }]);
   const found = answer?.rows[0]?.["found"];
   return typeof found === "string" ? (JSON.parse(found) as FoundTable) : null;
@@ -172,5 +174,5 @@ function columnMisfits(column: FoundColumn, wanted: Wanted, fits: boolean, found
   return misfits;
 }
 
-const sameNames = (a: readonly string[], b: readonly string[]): boolean =>
+export const sameNames = (a: readonly string[], b: readonly string[]): boolean =>
   a.length === b.length && a.every((name) => b.includes(name));

@@ -1,10 +1,12 @@
 import { formatTableName } from "@cascade/shared/topic";
 import type { Statement } from "../dialect.ts";
 import { postgresDialect } from "../dialects/postgres.ts";
-import type { Advance, Replica } from "../replica.ts";
+import type { Advance, Replica, Work } from "../replica.ts";
 import { applyWork } from "./apply-work.ts";
+import { changePostgresTables } from "./postgres-changes.ts";
 import { isConstraintError, postgresError } from "./postgres-errors.ts";
 import { advanceQuery, checkAdvanced, ensureOwnTables, readProgress } from "./postgres-progress.ts";
+import { checkUnchanged, readRemembered, unchangedQueries } from "./postgres-remembered.ts";
 import { openPostgresSession, type PostgresSession } from "./postgres-session.ts";
 import { preparePostgresTable } from "./postgres-tables.ts";
 import { missingRow } from "./table-mismatch.ts";
@@ -17,7 +19,7 @@ export async function openPostgresReplica(url: string): Promise<Replica> {
   const session = await openPostgresSession(url);
   const id = await ensureOwnTables(session).catch(async (error: unknown) => {
     await session[Symbol.asyncDispose]();
-    throw postgresError(error, "making the replica's tables cascade.progress and cascade.replica");
+    throw postgresError(error, "making the replica's tables in schema cascade");
   });
   return {
     dialect: postgresDialect,
@@ -37,18 +39,30 @@ export async function openPostgresReplica(url: string): Promise<Replica> {
         .catch((error: unknown) => {
           throw postgresError(error, `reading progress of ${partition.topic}`);
         }),
-    prepare: (schema, mayCreate = true) =>
+    remembered: () =>
       session
-        .transaction(() => preparePostgresTable(session, schema, mayCreate))
+        .transaction(() => readRemembered(session))
+        .catch((error: unknown) => {
+          throw postgresError(error, "reading cascade.tables");
+        }),
+    prepare: (schema, mayCreate = true, named = schema) =>
+      session
+        .transaction(() => preparePostgresTable(session, schema, mayCreate, named))
         .catch((error: unknown) => {
           throw postgresError(error, "preparing the replica", formatTableName(schema));
         }),
+    change: (changes, advance) =>
+      session
+        .transaction(() => changePostgresTables(session, changes, advance))
+        .catch((error: unknown) => {
+          throw postgresError(error, `changing tables for ${advance.partition.topic}`);
+        }),
     apply: (work, advance) =>
-      applyWork(work, isConstraintError, (statements) => session.transaction(() => carryOut(session, statements, advance))).catch(
-        (error: unknown) => {
-          throw postgresError(error, `applying ${advance.partition.topic}[${advance.partition.partition}]`);
-        },
-      ),
+      applyWork(work, isConstraintError, (statements) =>
+        session.transaction(() => carryOut(session, statements, work.tables, advance)),
+      ).catch((error: unknown) => {
+        throw postgresError(error, `applying ${advance.partition.topic}[${advance.partition.partition}]`);
+      }),
     [Symbol.asyncDispose]: () => session[Symbol.asyncDispose](),
   };
 }
@@ -57,12 +71,19 @@ export async function openPostgresReplica(url: string): Promise<Replica> {
 const MAX_QUERIES_AT_ONCE = 200;
 
 /** Compare-and-set and statements in one round trip: when the first fails or finds a stale value, the transaction is rolled back. */
-async function carryOut(session: PostgresSession, statements: readonly Statement[], advance: Advance): Promise<void> {
+async function carryOut(
+  session: PostgresSession,
+  statements: readonly Statement[],
+  tables: Work["tables"],
+  advance: Advance,
+): Promise<void> {
   const queries = statements.flatMap(({ text, parameterSets }) => parameterSets.map((values) => ({ text, values })));
-  const advanced = session.run([advanceQuery(advance)]);
+  const advanced = session.run([advanceQuery(advance), ...unchangedQueries(tables)]);
   const sent = session.run(queries.slice(0, MAX_QUERIES_AT_ONCE));
   sent.catch(() => {}); // a stale value matters more than what the statements met because of it
-  checkAdvanced((await advanced)[0], advance);
+  const [moved, ...unchanged] = await advanced;
+  checkAdvanced(moved, advance);
+  checkUnchanged(unchanged, advance);
   const answers = [...(await sent)];
   for (let at = MAX_QUERIES_AT_ONCE; at < queries.length; at += MAX_QUERIES_AT_ONCE) {
     answers.push(...(await session.run(queries.slice(at, at + MAX_QUERIES_AT_ONCE))));

@@ -1,30 +1,29 @@
 import type { Database } from "bun:sqlite";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import { formatTableName } from "@cascade/shared/topic";
+import type { TableName } from "@cascade/shared/topic";
 import type { ReplicaTable } from "../dialect.ts";
 import { quote } from "../dialects/sql.ts";
 import { ROWID_NAMES, sqliteDialect } from "../dialects/sqlite.ts";
 import { storageIn } from "../dialects/sqlite-types.ts";
 import { flatTableName, foldAscii } from "../dialects/table-names.ts";
-import { constantDefault, fillAnew, type Misfit, missingColumn, nameTaken, tableLost, tableMismatch } from "./table-mismatch.ts";
-
-/** Which source table each name of the file stands for: SQLite has no schemas and folds case, so two tables may want one name. */
-export const CREATE_TABLES = `CREATE TABLE IF NOT EXISTS cascade_tables (
-  name TEXT NOT NULL PRIMARY KEY,
-  source_schema TEXT NOT NULL,
-  source_table TEXT NOT NULL
-) STRICT`;
+import { claimName } from "./sqlite-remembered.ts";
+import { constantDefault, fillAnew, type Misfit, missingColumn, tableLost, tableMismatch } from "./table-mismatch.ts";
 
 /** The replica's table for the schema, made when missing. To be called in a transaction that has the write lock. */
-export function prepareSqliteTable(database: Database, schema: TableSchema, mayCreate: boolean): ReplicaTable {
+export function prepareSqliteTable(
+  database: Database,
+  schema: TableSchema,
+  mayCreate: boolean,
+  named: TableName = schema,
+): ReplicaTable {
   const wanted = sqliteDialect.columnsOf(schema);
-  const name = flatTableName(schema);
+  const name = flatTableName(named);
   const sqlName = quote(name);
   claimName(database, schema, name);
   const found = findTable(database, name);
   if (found === null) {
     if (!mayCreate) throw tableLost(schema, sqlName, "cascade_progress");
-    for (const text of sqliteDialect.createTable(schema)) database.run(text);
+    for (const text of sqliteDialect.createTable(schema, named)) database.run(text);
     return { source: schema, sqlName, columns: wanted, referenced: false };
   }
   const { columns, misfits } = compare(schema, sqlName, found);
@@ -32,25 +31,7 @@ export function prepareSqliteTable(database: Database, schema: TableSchema, mayC
   return { source: schema, sqlName, columns, referenced: false };
 }
 
-const RESERVED = /^(?:sqlite_|cascade_progress$|cascade_replica$|cascade_tables$)/;
-
-function claimName(database: Database, schema: TableSchema, name: string): void {
-  const folded = foldAscii(name);
-  const taken = (by: string) => nameTaken(schema, { sqlName: quote(name), place: "the SQLite file", by, another: "a file" });
-  if (RESERVED.test(folded)) throw taken("a reserved name there");
-  database
-    .query("INSERT INTO cascade_tables (name, source_schema, source_table) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING")
-    .run(folded, schema.schema, schema.table);
-  const owner = database
-    .query<{ source_schema: string; source_table: string }, [string]>(
-      "SELECT source_schema, source_table FROM cascade_tables WHERE name = ?",
-    )
-    .get(folded);
-  if (owner === null || (owner.source_schema === schema.schema && owner.source_table === schema.table)) return;
-  throw taken(`the name of ${formatTableName({ schema: owner.source_schema, table: owner.source_table })} there`);
-}
-
-interface FoundTable {
+export interface FoundTable {
   readonly kind: string;
   readonly strict: boolean;
   readonly hasRowid: boolean;
@@ -59,11 +40,13 @@ interface FoundTable {
   readonly collationIsExact: (column: string) => boolean;
 }
 
-interface FoundColumn {
+export interface FoundColumn {
   readonly name: string;
   readonly type: string;
   readonly notnull: number;
   readonly hasDefault: number;
+  /** SQL text, or null. */
+  readonly default: string | null;
   readonly pk: number;
   /** 0 for an ordinary column, else generated or of a virtual table. */
   readonly hidden: number;
@@ -74,7 +57,7 @@ interface KeyPart {
   readonly coll: string;
 }
 
-function findTable(database: Database, name: string): FoundTable | null {
+export function findTable(database: Database, name: string): FoundTable | null {
   const table = database
     .query<{ type: string; strict: number; wr: number; name: string }, [string]>(
       "SELECT name, type, strict, wr FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?)",
@@ -83,7 +66,7 @@ function findTable(database: Database, name: string): FoundTable | null {
   if (table === null) return null;
   const columns = database
     .query<FoundColumn, [string]>(
-      'SELECT name, type, "notnull", dflt_value IS NOT NULL AS hasDefault, pk, hidden FROM pragma_table_xinfo(?)',
+      'SELECT name, type, "notnull", dflt_value IS NOT NULL AS hasDefault, dflt_value AS "default", pk, hidden FROM pragma_table_xinfo(?)',
     )
     .all(table.name);
   return {

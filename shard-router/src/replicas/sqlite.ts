@@ -5,9 +5,11 @@ import type { SqlValue, Statement } from "../dialect.ts";
 import { sqliteDialect } from "../dialects/sqlite.ts";
 import type { Advance, Replica } from "../replica.ts";
 import { applyWork } from "./apply-work.ts";
+import { changeSqliteTables } from "./sqlite-changes.ts";
 import { fileReplaced, isBusy, isConstraintError, sqliteError } from "./sqlite-errors.ts";
 import { advanceProgress, CREATE_PROGRESS, ensureReplicaId, readProgress } from "./sqlite-progress.ts";
-import { CREATE_TABLES, prepareSqliteTable } from "./sqlite-tables.ts";
+import { checkUnchanged, ensureTableNames, readRemembered } from "./sqlite-remembered.ts";
+import { prepareSqliteTable } from "./sqlite-tables.ts";
 import { missingRow } from "./table-mismatch.ts";
 
 /** How long another process may keep the file's write lock before the caller hears of it, and the pause between tries. */
@@ -39,14 +41,22 @@ export async function openSqliteReplica(
     },
     progress: (partition) =>
       locked(() => readProgress(session.database, partition)).catch(failing(`reading progress of ${partition.topic}`)),
-    prepare: (schema, mayCreate = true) =>
+    remembered: () => locked(() => readRemembered(session.database)).catch(failing("reading cascade_tables")),
+    prepare: (schema, mayCreate = true, named = schema) =>
       session
-        .transaction(() => prepareSqliteTable(session.database, schema, mayCreate))
+        .transaction(() => prepareSqliteTable(session.database, schema, mayCreate, named))
         .catch(failing(`preparing the replica of table ${formatTableName(schema)}`)),
+    change: (changes, advance) =>
+      session
+        .transaction(() => changeSqliteTables(session.database, changes, advance))
+        .catch(failing(`changing tables for ${advance.partition.topic}`)),
     apply: (work, advance) =>
-      applyWork(work, isConstraintError, (statements) => session.transaction(() => carryOut(session, statements, advance))).catch(
-        failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`),
-      ),
+      applyWork(work, isConstraintError, (statements) =>
+        session.transaction(() => {
+          checkUnchanged(session.database, work.tables, advance.partition);
+          carryOut(session, statements, advance);
+        }),
+      ).catch(failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`)),
     [Symbol.asyncDispose]: () => session.close(),
   };
 }
@@ -91,7 +101,7 @@ async function open(path: string, lockTimeoutMs: number): Promise<OpenFile> {
     });
     const replicaId = await session.transaction(() => {
       opened.run(CREATE_PROGRESS);
-      opened.run(CREATE_TABLES);
+      ensureTableNames(opened);
       return ensureReplicaId(opened);
     });
     return { ...session, replicaId, fileId: fileId(path) };

@@ -1,0 +1,35 @@
+import type { ApplyStatus } from "./apply-status.ts";
+import type { EventBatch, EventConsumer } from "./event-consumer.ts";
+import type { ProgressBook } from "./progress-book.ts";
+import type { SchemaBook } from "./schema-book.ts";
+import type { TableBook } from "./table-book.ts";
+
+interface AtEndPorts {
+  readonly schemas: Pick<SchemaBook, "settle">;
+  readonly tables: TableBook;
+  readonly consumer: Pick<EventConsumer, "ends" | "lookAtEnd">;
+  readonly progress: ProgressBook;
+  /** Whether an error has stopped the partition, and that none does any more. */
+  readonly status: Pick<ApplyStatus, "isHeld" | "mended">;
+}
+
+/** Messages are on their way: the end is looked for again. */
+const AGAIN_MS = 200;
+
+/**
+ * Brings the table of a partition that has been read to its end to what main-db's is now, without a row that asks for it: makes an empty
+ * one, renames, drops. Only there, for rows before the end may be of what the table was.
+ */
+export async function atEnd({ partition, table, nextOffset }: EventBatch, ports: AtEndPorts): Promise<void> {
+  const { schemas, tables, consumer, progress, status } = ports;
+  await schemas.settle();
+  const change = await tables.due(table);
+  if (change === null && !status.isHeld(partition)) return;
+  // Fetched after the schemas: every row from before a change is before this end.
+  const end = (await consumer.ends(partition.topic))?.get(partition.partition);
+  if (end === undefined) return;
+  if (nextOffset < end) return consumer.lookAtEnd(partition.topic, AGAIN_MS);
+  await change?.({ partition, from: progress.current(partition), nextOffset });
+  if (change !== null) consumer.lookAtEnd(partition.topic);
+  status.mended(partition);
+}

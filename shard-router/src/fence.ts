@@ -1,0 +1,69 @@
+import { comparePositions, type Position } from "@cascade/shared/lsn";
+import type { TableSchema } from "@cascade/shared/table-schema";
+import { formatTableName, type TableName, topicOf } from "@cascade/shared/topic";
+import type { Partition } from "./event-consumer.ts";
+import type { Progress, RememberedTable } from "./replica.ts";
+import type { SchemaHistory } from "./schema-history.ts";
+import { WaitingError } from "./waiting.ts";
+
+export interface FenceOptions {
+  /** KAFKA_TOPIC_PREFIX. */
+  readonly prefix: string;
+  readonly history: SchemaHistory;
+  /** Which tables this replica takes: the rows that one had under another name never come. */
+  matches(name: TableName): boolean;
+  /** As EventConsumer's. */
+  ends(topic: string): Promise<ReadonlyMap<number, bigint> | null>;
+  /** Committed, by whichever router. */
+  progress(partition: Partition): Promise<Progress | null>;
+}
+
+/**
+ * A table that is renamed goes on in another topic, and rows of different topics come in no order: before the first row under the new
+ * name is applied, everything that the table's other topics hold from before must be.
+ */
+export class Fence {
+  readonly #options: FenceOptions;
+
+  constructor(options: FenceOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Since when the table has had the name that the schema gives it, where rows from before that may still be on their way: null when it
+   * never had another, or when the replica's table has been brought here since.
+   */
+  movedAt(schema: TableSchema, position: Position, remembered: RememberedTable | undefined): Position | null {
+    const residence = this.#options.history.residence(schema.oid, schema, position);
+    if (residence === null) return null;
+    return remembered !== undefined && comparePositions(remembered.at, residence.since) >= 0 ? null : residence.since;
+  }
+
+  /** Rejects with WaitingError while rows from before `since` are not applied. */
+  async pass(schema: TableSchema, position: Position): Promise<void> {
+    const residence = this.#options.history.residence(schema.oid, schema, position);
+    if (residence === null) return;
+    const { matches, prefix } = this.#options;
+    for (const name of residence.before) {
+      if (!matches(name) || (await this.#isApplied(topicOf(prefix, name), residence.since))) continue;
+      throw new WaitingError(
+        `${formatTableName(schema)} was ${formatTableName(name)} before, and waits until the rows it had under that name are applied`,
+      );
+    }
+  }
+
+  async #isApplied(topic: string, until: Position): Promise<boolean> {
+    // cdc publishes a change of a schema when all rows before it are in Kafka: they are before these ends.
+    const ends = await this.#options.ends(topic);
+    for (const [partition, end] of ends ?? []) {
+      if (end === 0n) continue;
+      const progress = await this.#options.progress({ topic, partition });
+      if (progress === null) return false;
+      if (progress.nextOffset < end && comparePositions(progress, justBefore(until)) < 0) return false;
+    }
+    return true;
+  }
+}
+
+/** A schema may begin at the very row that showed it. */
+export const justBefore = ({ commitLsn, ordinal }: Position): Position => ({ commitLsn, ordinal: ordinal - 1 });

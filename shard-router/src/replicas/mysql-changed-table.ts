@@ -1,0 +1,60 @@
+import type { TableSchema } from "@cascade/shared/table-schema";
+import { foldName, quoteMysql } from "../dialects/mysql.ts";
+import type { ChangedTable } from "../dialects/mysql-changes.ts";
+import type { SchemaStep } from "../schema-change.ts";
+import { type FoundTable, findMysqlTable, type UniqueIndex } from "./mysql-catalog.ts";
+import type { MysqlSession } from "./mysql-session.ts";
+
+/** A table that is to be changed, and the comment that says which change was the last; null when it is not there. */
+export async function findChangedTable(
+  session: MysqlSession,
+  name: string,
+  { from, steps }: { readonly from: TableSchema; readonly steps: readonly SchemaStep[] },
+): Promise<(ChangedTable & { readonly comment: string }) | null> {
+  const found = await findMysqlTable(session, name);
+  if (found === null) return null;
+  const sqlName = quoteMysql(name);
+  const rows = await session.query(`SELECT 1 FROM ${sqlName} LIMIT 1`);
+  const oldName = namesBefore(steps);
+  const newKey = steps.flatMap((step) => (step.kind === "add-key" ? step.key.map(oldName) : []));
+  return {
+    sqlName,
+    columns: found.columns,
+    keyIndex: indexOn(found, from.key)?.name ?? null,
+    hasNewKey: newKey.length > 0 && indexOn(found, newKey) !== null,
+    isEmpty: rows.length === 0,
+    withNulls: await columnsWithNulls(session, sqlName, found, steps),
+    comment: found.comment,
+  };
+}
+
+function namesBefore(steps: readonly SchemaStep[]): (name: string) => string {
+  const renames = steps.flatMap((step) => (step.kind === "rename-columns" ? step.renames : []));
+  const names = new Map(renames.map(({ from, to }) => [to, from]));
+  return (name) => names.get(name) ?? name;
+}
+
+function indexOn({ uniqueIndexes }: FoundTable, key: readonly string[]): UniqueIndex | null {
+  const wanted = key.map(foldName);
+  const fitting = uniqueIndexes.filter(
+    ({ columns }) => columns.length === wanted.length && wanted.every((column) => columns.includes(column)),
+  );
+  return fitting.find(({ name }) => name === "PRIMARY") ?? fitting[0] ?? null;
+}
+
+async function columnsWithNulls(
+  session: MysqlSession,
+  sqlName: string,
+  { columns }: FoundTable,
+  steps: readonly SchemaStep[],
+): Promise<ReadonlySet<string>> {
+  const oldName = namesBefore(steps);
+  const wanted = steps.flatMap((step) => (step.kind === "set-not-null" ? [foldName(oldName(step.column.name))] : []));
+  const withNulls = new Set<string>();
+  for (const name of wanted) {
+    if (!columns.some((column) => foldName(column.name) === name)) continue;
+    const rows = await session.query(`SELECT 1 FROM ${sqlName} WHERE ${quoteMysql(name)} IS NULL LIMIT 1`);
+    if (rows.length > 0) withNulls.add(name);
+  }
+  return withNulls;
+}

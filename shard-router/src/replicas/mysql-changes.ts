@@ -1,0 +1,191 @@
+import { CascadeError, FencedError } from "@cascade/shared/errors";
+import { formatLsn } from "@cascade/shared/lsn";
+import { formatTableName, type TableName } from "@cascade/shared/topic";
+import { type MysqlDialect, quoteMysql } from "../dialects/mysql.ts";
+import { type MysqlChange, mysqlChange } from "../dialects/mysql-changes.ts";
+import { flatTableName } from "../dialects/table-names.ts";
+import type { Advance, RememberedTable, TableChange } from "../replica.ts";
+import { planChange } from "../schema-change.ts";
+import { unknownValues } from "./change-refused.ts";
+import { findMysqlTable } from "./mysql-catalog.ts";
+import { changeError, isUnfitValue } from "./mysql-change-errors.ts";
+import { findChangedTable } from "./mysql-changed-table.ts";
+import { advanceProgress, checkProgress } from "./mysql-progress.ts";
+import {
+  begin,
+  claimedName,
+  isAsRemembered,
+  locked,
+  markedComment,
+  newMark,
+  type Pending,
+  remember,
+  rememberNew,
+  settle,
+} from "./mysql-remembered.ts";
+import type { MysqlSession } from "./mysql-session.ts";
+import { prepareMysqlTable, takenName } from "./mysql-tables.ts";
+
+type Alter = Extract<TableChange, { kind: "alter" }>;
+
+export interface MysqlChanging {
+  /** Of its own: a large table's change takes long, and the others go on meanwhile. */
+  readonly session: MysqlSession;
+  readonly dialect: MysqlDialect;
+  readonly advance: Advance;
+}
+
+const LOCK_WAIT_S = 10;
+
+/**
+ * DDL commits, so a change is written down before it is made, and its one ALTER TABLE marks the table: whatever a crash leaves is ended
+ * by `readRemembered`, or by the next change.
+ */
+export async function changeMysqlTables(changing: MysqlChanging, changes: readonly TableChange[]): Promise<void> {
+  const { session, advance } = changing;
+  const oids = changes.map((change) => (change.kind === "create" ? change.schema.oid : change.from.oid));
+  const done = await locked(
+    session,
+    [...new Set(oids)].sort((a, b) => a - b),
+    LOCK_WAIT_S,
+    async () => {
+      await checkProgress(session, advance);
+      for (const oid of oids) await settle(session, oid);
+      for (const change of changes) await changeTable(changing, change);
+      await session.transaction(() => advanceProgress(session, advance));
+      return true;
+    },
+  );
+  if (done === null) throw anotherChanges(advance);
+}
+
+const anotherChanges = ({ partition: { topic } }: Advance): CascadeError =>
+  new CascadeError({
+    code: "REPLICA_LOCKED",
+    verdict: "stop-table",
+    message: `another router changes the replica's table of ${topic}`,
+    advice: "nothing to do: the table goes on when that is done",
+  });
+
+async function changeTable(changing: MysqlChanging, change: TableChange): Promise<void> {
+  const { session, dialect } = changing;
+  switch (change.kind) {
+    case "create":
+      await prepareMysqlTable(session, dialect, change.schema, change.mayCreate, change.named);
+      if (!(await rememberNew(session, change))) throw stale(changing, change.named);
+      return;
+    case "alter":
+      return alterTable(changing, change);
+    case "move":
+      return alterTable(changing, { ...change.from, ...change, kind: "alter", steps: [], rewritten: false, empties: false });
+    case "drop":
+      if (!(await begin(session, change.from, { kind: "drop" }))) throw stale(changing, change.from.named);
+      await ddl(session, [`DROP TABLE IF EXISTS ${quoteMysql(flatTableName(change.from.named))}`]);
+      return removeRow(changing, change.from);
+    case "release":
+      if ((await findMysqlTable(session, flatTableName(change.from.named))) !== null) throw change.otherwise;
+      return removeRow(changing, change.from);
+  }
+}
+
+const stale = ({ advance: { partition } }: MysqlChanging, named: TableName): FencedError =>
+  new FencedError(partition.topic, partition.partition, `the replica's table of ${formatTableName(named)}`);
+
+async function removeRow(changing: MysqlChanging, { oid, revision, named }: RememberedTable): Promise<void> {
+  const text = "DELETE FROM cascade_tables WHERE oid = ? AND revision = ?";
+  if ((await changing.session.change(text, [oid, revision])) !== 1) throw stale(changing, named);
+}
+
+async function alterTable(changing: MysqlChanging, change: Alter): Promise<void> {
+  const { session, dialect } = changing;
+  const { from, schema, named, steps } = change;
+  if (!(await isAsRemembered(session, from))) throw stale(changing, from.named);
+  const mark = newMark();
+  const plan = await planOf(changing, change, { mark, unfit: false });
+  await checkName(changing, change);
+  const isWhole = steps.length === planChange(from.schema, schema).length;
+  const state = { schema, commitLsn: formatLsn(change.at.commitLsn), ordinal: change.at.ordinal, named };
+  const pending: Pending = { kind: "alter", mark, ...state, last: plan?.last ?? [], isWhole };
+  if (!(await begin(session, from, pending))) throw stale(changing, from.named);
+  try {
+    await carryOut(changing, change, { plan, mark });
+    await prepareMysqlTable(session, dialect, schema, false, named);
+  } catch (error) {
+    await settle(session, from.oid).catch(() => {}); // else whoever asks next does
+    throw error;
+  }
+  if (!(await remember(session, from, pending))) throw stale(changing, from.named);
+}
+
+interface Planning {
+  readonly mark: string;
+  readonly unfit: boolean;
+}
+
+/** null when the table is not there: `prepare` says it. */
+async function planOf(
+  { session, dialect }: MysqlChanging,
+  change: Alter,
+  { mark, unfit }: Planning,
+): Promise<MysqlChange | null> {
+  const { from, schema, named, steps } = change;
+  const about = { from: from.schema, steps };
+  const find = (name: TableName) => findChangedTable(session, flatTableName(name), about);
+  // Somebody may have given it its new name already.
+  const table = (await find(from.named)) ?? (await find(named));
+  if (table === null) return null;
+  const plan = mysqlChange(table, {
+    ...change,
+    dialect,
+    from: from.schema,
+    to: schema,
+    unfit,
+    sqlName: quoteMysql(flatTableName(named)),
+    comment: markedComment(table.comment, mark),
+  });
+  if (plan.unknown.length > 0) throw unknownValues(schema, table.sqlName, plan.unknown);
+  return plan;
+}
+
+async function carryOut(
+  changing: MysqlChanging,
+  change: Alter,
+  { plan, mark }: { readonly plan: MysqlChange | null; readonly mark: string },
+): Promise<void> {
+  if (plan === null || plan.alter === null) return;
+  const run = ({ first, alter, last }: MysqlChange) =>
+    ddl(changing.session, [...first, ...(alter === null ? [] : [alter]), ...last]);
+  try {
+    await run(plan);
+  } catch (error) {
+    const other = change.rewritten && isUnfitValue(error) ? await planOf(changing, change, { mark, unfit: true }) : null;
+    if (other === null) throw changeError(error, change.schema);
+    await run(other).catch((again: unknown) => {
+      throw changeError(again, change.schema);
+    });
+  }
+}
+
+async function ddl(session: MysqlSession, texts: readonly string[]): Promise<void> {
+  for (const text of texts) await session.query(text);
+}
+
+/** The name must be free: RENAME TO would say no more than that it is not. */
+async function checkName({ session }: MysqlChanging, { from, schema, named }: Alter): Promise<void> {
+  const [oldName, newName] = [claimedName(session, from.named), claimedName(session, named)];
+  if (oldName === newName) return;
+  const [owner] = await session.query(
+    "SELECT source_schema, source_table, oid IS NULL AS is_old FROM cascade_tables WHERE name = ?",
+    [newName],
+  );
+  const isThere = (await findMysqlTable(session, flatTableName(named))) !== null;
+  const moves = (await findMysqlTable(session, flatTableName(from.named))) !== null;
+  if (owner === undefined && !(isThere && moves)) return;
+  if (Number(owner?.["is_old"]) === 1 && !isThere) {
+    // A name claimed for a table that was never made, or is gone.
+    await session.query("DELETE FROM cascade_tables WHERE name = ? AND oid IS NULL", [newName]);
+    return;
+  }
+  const other = { schema: String(owner?.["source_schema"]), table: String(owner?.["source_table"]) };
+  throw takenName(schema, named, owner === undefined ? "another table's there" : `the name of ${formatTableName(other)} there`);
+}

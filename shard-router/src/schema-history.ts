@@ -1,0 +1,109 @@
+import { comparePositions, type Position } from "@cascade/shared/lsn";
+import type { SchemaMessage, TableSchema } from "@cascade/shared/table-schema";
+import type { TableName } from "@cascade/shared/topic";
+
+/** What a table was like from `at` on. */
+export type SchemaVersion = Extract<SchemaMessage, { kind: "schema" }>;
+
+/** What is known of one of main-db's tables: by oid, for names come and go. */
+interface TableHistory {
+  /** By `at`; those without one first, as they came. A schema that came back is there as often as Kafka still has it. */
+  readonly versions: SchemaVersion[];
+  newest: SchemaVersion;
+  /** The newest message says that it is no more. */
+  dropped: boolean;
+  /** It had more than one name. */
+  renamed: boolean;
+}
+
+/** The messages of `<prefix>.schemas` in the order they stand there, by table. */
+export class SchemaHistory {
+  readonly #tables = new Map<number, TableHistory>();
+  /** The table that took each name last. */
+  readonly #named = new Map<string, number>();
+
+  /** Tables of these names may look otherwise now. */
+  learn(news: SchemaMessage): readonly TableName[] {
+    if (news.kind === "schema") return this.#learnVersion(news);
+    const table = this.#tables.get(news.oid);
+    if (table === undefined) return [news];
+    table.dropped = true;
+    return [news, table.newest.schema];
+  }
+
+  #learnVersion(version: SchemaVersion): readonly TableName[] {
+    const { schema } = version;
+    let table = this.#tables.get(schema.oid);
+    if (table === undefined) {
+      table = { versions: [], newest: version, dropped: false, renamed: false };
+      this.#tables.set(schema.oid, table);
+    }
+    const before = table.newest.schema;
+    table.newest = version;
+    table.dropped = false;
+    table.renamed ||= table.versions.some((other) => !isSameName(other.schema, schema));
+    const { versions } = table;
+    const next = versions.findIndex((other) => isBefore(version.at, other.at));
+    versions.splice(next < 0 ? versions.length : next, 0, version);
+    this.#named.set(nameKey(schema), schema.oid);
+    return isSameName(before, schema) ? [schema] : [schema, before];
+  }
+
+  /** What the table is like now; null when it is no more, undefined when nothing was said of it. */
+  newest(oid: number): SchemaVersion | null | undefined {
+    const table = this.#tables.get(oid);
+    return table === undefined ? undefined : table.dropped ? null : table.newest;
+  }
+
+  /** What the table was like last, whether it still is or not. */
+  last(oid: number): SchemaVersion | undefined {
+    return this.#tables.get(oid)?.newest;
+  }
+
+  /** The table that has the name now. */
+  current(name: TableName): SchemaVersion | null {
+    const newest = this.newest(this.#named.get(nameKey(name)) ?? -1);
+    return newest && isSameName(newest.schema, name) ? newest : null;
+  }
+
+  /** From where on the table was like this at `position`: where it was published, or that position where nobody said. */
+  startOf(schema: TableSchema, position: Position): Position {
+    const at = this.#upTo(schema.oid, position).findLast((version) => version.schema.id === schema.id)?.at;
+    return at ?? position;
+  }
+
+  /** Where the table was first met; null when that was not said. */
+  beginningOf(oid: number): Position | null {
+    return this.#tables.get(oid)?.versions[0]?.at ?? null;
+  }
+
+  /** Whether rows were written anew, unseen, after `from` and up to `to`. */
+  isRewritten(oid: number, from: Position, to: Position): boolean {
+    return this.#upTo(oid, to).some(({ at, rewritten }) => rewritten && at !== null && comparePositions(at, from) > 0);
+  }
+
+  /**
+   * Since when the table that has `name` at `position` has had it without a break, and the names it had before; null when it never had
+   * another. A name that it has had twice is among them only where it was another's between.
+   */
+  residence(oid: number, name: TableName, position: Position): { readonly since: Position; readonly before: TableName[] } | null {
+    if (this.#tables.get(oid)?.renamed !== true) return null;
+    const versions = this.#upTo(oid, position);
+    const last = versions.findLastIndex(({ schema }) => !isSameName(schema, name));
+    const since = versions[last + 1]?.at;
+    if (last < 0 || since === null || since === undefined) return null;
+    const before = new Map<string, TableName>();
+    for (const { schema } of versions.slice(0, last + 1)) if (!isSameName(schema, name)) before.set(nameKey(schema), schema);
+    return { since, before: [...before.values()] };
+  }
+
+  #upTo(oid: number, position: Position): readonly SchemaVersion[] {
+    const versions = this.#tables.get(oid)?.versions ?? [];
+    return versions.filter(({ at }) => at === null || comparePositions(at, position) <= 0);
+  }
+}
+
+const isBefore = (a: Position | null, b: Position | null): boolean => b !== null && (a === null || comparePositions(a, b) < 0);
+
+export const nameKey = ({ schema, table }: TableName): string => JSON.stringify([schema, table]);
+export const isSameName = (a: TableName, b: TableName): boolean => a.schema === b.schema && a.table === b.table;

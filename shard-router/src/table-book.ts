@@ -1,0 +1,211 @@
+import { comparePositions, type Position } from "@cascade/shared/lsn";
+import type { TableSchema } from "@cascade/shared/table-schema";
+import { formatTableName, type TableName } from "@cascade/shared/topic";
+import type { ReplicaTable } from "./dialect.ts";
+import { Fence, type FenceOptions, justBefore } from "./fence.ts";
+import type { Progress, RememberedTable, Replica, TableChange } from "./replica.ts";
+import { describeSteps, type SchemaPolicy } from "./schema-change.ts";
+import { isSameName } from "./schema-history.ts";
+import { bringChanges, dropChanges } from "./table-changes.ts";
+import { WaitingError } from "./waiting.ts";
+
+/** People may change a table in a way that no statement of ours fails at, and that rounds values from then on: it is looked at again. */
+const RECHECK_MS = 5_000;
+
+/** The step that a change of tables takes with it: from the progress of the partition whose row, or end, asks for it. */
+export interface Place {
+  readonly partition: { readonly topic: string; readonly partition: number };
+  readonly from: Progress | null;
+  /** Of the first event that is not applied yet. */
+  readonly nextOffset: bigint;
+}
+
+export interface TableBookOptions extends Omit<FenceOptions, "progress"> {
+  readonly replica: Pick<Replica, "prepare" | "remembered" | "change" | "apply" | "progress">;
+  /** ROUTER_DDL. */
+  readonly policy: SchemaPolicy;
+  /** The progress moved with a change of tables. */
+  moved(advance: Parameters<Replica["change"]>[1]): void;
+  /** A table was changed: `what`, in words. Names only. */
+  changed(name: TableName, what: string): void;
+}
+
+/** How a row of a schema stands to the replica's table. */
+export type Standing =
+  /** Its table is like this, or past this: then the row is mapped. */
+  | { readonly kind: "ready"; readonly table: ReplicaTable; readonly remembered: RememberedTable }
+  /** Its table is no more on main-db, nor shall be here. */
+  | { readonly kind: "gone" }
+  /** The table must be brought to the schema first. */
+  | { readonly kind: "change" };
+
+/** The replica's tables: what each is like now, and what it must become for main-db's rows. */
+export class TableBook {
+  readonly #options: TableBookOptions;
+  readonly #fence: Fence;
+  readonly #prepared = new Map<
+    number,
+    { readonly table: ReplicaTable; readonly revision: number; readonly checkedAtMs: number }
+  >();
+  /** Columns that take NULL although their schema says otherwise, by the table's oid. */
+  readonly #relaxed = new Map<number, ReadonlySet<string>>();
+  #remembered: Map<number, RememberedTable> | null = null;
+
+  constructor(options: TableBookOptions) {
+    this.#options = options;
+    this.#fence = new Fence({ ...options, progress: (partition) => options.replica.progress(partition) });
+  }
+
+  /** `place`: for a table that is to be made anew, for nothing was ever applied to it. */
+  async standing(schema: TableSchema, position: Position, place: Place): Promise<Standing> {
+    const remembered = (await this.#all()).get(schema.oid);
+    const { history, policy } = this.#options;
+    if (policy === "apply" && history.newest(schema.oid) === null) return { kind: "gone" };
+    if (remembered === undefined) return { kind: "change" };
+    const isOld = comparePositions(position, remembered.at) < 0;
+    const isSame = remembered.schema.id === schema.id;
+    if (!isOld && (!isSame || this.#fence.movedAt(schema, position, remembered) !== null)) return { kind: "change" };
+    return { kind: "ready", table: await this.#prepare(remembered, place), remembered };
+  }
+
+  /**
+   * Brings the table to the schema, which main-db's has at `position`. Rejects with WaitingError while rows must come first, with a
+   * CascadeError that stops the table when the policy or the replica do not let it be changed.
+   */
+  async bring(schema: TableSchema, position: Position, place: Place): Promise<void> {
+    const { history, policy } = this.#options;
+    const all = await this.#all();
+    await this.#passFence(schema, position, place);
+    const at = history.startOf(schema, position);
+    await this.#change(bringChanges({ schema, at, history, policy, all, mayCreate: this.#mayCreate(schema, place) }), place);
+  }
+
+  /** What must be done about the tables of a name when nothing of its topic waits any more; null when all is as it should be. */
+  async due(name: TableName): Promise<((place: Place) => Promise<void>) | null> {
+    const { history, policy } = this.#options;
+    const all = await this.#all();
+    const gone = [...all.values()].filter(({ oid, schema, named }) => {
+      const names = [schema, named, history.last(oid)?.schema];
+      return history.newest(oid) === null && names.some((had) => had !== undefined && isSameName(had, name));
+    });
+    if (policy === "apply" && gone.length > 0) return (place) => this.#change(dropChanges(gone), place);
+    const newest = history.current(name);
+    if (newest === null) return null;
+    const { schema } = newest;
+    const remembered = all.get(schema.oid);
+    const isNamed = policy !== "apply" || (remembered !== undefined && isSameName(remembered.named, schema));
+    if (remembered?.schema.id === schema.id && isNamed) return null;
+    return (place) => this.bring(schema, newest.at ?? place.from ?? NOWHERE, place);
+  }
+
+  /** Of the columns those that the replica's table is not known to take NULL in. */
+  tight({ oid }: RememberedTable, columns: ReadonlySet<string>): ReadonlySet<string> {
+    if (columns.size === 0 || this.#options.policy !== "apply") return NONE;
+    return columns.difference(this.#relaxed.get(oid) ?? NONE);
+  }
+
+  /** Lets the columns take NULL, which rows from before the table's schema have. */
+  async relax(remembered: RememberedTable, columns: ReadonlySet<string>, place: Place): Promise<void> {
+    const { schema, at, named } = remembered;
+    const steps = schema.columns
+      .filter(({ name }) => columns.has(name) && !schema.key.includes(name))
+      .map((column) => ({ kind: "set-nullable", column }) as const);
+    const kept = { schema, at, named, rewritten: false, empties: false };
+    await this.#change([{ kind: "alter", from: remembered, steps, ...kept }], place);
+    this.#relaxed.set(remembered.oid, columns.union(this.#relaxed.get(remembered.oid) ?? NONE));
+  }
+
+  /** The schema that a table of the replica is at, for /status. */
+  schemaIds(): ReadonlyMap<string, string> {
+    return new Map([...(this.#remembered?.values() ?? [])].map(({ schema }) => [formatTableName(schema), schema.id]));
+  }
+
+  /** Something went wrong with the table: somebody may have changed it, so it is looked at again. */
+  forget(name: TableName): void {
+    this.reread();
+    for (const [oid, { table }] of this.#prepared) if (isSameName(table.source, name)) this.#prepared.delete(oid);
+  }
+
+  /** Another router may have brought tables somewhere. */
+  reread(): void {
+    this.#remembered = null;
+  }
+
+  async #all(): Promise<Map<number, RememberedTable>> {
+    this.#remembered ??= new Map((await this.#options.replica.remembered()).map((table) => [table.oid, table]));
+    return this.#remembered;
+  }
+
+  async #prepare(remembered: RememberedTable, place: Place): Promise<ReplicaTable> {
+    const { oid, schema, named, revision } = remembered;
+    const known = this.#prepared.get(oid);
+    const nowMs = performance.now();
+    if (known?.revision === revision && nowMs - known.checkedAtMs < RECHECK_MS) return known.table;
+    const table = await this.#options.replica.prepare(schema, isUntouched(place), named);
+    this.#prepared.set(oid, { table, revision, checkedAtMs: nowMs });
+    return table;
+  }
+
+  /** A table that the replica does not remember was never applied to, unless an older Cascade did, whose cdc did not say `at` either. */
+  #mayCreate({ oid }: TableSchema, place: Place): boolean {
+    return isUntouched(place) || this.#options.history.beginningOf(oid) !== null;
+  }
+
+  async #passFence(schema: TableSchema, position: Position, place: Place): Promise<void> {
+    const all = await this.#all();
+    const since = this.#fence.movedAt(schema, position, all.get(schema.oid));
+    if (since === null) return;
+    try {
+      await this.#fence.pass(schema, position);
+    } catch (error) {
+      // The other topic may wait for this one in its turn, which has nothing more from before then: its progress must say so.
+      if (error instanceof WaitingError) await this.#reach(justBefore(since), place);
+      throw error;
+    }
+  }
+
+  async #reach(position: Position, { partition, from, nextOffset }: Place): Promise<void> {
+    if (from !== null && comparePositions(from, position) >= 0) return;
+    const advance = { partition, from, to: { nextOffset, sourceCommittedAtMs: 0, ...from, ...position } };
+    await this.#options.replica.apply({ statements: [], inOrder: () => [] }, advance);
+    this.#options.moved(advance);
+  }
+
+  async #change(changes: readonly TableChange[], { partition, from, nextOffset }: Place): Promise<void> {
+    const advance = { partition, from, to: from ?? { nextOffset, ...NOWHERE, sourceCommittedAtMs: 0 } };
+    await this.#options.replica.change(changes, advance);
+    this.#options.moved(advance);
+    this.#remembered = null;
+    for (const change of changes) this.#tell(change);
+  }
+
+  #tell(change: TableChange): void {
+    const what = describeChange(change);
+    if (what !== "") this.#options.changed(change.kind === "create" ? change.schema : change.from.schema, what);
+  }
+}
+
+/** For the log: names only; "" when there is nothing to say. */
+function describeChange(change: TableChange): string {
+  switch (change.kind) {
+    case "create":
+      return "its table is there";
+    case "alter": {
+      const { from, schema, steps, empties } = change;
+      const moved = isSameName(from.schema, schema) ? [] : [`is ${formatTableName(schema)} now`];
+      const emptied = empties ? ["emptied, its rows come again"] : [];
+      return [...moved, ...emptied, describeSteps(steps)].filter((text) => text !== "").join(", ");
+    }
+    case "move":
+      return `its table is called ${formatTableName(change.named)} for now`;
+    case "drop":
+      return "dropped its table";
+    case "release":
+      return "its table was dropped or renamed by somebody, and is forgotten";
+  }
+}
+
+const NONE: ReadonlySet<string> = new Set();
+const NOWHERE: Position = { commitLsn: 0n, ordinal: 0 };
+
+const isUntouched = ({ from }: Place): boolean => from === null || from.commitLsn === 0n;

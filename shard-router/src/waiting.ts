@@ -1,0 +1,14 @@
+import { CascadeError } from "@cascade/shared/errors";
+
+/** Nothing is wrong: what must come first has not been applied yet, by this router or another. Only this partition waits. */
+export class WaitingError extends CascadeError {
+  override readonly name = "WaitingError";
+  constructor(message: string) {
+    super({
+      code: "WAITING",
+      verdict: "retry",
+      message,
+      advice: "nothing to do while the other topic goes on: this one goes on by itself; look at that one if it is held",
+    });
+  }
+}
