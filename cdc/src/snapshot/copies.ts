@@ -85,9 +85,10 @@ export class Copies {
   /** A delivery of the stream, with the rows of chunks at their marks. `toSave` is told of copies that must not be forgotten. */
   merge(messages: readonly SourceMessage[], toSave: (copy: Copy) => void): readonly SourceMessage[] {
     for (const message of messages) {
-      if (message.kind !== "schema" && message.kind !== "table") continue;
+      if (message.kind === "table") this.#schemas.set(message.schema.id, message.schema);
+      if (message.kind !== "schema") continue;
       this.#schemas.set(message.schema.id, message.schema);
-      this.#onTable(message.schema, message.kind === "schema" && message.rewritten === true);
+      this.#onTable(message.schema, message.rewritten === true);
     }
     if (this.#copies.length === 0) return messages;
     const merged: SourceMessage[] = [];

@@ -58,6 +58,6 @@ export function copiedTable(table: EventTable, { replica, request }: CopyJob): E
 }
 
 /** Rows of the table may be missing on the replicas until the copy is there: its changes say so. */
-export const fillsReplicas = (job: CopyJob): boolean => job.request === INITIAL || job.replica !== null;
+export const fillsReplicas = ({ request, replica }: CopyJob): boolean => request === INITIAL || replica !== null;
 
 export const jobName = ({ name }: CopyJob): string => formatTableName(name);

@@ -65,8 +65,8 @@ export class Requests {
 
   /** Tables that have come under CDC_TABLES without a row, by a name or a schema of another. */
   async look(): Promise<void> {
-    const { snapshotter, tables } = this.#options;
-    for (const table of await tables()) snapshotter.meet(table.schema, table);
+    const { snapshotter, tables, initial } = this.#options;
+    if (initial) for (const table of await tables()) snapshotter.meet(table.schema, table);
   }
 
   async #accept(key: string, value: string): Promise<void> {
@@ -108,12 +108,10 @@ export class Requests {
 
 const waiting = ({ estimatedRows }: CopyTable): CopyState => ({ ...WAITING, estimatedRows });
 
-const nameOf = ({ schema: { schema, table } }: Pick<CopyTable, "schema">) => ({ schema, table });
-
 const jobOf = (request: string, { replica, range }: SnapshotRequest, { schema }: CopyTable): CopyJob => ({
   request,
   oid: schema.oid,
-  name: nameOf({ schema }),
+  name: { schema: schema.schema, table: schema.table },
   replica,
   range,
 });
