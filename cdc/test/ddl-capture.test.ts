@@ -44,6 +44,7 @@ async function told(
   for (const transaction of transactions) await own.sql(transaction);
   await own.sql("INSERT INTO public.the_end VALUES (1)");
   await life.until(() => l.events.some(({ table }) => table.table === "the_end"));
+  expect(await life.parts.differing()).toEqual([]);
   const lines = story(l)
     .slice(first)
     .filter((line) => !line.includes("the_end"));

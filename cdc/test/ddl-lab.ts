@@ -82,7 +82,8 @@ export class DdlLab {
       const { rows } = await this.#lab.sql("SELECT pg_logical_emit_message(true, 'nothing', '')::text AS lsn");
       return parseLsn((rows[0] as { lsn: string }).lsn);
     };
-    return new Life({ source, decoder, watch, close, publish, end });
+    const differing = async () => decoder.tables.announcer.differing(await catalog.captured());
+    return new Life({ source, decoder, watch, close, publish, end, differing });
   }
 
   #announce(news: readonly Announcement[]): void {
@@ -111,6 +112,8 @@ interface LifeParts {
   readonly decoder: ChangeDecoder;
   readonly watch: DdlWatch;
   readonly close: () => Promise<void>;
+  /** Tables that the catalog has otherwise than was announced. */
+  readonly differing: () => Promise<readonly number[]>;
   /** Commits something, and says where. */
   readonly end: () => Promise<Lsn>;
   /** Publishes so many batches at most; resolves to how many there were. */

@@ -51,9 +51,9 @@ export class TableBook {
   readonly #relaxed = new Map<number, ReadonlySet<string>>();
   readonly #suspects = new Set<number>();
   #remembered: Map<number, RememberedTable> | null = null;
-  #lastRead = new Map<number, RememberedTable>();
   /** Of those, the ones that wait for a copy. */
   #awaited: readonly RememberedTable[] = [];
+  #lastRead = new Map<number, RememberedTable>();
 
   constructor(options: TableBookOptions) {
     this.#options = options;

@@ -151,6 +151,8 @@ export class KnownTables {
     const isKnown =
       before !== undefined && isSame(before.relation, relation) && this.#book.find(name.schema, name.table) === before;
     if (!isKnown) this.#book.put(new Reader(relation));
+    // As a table of its own it is no more.
+    if (oid !== schema.oid) this.announcer.leaves(oid);
     const rewritten = this.#rewritten.has(schema.oid) || leftOut || moved;
     if (oid === schema.oid || moved) this.announcer.current(relation, at, { told, rewritten }, into);
     if (rewritten) this.#rewritten.delete(schema.oid);
