@@ -269,6 +269,18 @@ describe.each(KINDS)("%s replica", (kind: ReplicaKind) => {
     expect((await l.sql(`SELECT own FROM ${sql}`)).map((row) => row["own"])).toEqual(["mine", "mine", "mine"]);
   });
 
+  test("a view of the replica's own on a dropped column stops the table, and it goes on without", async () => {
+    if (kind !== "postgres" && kind !== "sqlite") return; // views are texts there
+    const { lab: l, alter } = await filled();
+    await l.sql(`CREATE VIEW seen AS SELECT a FROM ${l.nameOf(t)}`);
+    const fewer = changed(t, { columns: [id, b] });
+    const refused = await failure(alter(fewer));
+    expect(refused).toMatchObject({ code: "REPLICA_TABLE_IN_USE", verdict: "stop-table" });
+    await l.sql("DROP VIEW seen");
+    await alter(fewer);
+    expect(await l.rows(fewer)).toHaveLength(2);
+  });
+
   test("an older Cascade's table is taken as it is, if it fits; and one that is gone is told", async () => {
     const l = await lab();
     const replica = await l.open();

@@ -35,6 +35,12 @@ const badEncoding: Rule = {
   advice:
     "the encoding of the replica's database lacks a character of the source: make the database anew with ENCODING 'UTF8', or exclude the table (ROUTER_TABLES)",
 };
+const inUse: Rule = {
+  code: "REPLICA_TABLE_IN_USE",
+  verdict: "stop-table",
+  advice:
+    "something of the replica's own (a view, a constraint, a default) depends on what main-db has changed or dropped: drop it, and make it again when the table has changed; the table goes on by itself",
+};
 const unexpected: Rule = {
   code: "REPLICA_ERROR",
   verdict: "stop-table",
@@ -54,6 +60,8 @@ const RULES: Readonly<Record<string, Rule>> = {
   "55": locked, // object in use, lock not available
   "25": conflict, // e.g. idle-in-transaction timeout: the session is gone
   "25006": readOnly,
+  "0A": inUse, // a column that a view uses cannot be altered
+  "2B": inUse, // dependent objects still exist
   "28": login,
   "3D": login,
   "3F": changed,

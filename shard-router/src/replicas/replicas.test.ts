@@ -38,7 +38,8 @@ describe("PostgreSQL's errors", () => {
     ["P0001", "REPLICA_ERROR", "stop-table"],
     ["XX001", "REPLICA_DAMAGED", "fatal"],
     ["XX000", "REPLICA_ERROR", "stop-table"],
-    ["0A000", "REPLICA_ERROR", "stop-table"],
+    ["0A000", "REPLICA_TABLE_IN_USE", "stop-table"],
+    ["2BP01", "REPLICA_TABLE_IN_USE", "stop-table"],
   ];
   test.each(table)("SQLSTATE %s is %s: %s", (state, code, verdict) => {
     const error = postgresError(databaseError(state), "applying", "public.t");
