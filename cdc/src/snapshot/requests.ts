@@ -45,7 +45,8 @@ export class Requests {
       const table = byOid.get(job.oid);
       const over = state.status === "done" || state.status === "failed" || (job.request === INITIAL && !initial);
       if (over) continue;
-      if (table !== undefined) snapshotter.add({ ...job, name: nameOf(table) }, state, table.schema);
+      if (table !== undefined)
+        snapshotter.add({ ...job, name: { schema: table.schema.schema, table: table.schema.table } }, state, table.schema);
       else if (job.request !== INITIAL)
         await log.write([{ key, value: encodeState(job, { ...state, status: "failed", error: TABLE_GONE }) }]);
     }
