@@ -24,7 +24,8 @@ import { PollSource } from "./postgres/poll-source.ts";
 import { preflight } from "./postgres/preflight.ts";
 import { refuseUnreadable } from "./postgres/read-rights.ts";
 import { checkAnswers, connect, databaseName, openSession } from "./postgres/session.ts";
-import { checkSlot, ensureSlot, slotState } from "./postgres/slot.ts";
+import { checkSlot, slotState } from "./postgres/slot.ts";
+import { slotAtRest } from "./postgres/slot-at-rest.ts";
 import { watchSlot } from "./postgres/slot-watch.ts";
 import { WalSource } from "./postgres/wal-source.ts";
 import type { PluginOptions } from "./postgres/wal2json.ts";
@@ -61,7 +62,12 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       const copied = snapshotting.copies.all.map(({ job }) => job);
       await refuseUncopyable(session.client, copied);
       const history = await readSchemaHistory(kafkaOptions(config, SERVICE, logger), config.KAFKA_TOPIC_PREFIX);
-      const slot = await ensureSlot(session.client, { slot: config.CDC_SLOT, hasPublished: await publisher.hasPublished() });
+      const warn = (message: string) => logger.warn(message);
+      // Before the slot: every schema change that the stream holds is to be told in it.
+      await using ddlSession = await openSession(config.CDC_DATABASE_URL);
+      const told = await ensureDdlCapture(ddlSession.client, config.CDC_DDL, warn);
+      const request = { slot: config.CDC_SLOT, hasPublished: await publisher.hasPublished() };
+      const { slot, relations } = await slotAtRest(session.client, catalog, request, warn);
       if (slot === "created")
         logger.info({ slot: config.CDC_SLOT }, "replication slot created: changes are captured from here on");
       const plugin = await probePlugin(session.client, config.CDC_SLOT);
@@ -69,12 +75,13 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
         await refuseUnreadable(session.client, catalog, slot === "created" ? config.CDC_SLOT : null);
         logger.info(LOOKS_NUMBERS_UP);
       }
-      const warn = (message: string) => logger.warn(message);
-      await using ddlSession = await openSession(config.CDC_DATABASE_URL);
       const decoder = new ChangeDecoder({ catalog, warn, losesNumbers: plugin.losesNumbers, history });
-      decoder.told = await ensureDdlCapture(ddlSession.client, config.CDC_DDL, warn);
+      decoder.told = told;
       const from = (await slotState(session.client, config.CDC_SLOT))?.confirmedLsn ?? 0n;
-      await announceAll(publisher, decoder.tables.begin(await catalog.captured(), from));
+      const announcements = decoder.tables.begin(relations, from);
+      await announceAll(publisher, announcements);
+      for (const oid of history.oids) snapshotting.copies.learn(history.schemasOf(oid));
+      snapshotting.copies.learn(announcements.flatMap((news) => (news.kind === "schema" ? [news.schema] : [])));
       const ddl = new DdlWatch({ client: ddlSession.client, catalog, decoder, mode: config.CDC_DDL, warn });
       await ddl.begin();
       await using reader = plugin.losesNumbers ? await NumberReader.open(config.CDC_DATABASE_URL, warn) : null;

@@ -21,7 +21,7 @@ export const CDC_SETTINGS = {
     secret: true,
     file: true,
     meaning:
-      "main-db; the role needs LOGIN and REPLICATION, and only with wal2json before 2.6 SELECT on tables with `real`, `double precision` or `numeric` columns",
+      "main-db; the role needs LOGIN, REPLICATION and SELECT on the captured tables (with CDC_SNAPSHOT=never only with wal2json before 2.6, on tables with `real`, `double precision` or `numeric` columns)",
   },
   CDC_SLOT: {
     kind: text("lower-case letters, digits, `_`; at most 63", /^[a-z0-9_]{1,63}$/),

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { replicaOf } from "./replica-of.ts";
+import { keylessReplicaOf, replicaOf } from "./replica-of.ts";
 import { isDone, Life, MemoryLog } from "./snapshot-lab.ts";
 import { cleanUp, type Lab, lab, type Mode } from "./source-lab.ts";
 import { startChanges } from "./table-changes.ts";
@@ -36,7 +36,7 @@ describe.each<Mode>(["stream", "poll"])("%s source", (mode) => {
     // What came before the slot does not come by the stream.
     await l.sql(`SELECT pg_replication_slot_advance('${l.slot}', pg_current_wal_lsn())`);
     const log = new MemoryLog();
-    const stop = await startChanges(l.url, LOAD);
+    const stop = await startChanges(l.url, LOAD, mode === "poll" ? 20 : 2);
     const first = await Life.start(l, { mode, log });
     await first.until(() => (log.states()[0]?.rows ?? 0) >= 700);
     await first.stop();
@@ -130,4 +130,49 @@ test("a table that is dropped while it is copied, or waits to be, ends its copy 
   await l.sql("DROP TABLE t; DROP TABLE u; CREATE TABLE v (id int PRIMARY KEY); INSERT INTO v VALUES (1)");
   await life.until(() => log.states().some(({ table, status }) => table === "v" && status === "done"));
   expect(life.failure).toBeNull();
+});
+
+test("a table that may not be read any more is tried again until it may, the others go on, and it is told", async () => {
+  const l = await lab(
+    `${TABLE}; CREATE TABLE k (v int); ALTER TABLE k REPLICA IDENTITY FULL; CREATE TABLE u (id int PRIMARY KEY)`,
+  );
+  await l.sql(
+    "INSERT INTO t SELECT n, 0, 'x' FROM generate_series(1, 500) AS n; INSERT INTO k VALUES (1); INSERT INTO u VALUES (1)",
+  );
+  await past(l);
+  const role = `${l.slot}_role`;
+  await l.sql(`CREATE ROLE ${role} LOGIN REPLICATION PASSWORD 'p'; GRANT SELECT ON u TO ${role}`);
+  const url = l.url.replace(/\/\/[^@]*@/, `//${role}:p@`);
+  const log = new MemoryLog();
+  const life = await Life.start({ ...l, url }, { log });
+  await life.until(() => log.states().filter(({ error }) => error?.code === "MISSING_RIGHT").length === 2);
+  await life.until(() => log.states().some(({ table, status }) => table === "u" && status === "done"));
+  await l.sql(`INSERT INTO k VALUES (2); INSERT INTO t VALUES (501, 0, 'y'); GRANT SELECT ON t, k TO ${role}`);
+  await life.until(isDone(log, "initial", 3));
+  expect(log.states().map(({ error }) => error)).toEqual([null, null, null]);
+  const of = (name: string) => life.events.filter(({ table }) => table.table === name);
+  expect(replicaOf(of("t"), ["id"]).size).toBe(501);
+  expect(keylessReplicaOf(of("k"))).toEqual(['{"v":1}', '{"v":2}']);
+  await life.stop();
+  await l.sql(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+});
+
+test("a table whose rows a schema change rewrote past the WAL is copied again, over a restart too", async () => {
+  const l = await lab(TABLE);
+  await l.sql("INSERT INTO t SELECT n, n, 'x' FROM generate_series(1, 300) AS n");
+  await past(l);
+  const log = new MemoryLog();
+  const first = await Life.start(l, { log });
+  await first.until(isDone(log, "initial"));
+  await l.sql("INSERT INTO t VALUES (400, 1, 'before')");
+  await first.until(({ events }) => events.some(({ key }) => key === '{"id":400}'));
+  await l.sql("ALTER TABLE t ALTER n TYPE text USING 'was ' || n");
+  await l.sql("INSERT INTO t VALUES (401, 'new', 'after')");
+  await first.until(() => log.states().some(({ status }) => status !== "done"));
+  await first.stop();
+  const second = await Life.start(l, { log });
+  await second.until(isDone(log, "initial"));
+  const replica = replicaOf([...first.events, ...second.events], ["id"]);
+  expect(replica.size).toBe(302);
+  expect(replica.get('{"id":7}')).toBe('{"id":7,"n":"was 7","big":"x"}');
 });

@@ -5,7 +5,7 @@ import { cleanups } from "./source-lab.ts";
 const UNIQUE_VIOLATION = "23505";
 
 /** A session that changes tables, one of the statements after the other by chance, until the function is called; resolves to how many. */
-export async function startChanges(url: string, statements: readonly string[]): Promise<() => Promise<number>> {
+export async function startChanges(url: string, statements: readonly string[], pauseMs = 2): Promise<() => Promise<number>> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   let stopped = false;
@@ -17,7 +17,7 @@ export async function startChanges(url: string, statements: readonly string[]): 
         if (error.code !== UNIQUE_VIOLATION) throw error;
       });
       done++;
-      await Bun.sleep(2); // a poll is slow
+      await Bun.sleep(pauseMs);
     }
   })();
   loading.catch(() => undefined); // `stop` says it

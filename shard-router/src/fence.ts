@@ -44,10 +44,10 @@ export class Fence {
     const residence = this.#options.history.residence(schema.oid, schema, position);
     if (residence === null) return;
     const { matches, prefix } = this.#options;
-    for (const name of residence.before) {
+    for (const name of residence.others) {
       if (!matches(name) || (await this.#isApplied(topicOf(prefix, name), residence.since))) continue;
       throw new WaitingError(
-        `${formatTableName(schema)} was ${formatTableName(name)} before, and waits until the rows it had under that name are applied`,
+        `${formatTableName(schema)} was or is ${formatTableName(name)} too, and waits until the rows it had under that name before are applied`,
       );
     }
   }

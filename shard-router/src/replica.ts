@@ -44,6 +44,8 @@ export type TableChange =
       readonly at: Position;
       readonly named: TableName;
       readonly mayCreate: boolean;
+      /** The copy that is to bring its rows. */
+      readonly awaiting?: string | null;
     }
   /**
    * Gives the table the name, takes the steps that are not taken yet, checks that it takes the rows of `schema`, and remembers that.
@@ -62,6 +64,8 @@ export type TableChange =
     }
   /** The name alone: another table needs the one that it has, or its own has come free. */
   | { readonly kind: "move"; readonly from: RememberedTable; readonly named: TableName }
+  /** Its rows will come by the copy that was asked for by this name; null: that has begun. */
+  | { readonly kind: "await"; readonly from: RememberedTable; readonly awaiting: string | null }
   /** Drops the table, with its rows, if it is there, and forgets it. */
   | { readonly kind: "drop"; readonly from: RememberedTable }
   /** Forgets a table that somebody has dropped; rejects with `otherwise` while it is there. */

@@ -1,15 +1,18 @@
 import { kafkaOptions } from "@cascade/shared/config";
+import { CascadeError } from "@cascade/shared/errors";
 import type { Service, ServiceContext } from "@cascade/shared/service";
-import { formatTableName, type TableName, topicOf } from "@cascade/shared/topic";
+import { formatTableName, type TableName, tableOfTopic, topicOf } from "@cascade/shared/topic";
 import { whileAnswering } from "@cascade/shared/while-answering";
 import { ApplyStatus } from "./apply-status.ts";
 import { atEnd } from "./at-end.ts";
 import type { RouterConfig } from "./config.ts";
+import { AwaitedCopies } from "./copy-requests.ts";
 import type { EventConsumer } from "./event-consumer.ts";
 import { applySpan, countApplied, instrumentedReplica } from "./instrumented.ts";
 import { type ConsumerOptions, DEFAULT_MAX_BUFFERED_BYTES, openKafkaConsumer } from "./kafka/kafka-consumer.ts";
 import { LostLogs } from "./kafka/resume-offset.ts";
 import { openSchemaTopic } from "./kafka/schema-topic.ts";
+import { signals } from "./kafka/signals.ts";
 import { pump } from "./pipeline.ts";
 import { ProgressBook } from "./progress-book.ts";
 import type { Replica } from "./replica.ts";
@@ -65,6 +68,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   tellFindings(routing, replica.findings());
   const progress = new ProgressBook(replica);
   let reading: EventConsumer | null = null;
+  let copies: AwaitedCopies | null = null;
   const onNews = (names: readonly TableName[]) => {
     for (const table of names) reading?.lookAtEnd(topicOf(config.KAFKA_TOPIC_PREFIX, table));
   };
@@ -72,11 +76,23 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   await using consumer = await openConsumer(config, context, {
     lostLogs,
     identity: { replicaId: replica.id, sinceMs: STARTED_AT_MS },
-    resume: (partition) => progress.resume(partition),
+    resume: async (partition) => {
+      const offset = await progress.resume(partition);
+      await copies?.askAgain(tableOfTopic(config.KAFKA_TOPIC_PREFIX, partition.topic) as TableName);
+      return offset;
+    },
+    recover: async (partition, table, low) => (await copies?.recover(partition, table, low)) ?? null,
     onPartitionError: (partition, error) => void holds.held(partition, error),
   });
   reading = consumer;
   const tables = tablesOf(routing, replica, { schemas, consumer, progress });
+  copies = new AwaitedCopies({
+    schemas,
+    tables,
+    progress,
+    requests: signals({ kafka: kafkaOptions(config, SERVICE, logger), prefix: config.KAFKA_TOPIC_PREFIX, replica: name }),
+    warn: (table, message) => logger.warn({ table: formatTableName(table) }, message),
+  });
   status.follow(
     () => consumer.assigned(),
     () => tables.schemaIds(),
@@ -101,6 +117,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
         const delayMs = holds.afterFailure(batch.partition, error);
         if (error instanceof WaitingError) tables.reread();
         else tables.forget(batch.table);
+        if (error instanceof CascadeError && error.code === "CONSTRAINT_VIOLATED") tables.suspect(batch.table);
         consumer.hold(batch.partition, delayMs);
       },
     },
@@ -146,7 +163,7 @@ function openSchemas(
   return openSchemaTopic({ kafka: kafkaOptions(config, SERVICE, logger), prefix, groupId: `${prefix}.${replicaName}`, onNews });
 }
 
-type ConsumerHooks = Pick<ConsumerOptions, "identity" | "lostLogs" | "resume" | "onPartitionError">;
+type ConsumerHooks = Pick<ConsumerOptions, "identity" | "lostLogs" | "resume" | "recover" | "onPartitionError">;
 
 function openConsumer(config: RouterConfig, { logger }: ServiceContext, hooks: ConsumerHooks): Promise<EventConsumer> {
   const { KAFKA_TOPIC_PREFIX: prefix, replicaName, ROUTER_TABLES: tables } = config;

@@ -83,18 +83,18 @@ export class SchemaHistory {
   }
 
   /**
-   * Since when the table that has `name` at `position` has had it without a break, and the names it had before; null when it never had
-   * another. A name that it has had twice is among them only where it was another's between.
+   * Since when the table that has `name` at `position` has had it without a break, and its other names; null when it never had another.
+   * Those of later are among them: a schema that came back is in a compacted topic only where it was said last.
    */
-  residence(oid: number, name: TableName, position: Position): { readonly since: Position; readonly before: TableName[] } | null {
-    if (this.#tables.get(oid)?.renamed !== true) return null;
+  residence(oid: number, name: TableName, position: Position): { readonly since: Position; readonly others: TableName[] } | null {
+    const table = this.#tables.get(oid);
+    if (table?.renamed !== true) return null;
     const versions = this.#upTo(oid, position);
-    const last = versions.findLastIndex(({ schema }) => !isSameName(schema, name));
-    const since = versions[last + 1]?.at;
-    if (last < 0 || since === null || since === undefined) return null;
-    const before = new Map<string, TableName>();
-    for (const { schema } of versions.slice(0, last + 1)) if (!isSameName(schema, name)) before.set(nameKey(schema), schema);
-    return { since, before: [...before.values()] };
+    const since = versions[versions.findLastIndex(({ schema }) => !isSameName(schema, name)) + 1]?.at;
+    if (since === null || since === undefined) return null;
+    const others = new Map<string, TableName>();
+    for (const { schema } of table.versions) if (!isSameName(schema, name)) others.set(nameKey(schema), schema);
+    return { since, others: [...others.values()] };
   }
 
   #upTo(oid: number, position: Position): readonly SchemaVersion[] {

@@ -55,16 +55,24 @@ export interface TurnedRun {
   readonly mutations: readonly Mutation[];
   /** They cannot be merged. */
   readonly inOrder: boolean;
-  /** Columns that are NOT NULL by the table's schema and null in rows from before it. */
+  /** Columns that are NOT NULL by the table's schema and null in these rows. */
   readonly nulls: ReadonlySet<string>;
 }
 
 const NO_NULLS: ReadonlySet<string> = new Set();
 
 /** What the events, written under `schema`, mean for the table as it is now. */
-export function turnRun(schema: TableSchema, events: readonly ReceivedEvent[], table: ReplicaTable): TurnedRun {
-  if (schema.id === table.source.id)
-    return { table, mutations: toMutations(table.source, events), inOrder: false, nulls: NO_NULLS };
+export function turnRun(
+  schema: TableSchema,
+  events: readonly ReceivedEvent[],
+  table: ReplicaTable,
+  isSuspect = false,
+): TurnedRun {
+  if (schema.id === table.source.id) {
+    // Where main-db's changes are seen in its catalog alone, a column may take NULL before its schema says so.
+    const nulls = isSuspect ? nullsIn(schema, events) : NO_NULLS;
+    return { table, mutations: toMutations(table.source, events), inOrder: false, nulls };
+  }
   const old = mapOldRows(schema, table.source, events);
   const mutations = toMutations(old.schema, old.events);
   const nulls = nullsIn(old.schema, old.events);

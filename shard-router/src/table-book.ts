@@ -49,7 +49,11 @@ export class TableBook {
   >();
   /** Columns that take NULL although their schema says otherwise, by the table's oid. */
   readonly #relaxed = new Map<number, ReadonlySet<string>>();
+  readonly #suspects = new Set<number>();
   #remembered: Map<number, RememberedTable> | null = null;
+  /** Of those, the ones that wait for a copy. */
+  #awaited: readonly RememberedTable[] = [];
+  #lastRead = new Map<number, RememberedTable>();
 
   constructor(options: TableBookOptions) {
     this.#options = options;
@@ -80,6 +84,39 @@ export class TableBook {
     await this.#change(bringChanges({ schema, at, history, policy, all, mayCreate: this.#mayCreate(schema, place) }), place);
   }
 
+  /** The table that has the name and waits for a copy; null when it does not. */
+  async awaited(name: TableName): Promise<RememberedTable | null> {
+    await this.#all();
+    if (this.#awaited.length === 0) return null;
+    const { history } = this.#options;
+    return this.#awaited.find(({ oid, schema }) => isSameName(history.newest(oid)?.schema ?? schema, name)) ?? null;
+  }
+
+  /**
+   * From here on the table waits for a copy: for the one it waits for already, or for `copy`. Resolves to the one. It is made where it is
+   * not there, for all its rows are to come.
+   */
+  async await(schema: TableSchema, copy: string, place: Place): Promise<string> {
+    const { history, policy } = this.#options;
+    const all = await this.#all();
+    const table = all.get(schema.oid);
+    const awaiting = table?.awaiting ?? copy;
+    if (table !== undefined) await this.#change([{ kind: "await", from: table, awaiting }], place, place.nextOffset);
+    else {
+      const at = history.startOf(schema, place.from ?? NOWHERE);
+      const changes = bringChanges({ schema, at, history, policy, all, mayCreate: true });
+      // With the step past what Kafka has lost, or nobody would know of it any more.
+      const awaited = changes.map((change) => (change.kind === "create" ? { ...change, awaiting } : change));
+      await this.#change(awaited, place, place.nextOffset);
+    }
+    return awaiting;
+  }
+
+  /** The copy that the table waits for is here. */
+  async begin(table: RememberedTable, place: Place): Promise<void> {
+    await this.#change([{ kind: "await", from: table, awaiting: null }], place);
+  }
+
   /** What must be done about the tables of a name when nothing of its topic waits any more; null when all is as it should be. */
   async due(name: TableName): Promise<((place: Place) => Promise<void>) | null> {
     const { history, policy } = this.#options;
@@ -96,6 +133,15 @@ export class TableBook {
     const isNamed = policy !== "apply" || (remembered !== undefined && isSameName(remembered.named, schema));
     if (remembered?.schema.id === schema.id && isNamed) return null;
     return (place) => this.bring(schema, newest.at ?? place.from ?? NOWHERE, place);
+  }
+
+  /** A constraint of the table refused a row: whether that was a NULL, which main-db took, is looked at from now on. */
+  suspect(name: TableName): void {
+    for (const { oid, schema } of this.#lastRead.values()) if (isSameName(schema, name)) this.#suspects.add(oid);
+  }
+
+  isSuspect({ oid }: RememberedTable): boolean {
+    return this.#suspects.has(oid);
   }
 
   /** Of the columns those that the replica's table is not known to take NULL in. */
@@ -117,7 +163,7 @@ export class TableBook {
 
   /** The schema that a table of the replica is at, for /status. */
   schemaIds(): ReadonlyMap<string, string> {
-    return new Map([...(this.#remembered?.values() ?? [])].map(({ schema }) => [formatTableName(schema), schema.id]));
+    return new Map([...this.#lastRead.values()].map(({ schema }) => [formatTableName(schema), schema.id]));
   }
 
   /** Something went wrong with the table: somebody may have changed it, so it is looked at again. */
@@ -132,7 +178,12 @@ export class TableBook {
   }
 
   async #all(): Promise<Map<number, RememberedTable>> {
-    this.#remembered ??= new Map((await this.#options.replica.remembered()).map((table) => [table.oid, table]));
+    if (this.#remembered === null) {
+      const tables = await this.#options.replica.remembered();
+      this.#remembered = new Map(tables.map((table) => [table.oid, table]));
+      this.#lastRead = this.#remembered;
+      this.#awaited = tables.filter(({ awaiting }) => awaiting !== null);
+    }
     return this.#remembered;
   }
 
@@ -171,12 +222,15 @@ export class TableBook {
     this.#options.moved(advance);
   }
 
-  async #change(changes: readonly TableChange[], { partition, from, nextOffset }: Place): Promise<void> {
-    const advance = { partition, from, to: from ?? { nextOffset, ...NOWHERE, sourceCommittedAtMs: 0 } };
+  /** @param toOffset where the partition is to go on, else where it was */
+  async #change(changes: readonly TableChange[], { partition, from, nextOffset }: Place, toOffset?: bigint): Promise<void> {
+    const before = from ?? { nextOffset, ...NOWHERE, sourceCommittedAtMs: 0 };
+    const advance = { partition, from, to: { ...before, nextOffset: toOffset ?? before.nextOffset } };
     await this.#options.replica.change(changes, advance);
     this.#options.moved(advance);
-    this.#remembered = null;
     for (const change of changes) this.#tell(change);
+    this.#remembered = null;
+    await this.#all();
   }
 
   #tell(change: TableChange): void {
@@ -198,6 +252,8 @@ function describeChange(change: TableChange): string {
     }
     case "move":
       return `its table is called ${formatTableName(change.named)} for now`;
+    case "await":
+      return change.awaiting === null ? "its copy begins" : "";
     case "drop":
       return "dropped its table";
     case "release":

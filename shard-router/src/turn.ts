@@ -40,6 +40,8 @@ export interface TurnOptions {
 export async function turn(batch: EventBatch, options: TurnOptions): Promise<Step> {
   const { dialect, progress } = options;
   const found = newEvents(batch, progress.current(batch.partition));
+  const awaited = await options.tables.awaited(batch.table);
+  if (awaited !== null) return passOver(batch, found, awaited, options);
   const { runs, end } = await turnRuns(batch, found, options);
   const events = end < found.events.length ? found.events.slice(0, end) : found.events;
   const { done, rest } = cutAt(batch, found.indexes[end]);
@@ -54,6 +56,23 @@ export async function turn(batch: EventBatch, options: TurnOptions): Promise<Ste
     events,
     rest,
   };
+}
+
+/** What comes before the copy that the table waits for says nothing of the rows that it will have. */
+async function passOver(batch: EventBatch, found: NewEvents, awaited: RememberedTable, options: TurnOptions): Promise<Step> {
+  const { tables, progress, replicaName } = options;
+  const { partition } = batch;
+  const from = progress.current(partition);
+  const begin = found.events.findIndex(({ marks }) => marks?.replica === replicaName && marks.snapshotId === awaited.awaiting);
+  if (begin === 0) {
+    const { offset: nextOffset } = batch.events[found.indexes[0] as number] as RawEvent;
+    await tables.begin(awaited, { partition, from, nextOffset });
+    return turn(batch, options);
+  }
+  const { done, rest } = cutAt(batch, found.indexes[begin]);
+  const last = begin < 0 ? found.events.at(-1) : found.events[begin - 1];
+  const work = { statements: [], inOrder: () => [] };
+  return { work, advance: { partition, from, to: progressAfter(done, last, from) }, events: [], rest };
 }
 
 function cutAt(batch: EventBatch, index: number | undefined): { readonly done: EventBatch; readonly rest: EventBatch | null } {
@@ -86,7 +105,7 @@ async function turnRuns(batch: EventBatch, found: NewEvents, options: TurnOption
     if (standing.kind === "gone") continue;
     const { table, remembered } = standing;
     const events = sameSide(run.events, schema, remembered);
-    const turned = turnRun(schema, events, table);
+    const turned = turnRun(schema, events, table, tables.isSuspect(remembered));
     const tight = tables.tight(remembered, turned.nulls);
     if (tight.size > 0) {
       if (!isFirst) return { runs, end: run.start };

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { compareReplica, isEqual } from "@cascade/local/canonical-state.ts";
 import type { WireRow, WireValue } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import { type ColumnSchema, identifySchema, type TableSchema } from "@cascade/shared/table-schema";
+import { comparableRows } from "@cascade/shared/testing/table-histories";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import pg from "pg";
 import { conversionOf } from "../src/types/conversions.ts";
@@ -10,8 +10,8 @@ import { applier, event, isMysql, REPLICA_KINDS, type ReplicaLab, replicaLab } f
 import { type Changer, changer } from "./table-changer.ts";
 
 /**
- * Every change of a type into another: where it is certain what PostgreSQL makes of the values, an engine that converts them ends with
- * exactly these, or refuses; elsewhere it refuses, unless the rows come again.
+ * Every change of a type into another: where it is certain what PostgreSQL makes of the values, an engine that converts them ends as a
+ * fresh copy would be, or refuses; elsewhere it refuses, unless the rows come again.
  */
 
 const NUMBERS = ["0", "7", "-12345", "32767"];
@@ -143,6 +143,9 @@ async function alter({ alter: to }: Changer, changedTo: Changed, rewritten: bool
   }
 }
 
+/** Of the changes whose values are not certain, for each type. */
+const UNCERTAIN_TRIED = 2;
+
 describe.each(REPLICA_KINDS.filter((kind) => isMysql(kind) || kind === "duckdb"))("%s replica", (kind) => {
   let lab: ReplicaLab;
   let tables: Changer;
@@ -152,41 +155,45 @@ describe.each(REPLICA_KINDS.filter((kind) => isMysql(kind) || kind === "duckdb")
   });
   afterAll(() => lab.close());
 
+  /** As text where DuckDB's client has no value for infinity. */
+  const values = (schema: TableSchema) =>
+    kind === "duckdb" ? lab.sql(`SELECT id, CAST(v AS VARCHAR) AS v FROM ${lab.nameOf(schema)}`) : lab.rows(schema);
+
+  /** As the rows come again after a copy is announced: until then the other columns keep their values. */
+  const copyAgain = async (what: string, given: Changed) => {
+    const { to, before } = given;
+    expect([what, await alter(tables, given, true)]).toEqual([what, null]);
+    const kept = (rows: readonly Readonly<Record<string, unknown>>[]) => rows.map((row) => String(row["kept"])).sort();
+    expect([what, ...kept(await lab.rows(to))]).toEqual([what, ...kept(before)]);
+    const router = await applier(tables.replica, to);
+    await router.apply((await readRows(to)).map((row) => event("r", null, row)));
+  };
+
   test.each(NAMES)("from %s", async (fromType) => {
+    let uncertain = 0;
     for (const toType of NAMES) {
-      const changed = toType === fromType ? null : await changedTable(fromType, toType);
-      if (changed === null) continue;
-      const { from, to, before } = changed;
-      const { replica } = tables;
-      await tables.create(from);
-      const { apply } = await applier(replica, from);
-      await apply(before.map((row) => event("c", null, row)));
+      const given = toType === fromType ? null : await changedTable(fromType, toType);
+      if (given === null) continue;
+      const { from, to, before } = given;
       const [old, now] = [from.columns[1], to.columns[1]] as [ColumnSchema, ColumnSchema];
-      const refused = await alter(tables, changed, false);
-      const what = `${fromType} -> ${toType} (${conversionOf(old, now)})`;
-      if (refused !== null) {
-        expect([what, refused.code, refused.verdict]).toEqual([what, "REPLICA_CHANGE_REFUSED", "stop-table"]);
-        expect(await alter(tables, changed, true)).toBeNull();
-        expect([what, ...(await lab.rows(to)).map((row) => row["kept"]).sort()]).toEqual([
-          what,
-          ...before.map((row) => row["kept"] as string).sort(),
-        ]);
-        // The copy.
-        const router = await applier(replica, to);
-        await router.apply((await readRows(to)).map((row) => event("r", null, row)));
-      }
-      if (conversionOf(old, now) === null) expect([what, refused?.code]).toEqual([what, "REPLICA_CHANGE_REFUSED"]);
-      const [found] = await compareReplica(source.url, lab.url, `public.${to.table}`);
-      expect([what, found !== undefined && isEqual(found) ? "equal" : (found?.firstDifference ?? found)]).toEqual([
-        what,
-        "equal",
-      ]);
-      const made = await applier(replica, identifySchema({ ...to, table: `${to.table}_new` }));
-      const types = (columns: typeof made.table.columns) => columns.map(({ name, type }) => `${name} ${type.toLowerCase()}`);
-      expect([what, ...types((await replica.prepare(to)).columns)]).toEqual([
-        what,
-        ...types((await replica.prepare(made.table.source)).columns),
-      ]);
+      const conversion = conversionOf(old, now);
+      if (conversion === null && ++uncertain > UNCERTAIN_TRIED) continue;
+      const what = `${fromType} -> ${toType} (${conversion})`;
+      await tables.create(from);
+      const { apply } = await applier(tables.replica, from);
+      await apply(before.map((row) => event("c", null, row)));
+      const refused = await alter(tables, given, false);
+      if (conversion === null || refused !== null)
+        expect([what, refused?.code, refused?.verdict]).toEqual([what, "REPLICA_CHANGE_REFUSED", "stop-table"]);
+      if (refused !== null) await copyAgain(what, given);
+      const fresh = identifySchema({ ...to, oid: to.oid + 100_000, table: `${to.table}_new` });
+      await tables.create(fresh);
+      const copy = await applier(tables.replica, fresh);
+      await copy.apply((await readRows(to)).map((row) => event("r", null, row)));
+      const [changed, copied] = [comparableRows(await values(to)), comparableRows(await values(fresh))];
+      expect([what, changed]).toEqual([what, copied]);
+      expect([what, (await tables.replica.prepare(to)).columns]).toEqual([what, (await tables.replica.prepare(fresh)).columns]);
+      for (const { oid } of [to, fresh]) await tables.change({ kind: "drop", from: await tables.remembered(oid) });
     }
   });
 });

@@ -23,8 +23,9 @@ export function memoryReplica(progress: Progress | null = null) {
         changes.push(`${change.kind} ${oid} as ${named.table}`);
         if (change.kind === "drop" || change.kind === "release") tables.delete(oid);
         else {
-          const { schema, at } = change.kind === "move" ? change.from : change;
-          tables.set(oid, { oid, schema, at, named, revision: (tables.get(oid)?.revision ?? 0) + 1, awaiting: null });
+          const { schema, at } = change.kind === "move" || change.kind === "await" ? change.from : change;
+          const awaiting = change.kind === "await" ? change.awaiting : (tables.get(oid)?.awaiting ?? null);
+          tables.set(oid, { oid, schema, at, named, revision: (tables.get(oid)?.revision ?? 0) + 1, awaiting });
         }
       }
     },

@@ -1,9 +1,9 @@
 import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import type { SourceMark, SourceMessage, TableChanged, TableMet } from "../change-source.ts";
+import type { SourceMark, SourceMessage } from "../change-source.ts";
 import { type Snapshot, sees } from "../postgres/snapshot.ts";
 import { SNAPSHOT_PREFIX } from "../postgres/wal2json.ts";
-import { type CopyJob, type CopyState, fillsReplicas, isOurOwn } from "./copy-job.ts";
+import { type CopyJob, type CopyState, fillsReplicas, INITIAL } from "./copy-job.ts";
 import { KeyedCopy } from "./keyed-copy.ts";
 import { KeylessCopy } from "./keyless-copy.ts";
 import { decodeMark } from "./mark.ts";
@@ -27,16 +27,16 @@ export class Copies {
   /** Transactions with changes of tables to be copied that no snapshot has seen yet. */
   readonly #recent = new Set<number>();
   #recentTxId = -1;
-  readonly #onTable: (schema: TableSchema) => void;
-  readonly #onRewritten: (schema: TableSchema) => Copy | null;
+  readonly #onTable: (schema: TableSchema, rewritten: boolean) => void;
 
-  /**
-   * @param onTable a table has come up in the stream
-   * @param onRewritten its rows were changed past the WAL: the copy of it that must not be forgotten
-   */
-  constructor(onTable: (schema: TableSchema) => void, onRewritten: (schema: TableSchema) => Copy | null = () => null) {
+  /** @param onTable a table has come up in the stream, or its rows have changed past the WAL */
+  constructor(onTable: (schema: TableSchema, rewritten: boolean) => void) {
     this.#onTable = onTable;
-    this.#onRewritten = onRewritten;
+  }
+
+  /** Schemas that events may name without having been told of in this life's stream. */
+  learn(schemas: Iterable<TableSchema>): void {
+    for (const schema of schemas) this.#schemas.set(schema.id, schema);
   }
 
   get all(): readonly Copy[] {
@@ -62,6 +62,10 @@ export class Copies {
     return events;
   }
 
+  has(copy: Copy): boolean {
+    return this.#copies.includes(copy);
+  }
+
   remove(copy: Copy): void {
     this.#copies = this.#copies.filter((other) => other !== copy);
     this.#treatments.clear();
@@ -80,7 +84,11 @@ export class Copies {
 
   /** A delivery of the stream, with the rows of chunks at their marks. `toSave` is told of copies that must not be forgotten. */
   merge(messages: readonly SourceMessage[], toSave: (copy: Copy) => void): readonly SourceMessage[] {
-    for (const message of messages) if (message.kind === "schema" || message.kind === "table") this.#meet(message, toSave);
+    for (const message of messages) {
+      if (message.kind !== "schema" && message.kind !== "table") continue;
+      this.#schemas.set(message.schema.id, message.schema);
+      this.#onTable(message.schema, message.kind === "schema" && message.rewritten === true);
+    }
     if (this.#copies.length === 0) return messages;
     const merged: SourceMessage[] = [];
     for (const message of messages) {
@@ -89,17 +97,6 @@ export class Copies {
       else merged.push(message);
     }
     return merged;
-  }
-
-  #meet(message: TableChanged | TableMet, toSave: (copy: Copy) => void): void {
-    const { schema } = message;
-    if (!this.#schemas.has(schema.id)) {
-      this.#schemas.set(schema.id, schema);
-      this.#treatments.clear();
-      this.#onTable(schema);
-    }
-    const copy = message.kind === "schema" && message.rewritten ? this.#onRewritten(schema) : null;
-    if (copy !== null) toSave(copy);
   }
 
   #change(message: SourceMessage & { readonly kind: "change" }, merged: SourceMessage[], toSave: (copy: Copy) => void): void {
@@ -134,7 +131,9 @@ export class Copies {
     const schema = this.#schemas.get(table.schemaId);
     const copies = this.#copies.filter(({ job }) => job.oid === schema?.oid);
     if (schema === undefined || copies.length === 0) return null;
-    const fills = copies.some((copy) => copy.kind === "keyed" && fillsReplicas(copy.job) && (isOurOwn(copy.job) || copy.isBegun));
+    const fills = copies.some(
+      (copy) => copy.kind === "keyed" && fillsReplicas(copy.job) && (copy.job.request === INITIAL || copy.isBegun),
+    );
     return { schema, copies, table: fills ? { ...table, filling: true } : table };
   }
 

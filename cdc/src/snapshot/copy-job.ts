@@ -2,16 +2,14 @@ import type { EventTable, RowJson } from "@cascade/shared/change-event";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { RowRange } from "./table-reader.ts";
 
-/** What copies are called that nobody asked for: of tables that were never copied, and of those whose rows DDL has changed past the WAL. */
+/** What copies are called that nobody asked for: of tables that were never copied, or whose rows DDL has changed past the WAL. */
 export const INITIAL = "initial";
-export const REWRITTEN = "rewritten";
-export const isOurOwn = ({ request }: Pick<CopyJob, "request">): boolean => request === INITIAL || request === REWRITTEN;
 
 export const WHOLE: RowRange = { from: null, to: null, where: null };
 
 /** One table that is to be copied. */
 export interface CopyJob {
-  /** Key of the request, or one of our own. */
+  /** Key of the request, or `INITIAL`. */
   readonly request: string;
   readonly oid: number;
   readonly name: TableName;
@@ -47,6 +45,12 @@ export const WAITING: CopyState = {
   error: null,
 };
 
+export const TABLE_GONE: NonNullable<CopyState["error"]> = {
+  code: "TABLE_GONE",
+  message: "the table was dropped, or is not captured any more",
+  advice: "ask again for what is there",
+};
+
 /** The table of the rows of a copy, and of its truncate. */
 export function copiedTable(table: EventTable, { replica, request }: CopyJob): EventTable {
   const { schema, table: name, topic, schemaId } = table;
@@ -54,6 +58,6 @@ export function copiedTable(table: EventTable, { replica, request }: CopyJob): E
 }
 
 /** Rows of the table may be missing on the replicas until the copy is there: its changes say so. */
-export const fillsReplicas = (job: CopyJob): boolean => isOurOwn(job) || job.replica !== null;
+export const fillsReplicas = (job: CopyJob): boolean => job.request === INITIAL || job.replica !== null;
 
 export const jobName = ({ name }: CopyJob): string => formatTableName(name);

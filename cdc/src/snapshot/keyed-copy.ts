@@ -81,7 +81,7 @@ export class KeyedCopy {
       this.#restart();
       return false;
     }
-    this.#state = { ...this.#state, keyShape, status: "copying" };
+    this.#state = { ...this.#state, keyShape, status: "copying", error: null };
     return this.#open.includes(chunk) && chunk.found(table);
   }
 

@@ -69,6 +69,7 @@ export class KeylessCopy {
       return false;
     }
     this.#snapshot = snapshot;
+    this.#state = { ...this.#state, error: null };
     const held = this.#held;
     this.#held = [];
     this.#heldChars = 0;

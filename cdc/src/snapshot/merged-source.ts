@@ -4,10 +4,9 @@ import type { ChangeSource, SourceMessage } from "../change-source.ts";
 import type { Copies, Copy } from "./copies.ts";
 import type { KeylessCopy } from "./keyless-copy.ts";
 import { Notifier } from "./notifier.ts";
+import { MAX_EARLY_CHARS } from "./open-chunk.ts";
 import type { StateWriter } from "./state-writer.ts";
 
-/** Changes kept for a chunk while it is read, as text. Past it the stream waits for the chunk. */
-const MAX_EARLY_CHARS = 8 * 1024 * 1024;
 /** Changes of a table without a key, held until its copy is published, as text. Past it the stream waits for the copy. */
 const MAX_HELD_CHARS = 64 * 1024 * 1024;
 

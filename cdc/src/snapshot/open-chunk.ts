@@ -5,6 +5,9 @@ import { type Snapshot, sees } from "../postgres/snapshot.ts";
 import { patched } from "./row-json.ts";
 import type { ChunkPlan, ChunkRows, TableFound } from "./table-reader.ts";
 
+/** Changes kept for a chunk while it is read, as text. Past it the stream waits for the chunk. */
+export const MAX_EARLY_CHARS = 8 * 1024 * 1024;
+
 /** A change of the table, and the key that its row had before. */
 export interface KeyedChange {
   readonly event: ChangeEvent;
@@ -18,7 +21,7 @@ export interface KeyedChange {
 export class OpenChunk {
   readonly id = randomUUID();
   readonly plan: ChunkPlan;
-  readonly #mustSee: readonly number[];
+  readonly #mustSee: Set<number>;
   #snapshot: Snapshot | null = null;
   #schema: TableSchema | null = null;
   #rows: Map<RowJson, RowJson> | null = null;
@@ -47,12 +50,12 @@ export class OpenChunk {
   /** @param mustSee transactions that were delivered before: what they changed is in no list of ours any more */
   constructor(plan: ChunkPlan, mustSee: readonly number[]) {
     this.plan = plan;
-    this.#mustSee = mustSee;
+    this.#mustSee = new Set(mustSee);
   }
 
   /** False when the snapshot does not see all that it must. */
   found({ snapshot, schema }: TableFound): boolean {
-    if (!this.#mustSee.every((txId) => sees(snapshot, txId))) return false;
+    for (const txId of this.#mustSee) if (!sees(snapshot, txId)) return false;
     this.#snapshot = snapshot;
     this.#schema = schema;
     const early = this.#early;
@@ -80,9 +83,17 @@ export class OpenChunk {
     if (this.#rows === null) {
       this.#early.push(change);
       this.#earlyChars += (event.after?.length ?? 0) + (event.before?.length ?? 0) + (event.key?.length ?? 0);
+      if (this.#snapshot === null && this.#earlyChars > MAX_EARLY_CHARS / 2) this.#forgetEarly();
       return;
     }
     this.#apply(this.#rows, change);
+  }
+
+  /** The table may be locked for long, and the stream must go on: the snapshot, once there is one, must see these. */
+  #forgetEarly(): void {
+    for (const { event } of this.#early) this.#mustSee.add(event.transaction.txId);
+    this.#early = [];
+    this.#earlyChars = 0;
   }
 
   #apply(rows: Map<RowJson, RowJson>, { event: { op, key, after }, oldKey }: KeyedChange): void {

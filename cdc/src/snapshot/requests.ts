@@ -1,8 +1,8 @@
-import { describeError } from "@cascade/shared/errors";
+import { CascadeError, describeError } from "@cascade/shared/errors";
 import { formatTableName } from "@cascade/shared/topic";
 import { z } from "zod";
 import type { Copy } from "./copies.ts";
-import { type CopyJob, type CopyState, INITIAL, WAITING } from "./copy-job.ts";
+import { type CopyJob, type CopyState, INITIAL, TABLE_GONE, WAITING } from "./copy-job.ts";
 import type { SnapshotReport } from "./report.ts";
 import type { SignalLog } from "./signal-log.ts";
 import { decodeRequest, decodeState, encodeState, isStateKey, type SnapshotRequest, stateKey } from "./signals.ts";
@@ -24,6 +24,8 @@ export interface RequestsOptions {
 /** What was asked for, and what was begun: from `<prefix>.signals` to the snapshotter. */
 export class Requests {
   readonly #options: RequestsOptions;
+  /** Keys of requests that were accepted or refused: whoever does not know whether it was heard asks again. */
+  readonly #answered = new Set<string>();
 
   constructor(options: RequestsOptions) {
     this.#options = options;
@@ -34,19 +36,21 @@ export class Requests {
     const { log, snapshotter, tables, initial } = this.#options;
     const found = await tables();
     const byOid = new Map(found.map((table) => [table.schema.oid, table]));
-    const answered = new Set<string>();
     for (const [key, value] of log.messages) {
       const known = isStateKey(key) ? decodeState(value) : null;
       if (known === null) continue;
       const { job, state } = known;
-      answered.add(job.request);
+      this.#answered.add(job.request);
       if (job.request === INITIAL && (state.status === "done" || !initial)) snapshotter.know(job.oid);
       const table = byOid.get(job.oid);
       const over = state.status === "done" || state.status === "failed" || (job.request === INITIAL && !initial);
-      if (!over && table !== undefined) snapshotter.add({ ...job, name: nameOf(table) }, state, table.schema);
+      if (over) continue;
+      if (table !== undefined) snapshotter.add({ ...job, name: nameOf(table) }, state, table.schema);
+      else if (job.request !== INITIAL)
+        await log.write([{ key, value: encodeState(job, { ...state, status: "failed", error: TABLE_GONE }) }]);
     }
     for (const table of found) snapshotter.meet(table.schema, table);
-    for (const [key, value] of log.messages) if (!isStateKey(key) && !answered.has(key)) await this.#accept(key, value);
+    for (const [key, value] of log.messages) if (!isStateKey(key)) await this.#accept(key, value);
   }
 
   /** Takes what comes until `signal` aborts. Rejects with a CascadeError when Kafka is away. */
@@ -66,6 +70,8 @@ export class Requests {
   }
 
   async #accept(key: string, value: string): Promise<void> {
+    if (this.#answered.has(key)) return;
+    this.#answered.add(key);
     const { log, snapshotter, report, tables } = this.#options;
     let jobs: readonly { readonly job: CopyJob; readonly state: CopyState; readonly table: CopyTable }[];
     try {
@@ -75,6 +81,7 @@ export class Requests {
       for (const table of asked) checkRange(request, table);
       jobs = asked.map((table) => ({ job: jobOf(key, request, table), state: waiting(table), table }));
     } catch (error) {
+      if (error instanceof CascadeError) throw error; // main-db is away: not the request's fault
       return this.#refuse(key, error);
     }
     // All or none: a request that was begun is not looked at again.

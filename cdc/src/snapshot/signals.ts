@@ -1,6 +1,6 @@
 import { parseTableFilter, type TableFilter } from "@cascade/shared/table-pattern";
 import { z } from "zod";
-import { type CopyJob, type CopyState, isOurOwn } from "./copy-job.ts";
+import { type CopyJob, type CopyState, INITIAL } from "./copy-job.ts";
 import type { RowRange } from "./table-reader.ts";
 
 /** Messages of `<prefix>.signals` (contract.md §3): requests that anybody writes, and states that cdc writes. */
@@ -27,7 +27,7 @@ export const isStateKey = (key: string): boolean => key.startsWith(STATE_PREFIX)
 
 /** Throws an Error that says what is wrong with it. */
 export function decodeRequest(key: string, value: string): SnapshotRequest {
-  if (key === "" || isOurOwn({ request: key })) throw new SyntaxError(`a request needs a key of its own, and "${key}" is none`);
+  if (key === "" || key === INITIAL) throw new SyntaxError(`a request needs a key of its own, and "${key}" is none`);
   const request = requestShape.parse(JSON.parse(value));
   const { replica = null, where = null } = request;
   return {

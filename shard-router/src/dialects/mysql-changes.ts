@@ -180,6 +180,8 @@ function changeColumn(draft: Draft, change: ColumnChange, there: ChangedColumn, 
   } else {
     const computed = computedName(column.attnum);
     draft.first.push(`ADD COLUMN ${quoteMysql(computed)} ${type} AS (${value}) STORED`);
+    // MySQL does not drop a column that another one is computed from, not even together with that.
+    if (context.dialect.name === "mysql") draft.first.push(`MODIFY COLUMN ${quoteMysql(computed)} ${type}`);
     draft.clauses.push(`DROP COLUMN ${name}`, `CHANGE COLUMN ${quoteMysql(computed)} ${newName} ${type}${nullable}${comment}`);
   }
 }

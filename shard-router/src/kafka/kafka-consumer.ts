@@ -10,7 +10,7 @@ import { EventQueues, type QueueLimits } from "./event-queues.ts";
 import { checkGroup, type MemberIdentity } from "./group-identity.ts";
 import { GroupReader } from "./group-reader.ts";
 import { OffsetReports } from "./offset-reports.ts";
-import { LostLogs, startOffset } from "./resume-offset.ts";
+import { BelowRetentionError, LostLogs, startOffset } from "./resume-offset.ts";
 import { Signal } from "./signal.ts";
 
 export interface ConsumerOptions {
@@ -28,6 +28,8 @@ export interface ConsumerOptions {
   readonly limits: QueueLimits;
   /** How often to look for new topics. */
   readonly topicPollMs: number;
+  /** What Kafka holds of a partition begins at `low`, past what is needed: where to go on all the same, null for nowhere. */
+  readonly recover?: (partition: Partition, table: TableName, low: bigint) => Promise<bigint | null>;
   /** A partition cannot be read (OFFSET_BELOW_RETENTION, ...); the others go on. Told again at every look, while it lasts. */
   readonly onPartitionError: (partition: Partition, error: CascadeError) => void;
   /** How long until a partition that could not be read is looked at again. */
@@ -214,9 +216,17 @@ class KafkaConsumer implements EventConsumer {
     try {
       return await startOffset(this.#kafka.admin, partition, remembered);
     } catch (error) {
+      const recovered = await this.#recover(partition, error);
+      if (recovered !== null) return recovered;
       this.#lostLogs.note(key, error, remembered);
       throw error;
     }
+  }
+
+  async #recover(partition: Partition, error: unknown): Promise<bigint | null> {
+    const { recover, prefix } = this.#options;
+    if (recover === undefined || !(error instanceof BelowRetentionError)) return null;
+    return recover(partition, tableOfTopic(prefix, partition.topic) as TableName, error.low);
   }
 
   #stopPartition(partition: Partition, error: CascadeError): void {

@@ -24,7 +24,7 @@ export async function startOffset(admin: Admin, partition: Partition, remembered
   const needed = remembered ?? 0n;
   for (let tries = 1; ; tries++) {
     const { low, high } = await watermarks(admin, partition);
-    if (needed < low) throw belowRetention(partition, remembered, low);
+    if (needed < low) throw new BelowRetentionError(partition, remembered, low);
     if (needed <= high) return needed;
     if (tries === CATCH_UP_TRIES) throw aboveLog(partition, needed, high);
     await Bun.sleep(CATCH_UP_PAUSE_MS);
@@ -66,18 +66,25 @@ export async function watermarks(admin: Admin, { topic, partition }: Partition):
   }
 }
 
-function belowRetention({ topic, partition }: Partition, remembered: bigint | null, low: bigint): CascadeError {
-  const needs = remembered === null ? "a new replica needs it from offset 0" : `the replica needs it from offset ${remembered}`;
-  const move =
-    remembered === null
-      ? `insert the row of ${topic}[${partition}] into its cascade_progress (next_offset ${low}, commit_lsn '0/0', ordinal 0)`
-      : `set next_offset of ${topic}[${partition}] in its cascade_progress to ${low}`;
-  return new CascadeError({
-    code: "OFFSET_BELOW_RETENTION",
-    verdict: "stop-table",
-    message: `changes are gone from Kafka: ${topic}[${partition}] begins at offset ${low}, and ${needs}`,
-    advice: `fill the table of this replica again (a snapshot), or, when it holds those changes already, ${move}; give the topic a longer retention.ms`,
-  });
+/** Kafka has deleted what the replica needs next. */
+export class BelowRetentionError extends CascadeError {
+  /** What is left begins here. */
+  readonly low: bigint;
+
+  constructor({ topic, partition }: Partition, remembered: bigint | null, low: bigint) {
+    const needs = remembered === null ? "a new replica needs it from offset 0" : `the replica needs it from offset ${remembered}`;
+    const move =
+      remembered === null
+        ? `insert the row of ${topic}[${partition}] into its cascade_progress (next_offset ${low}, commit_lsn '0/0', ordinal 0)`
+        : `set next_offset of ${topic}[${partition}] in its cascade_progress to ${low}`;
+    super({
+      code: "OFFSET_BELOW_RETENTION",
+      verdict: "stop-table",
+      message: `changes are gone from Kafka: ${topic}[${partition}] begins at offset ${low}, and ${needs}`,
+      advice: `fill the table of this replica again (a snapshot), or, when it holds those changes already, ${move}; give the topic a longer retention.ms`,
+    });
+    this.low = low;
+  }
 }
 
 function aboveLog({ topic, partition }: Partition, needed: bigint, high: bigint): CascadeError {

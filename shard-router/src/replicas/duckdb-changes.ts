@@ -69,6 +69,8 @@ async function changeTable(changing: Changing, change: TableChange): Promise<voi
       await rows.check(change.from);
       await alterTable(changing, { ...change.from, ...change, kind: "alter", steps: [], rewritten: false, empties: false });
       return rows.change(change.from, { ...change.from, named: change.named });
+    case "await":
+      return rows.await(change.from, change.awaiting);
     case "drop":
       await rows.remove(change.from);
       return session.ddl(`DROP TABLE IF EXISTS ${await sqlNameOf(session, change.from.named)}`);

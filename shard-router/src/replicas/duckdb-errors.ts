@@ -113,7 +113,9 @@ export function duckdbError(error: unknown, doing: string): CascadeError {
  */
 function explain({ message }: DuckdbException, rule: Rule): string {
   if (TELLING.has(rule)) return "DuckDB refused a value or a statement";
-  return (message.replace(/"([^":]*):.*"/s, '"$1: …"').split("\n")[0] ?? "").trim();
+  // Of an index that is made, the key comes alone.
+  const kept = message.replace(/\bduplicate key ".*"/s, "duplicate key").replace(/"([^":]*):.*"/s, '"$1: …"');
+  return (kept.split("\n")[0] ?? "").trim();
 }
 
 /** Of an opening that failed. DuckDB has one type for all that can be wrong with a file, so the file itself is looked at. */

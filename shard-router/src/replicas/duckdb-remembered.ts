@@ -5,7 +5,7 @@ import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { SqlValue } from "../dialect.ts";
 import { foldAscii } from "../dialects/table-names.ts";
 import type { Partition } from "../event-consumer.ts";
-import type { Advance, RememberedTable, Work } from "../replica.ts";
+import type { Advance, RememberedTable, TableChange, Work } from "../replica.ts";
 import type { DuckdbRow, DuckdbSession } from "./duckdb-session.ts";
 
 /** cascade_tables: which source table each table of the replica stands for, and what that is like now. */
@@ -61,7 +61,7 @@ export async function checkUnchanged(session: DuckdbSession, tables: Work["table
 
 const STATE =
   "oid = $3, named_schema = $4, named_table = $5, source_schema = $6, source_table = $7, schema = $8, commit_lsn = $9, ordinal = $10";
-const TAKE_OVER = `UPDATE main.cascade_tables SET ${STATE}, revision = coalesce(revision, 0) + 1
+const TAKE_OVER = `UPDATE main.cascade_tables SET ${STATE}, awaiting = $11, revision = coalesce(revision, 0) + 1
   WHERE schema_name = $1 AND table_name = $2 AND oid IS NULL AND NOT EXISTS (SELECT 1 FROM main.cascade_tables WHERE oid = $3)`;
 const UPDATE = `UPDATE main.cascade_tables SET schema_name = $1, table_name = $2, ${STATE}, revision = revision + 1 WHERE oid = $3 AND revision = $11`;
 
@@ -78,8 +78,8 @@ export class RememberedRows {
   }
 
   /** Takes over the name that `prepare` has claimed. */
-  add(state: State): Promise<void> {
-    return this.#one(state.named, TAKE_OVER, valuesOf(state));
+  add(created: Extract<TableChange, { kind: "create" }>): Promise<void> {
+    return this.#one(created.named, TAKE_OVER, [...valuesOf(created), created.awaiting ?? null]);
   }
 
   /** Nothing is to be said of a table that is another one by now. */
@@ -93,6 +93,11 @@ export class RememberedRows {
     const claimed = "DELETE FROM main.cascade_tables WHERE schema_name = $1 AND table_name = $2 AND oid IS NULL";
     await this.#session.run(claimed, values.slice(0, 2));
     return this.#one(from.named, UPDATE, [...values, BigInt(from.revision)]);
+  }
+
+  await({ named, oid, revision }: RememberedTable, awaiting: string | null): Promise<void> {
+    const text = "UPDATE main.cascade_tables SET awaiting = $3, revision = revision + 1 WHERE oid = $1 AND revision = $2";
+    return this.#one(named, text, [BigInt(oid), BigInt(revision), awaiting]);
   }
 
   remove({ named, oid, revision }: RememberedTable): Promise<void> {

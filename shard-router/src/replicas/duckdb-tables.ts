@@ -5,6 +5,7 @@ import type { ReplicaTable } from "../dialect.ts";
 import { createDuckdbTable, duckdbDialect, duckdbTableName } from "../dialects/duckdb.ts";
 import { quote } from "../dialects/sql.ts";
 import { foldAscii } from "../dialects/table-names.ts";
+import { isSameName } from "../schema-history.ts";
 import { type FoundColumn, type FoundTable, misfitsOf } from "./duckdb-misfits.ts";
 import { CREATE_TABLES } from "./duckdb-remembered.ts";
 import type { DuckdbSession } from "./duckdb-session.ts";
@@ -82,8 +83,9 @@ async function claimName(session: DuckdbSession, schema: TableSchema, named: Tab
   );
   const other = { schema: String(owner?.["source_schema"]), table: String(owner?.["source_table"]) };
   if (owner?.["oid"] !== null && Number(owner?.["oid"]) === schema.oid) return;
-  if (other.schema !== schema.schema || other.table !== schema.table)
-    throw takenName(schema, named, `the name of ${formatTableName(other)}`);
+  // Of a table that came to nothing, or that an older Cascade made.
+  const isClaim = owner?.["oid"] === null && isSameName(other, named);
+  if (!isClaim && !isSameName(other, schema)) throw takenName(schema, named, `the name of ${formatTableName(other)}`);
 }
 
 const FIND_TABLE = `SELECT table_name AS name, 'table' AS kind FROM duckdb_tables() WHERE database_name = current_database() AND lower(schema_name) = lower($1) AND lower(table_name) = lower($2)

@@ -19,6 +19,7 @@ const CURES: ReadonlyMap<number, string> = new Map([
   ...cures("a column of the replica's own has AUTO_INCREMENT and loses its key: take AUTO_INCREMENT from it", 1075),
   ...cures("a column of the replica's own has the name of one that main-db added or renamed: rename or drop it there", 1060),
   ...cures("the replica's table has a primary key of its own: drop it", 1068),
+  ...cures("the server demands a primary key of every table: SET GLOBAL sql_require_primary_key = OFF", 3750),
   ...cures(VALUES, 1062, 1138, 1171, 1264, 1265, 1292, 1366, 1406, 1690),
 ]);
 

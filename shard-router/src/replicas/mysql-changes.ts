@@ -78,6 +78,13 @@ async function changeTable(changing: MysqlChanging, change: TableChange): Promis
       return alterTable(changing, change);
     case "move":
       return alterTable(changing, { ...change.from, ...change, kind: "alter", steps: [], rewritten: false, empties: false });
+    case "await": {
+      const text =
+        "UPDATE cascade_tables SET awaiting = ?, revision = revision + 1 WHERE oid = ? AND revision = ? AND pending IS NULL";
+      const { oid, revision, named } = change.from;
+      if ((await session.change(text, [change.awaiting, oid, revision])) !== 1) throw stale(changing, named);
+      return;
+    }
     case "drop":
       if (!(await begin(session, change.from, { kind: "drop" }))) throw stale(changing, change.from.named);
       await ddl(session, [`DROP TABLE IF EXISTS ${quoteMysql(flatTableName(change.from.named))}`]);

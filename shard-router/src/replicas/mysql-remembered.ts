@@ -3,7 +3,7 @@ import { formatLsn, parseLsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import type { TableName } from "@cascade/shared/topic";
 import { flatTableName } from "../dialects/table-names.ts";
-import type { Advance, RememberedTable, Work } from "../replica.ts";
+import type { Advance, RememberedTable, TableChange, Work } from "../replica.ts";
 import { findMysqlTable } from "./mysql-catalog.ts";
 import type { MysqlRow, MysqlSession } from "./mysql-session.ts";
 
@@ -183,13 +183,13 @@ export async function remember(
 /** Takes over a name that `prepare` has claimed. False when it is another table's, or the table is remembered already. */
 export async function rememberNew(
   session: MysqlSession,
-  { schema, at, named }: Pick<RememberedTable, "schema" | "at" | "named">,
+  { schema, at, named, awaiting = null }: Extract<TableChange, { kind: "create" }>,
 ): Promise<boolean> {
   const text =
-    "UPDATE IGNORE cascade_tables SET oid = ?, named_schema = ?, named_table = ?, source_schema = ?, source_table = ?, `schema` = ?, commit_lsn = ?, ordinal = ?, pending = NULL, revision = revision + 1 WHERE name = ? AND oid IS NULL";
+    "UPDATE IGNORE cascade_tables SET oid = ?, named_schema = ?, named_table = ?, source_schema = ?, source_table = ?, `schema` = ?, commit_lsn = ?, ordinal = ?, awaiting = ?, pending = NULL, revision = revision + 1 WHERE name = ? AND oid IS NULL";
   const names = [named.schema, named.table, schema.schema, schema.table];
   const state = [JSON.stringify(schema), formatLsn(at.commitLsn), at.ordinal];
-  const found = await session.change(text, [schema.oid, ...names, ...state, claimedName(session, named)]);
+  const found = await session.change(text, [schema.oid, ...names, ...state, awaiting, claimedName(session, named)]);
   const [row] = await session.query("SELECT name FROM cascade_tables WHERE oid = ?", [schema.oid]);
   return found === 1 && row?.["name"] === claimedName(session, named);
 }

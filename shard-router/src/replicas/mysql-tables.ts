@@ -6,6 +6,7 @@ import { foldName, quoteMysql } from "../dialects/mysql.ts";
 import { mysqlHolds } from "../dialects/mysql-fit.ts";
 import { parseMysqlType } from "../dialects/mysql-types.ts";
 import { flatTableName } from "../dialects/table-names.ts";
+import { isSameName } from "../schema-history.ts";
 import { type FoundColumn, type FoundTable, findMysqlTable } from "./mysql-catalog.ts";
 import { claimedName } from "./mysql-remembered.ts";
 import type { MysqlSession } from "./mysql-session.ts";
@@ -62,7 +63,9 @@ async function claimName(session: MysqlSession, schema: TableSchema, named: Tabl
     owner = await ask();
   }
   const other = { schema: String(owner?.["source_schema"]), table: String(owner?.["source_table"]) };
-  if (owner?.["oid"] === String(schema.oid) || (other.schema === schema.schema && other.table === schema.table)) return;
+  // Of a table that came to nothing, or that an older Cascade made.
+  const isClaim = owner?.["oid"] === null && isSameName(other, named);
+  if (owner?.["oid"] === String(schema.oid) || isClaim || isSameName(other, schema)) return;
   throw takenName(schema, named, `the name of ${formatTableName(other)} there`);
 }
 

@@ -30,7 +30,7 @@ export async function changePostgresTables(
 async function changeTable(session: PostgresSession, rows: RememberedRows, change: TableChange): Promise<void> {
   switch (change.kind) {
     case "create":
-      await rows.add(change.schema, change.at, change.named);
+      await rows.add(change);
       await preparePostgresTable(session, change.schema, change.mayCreate, change.named);
       return;
     case "alter":
@@ -42,6 +42,8 @@ async function changeTable(session: PostgresSession, rows: RememberedRows, chang
     case "move":
       await rows.change(change.from, { ...change.from, named: change.named });
       return moveTable(session, change);
+    case "await":
+      return rows.await(change.from, change.awaiting);
     case "drop":
       await rows.remove(change.from);
       await session.run([{ text: `DROP TABLE IF EXISTS ${postgresTableName(change.from.named)}` }]);

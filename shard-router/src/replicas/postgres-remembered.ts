@@ -1,9 +1,9 @@
 import { FencedError } from "@cascade/shared/errors";
-import { formatLsn, type Position, parseLsn } from "@cascade/shared/lsn";
+import { formatLsn, parseLsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { Partition } from "../event-consumer.ts";
-import type { Advance, RememberedTable, Work } from "../replica.ts";
+import type { Advance, RememberedTable, TableChange, Work } from "../replica.ts";
 import type { Answer, PostgresSession, Query } from "./postgres-session.ts";
 
 /** cascade.tables: which source table each table of the replica stands for, and what that is like now. */
@@ -44,8 +44,8 @@ export function checkUnchanged(answers: readonly Answer[], { partition: { topic,
   if (answers.some(({ rowCount }) => rowCount !== 1)) throw new FencedError(topic, partition, `the table of ${topic}`);
 }
 
-const INSERT = `INSERT INTO cascade.tables (named_schema, named_table, oid, source_schema, source_table, schema, commit_lsn, ordinal, revision)
-  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1) ON CONFLICT DO NOTHING`;
+const INSERT = `INSERT INTO cascade.tables (named_schema, named_table, oid, source_schema, source_table, schema, commit_lsn, ordinal, awaiting, revision)
+  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1) ON CONFLICT DO NOTHING`;
 const UPDATE = `UPDATE cascade.tables SET named_schema = $3, named_table = $4, source_schema = $5, source_table = $6, schema = $7, commit_lsn = $8,
     ordinal = $9, revision = revision + 1
   WHERE oid = $1 AND revision = $2`;
@@ -60,10 +60,10 @@ export class RememberedRows {
     this.#partition = partition;
   }
 
-  add(schema: TableSchema, at: Position, named: TableName): Promise<void> {
+  add({ schema, at, named, awaiting = null }: Extract<TableChange, { kind: "create" }>): Promise<void> {
     const values = [named.schema, named.table, schema.oid, schema.schema, schema.table];
     const state = [JSON.stringify(schema), formatLsn(at.commitLsn), at.ordinal];
-    return this.#one(named, { text: INSERT, values: [...values, ...state] });
+    return this.#one(named, { text: INSERT, values: [...values, ...state, awaiting] });
   }
 
   change(from: RememberedTable, to: Pick<RememberedTable, "schema" | "at" | "named">): Promise<void> {
@@ -71,6 +71,11 @@ export class RememberedRows {
     const names = [named.schema, named.table, schema.schema, schema.table];
     const state = [JSON.stringify(schema), formatLsn(at.commitLsn), at.ordinal];
     return this.#one(from.named, { text: UPDATE, values: [from.oid, from.revision, ...names, ...state] });
+  }
+
+  await({ named, oid, revision }: RememberedTable, awaiting: string | null): Promise<void> {
+    const text = "UPDATE cascade.tables SET awaiting = $3, revision = revision + 1 WHERE oid = $1 AND revision = $2";
+    return this.#one(named, { text, values: [oid, revision, awaiting] });
   }
 
   remove(from: RememberedTable): Promise<void> {

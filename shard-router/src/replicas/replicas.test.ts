@@ -165,6 +165,8 @@ describe("DuckDB's errors", () => {
       duckdbError(json("Constraint", `Duplicate key "${key}" violates unique constraint.`), "applying");
     for (const key of ["qty: secret", 'qty: secret", "b: secret', 'qty: x: "secret"\nsecret', "qty: 1, b: secret"]) {
       expect(said(key).message).toBe('applying: Duplicate key "qty: …" violates unique constraint. (Constraint error)');
+      const made = duckdbError(json("Constraint", `UNIQUE constraint violation: duplicate key "${key}"`), "changing");
+      expect(made.message).toBe("changing: UNIQUE constraint violation: duplicate key (Constraint error)");
     }
   });
 

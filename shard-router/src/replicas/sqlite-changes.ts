@@ -21,7 +21,7 @@ export function changeSqliteTables(database: Database, changes: readonly TableCh
 function changeTable(database: Database, rows: RememberedRows, change: TableChange): void {
   switch (change.kind) {
     case "create":
-      rows.add(change.schema, change.at, change.named);
+      rows.add(change);
       prepareSqliteTable(database, change.schema, change.mayCreate, change.named);
       return;
     case "alter":
@@ -33,6 +33,9 @@ function changeTable(database: Database, rows: RememberedRows, change: TableChan
     case "move":
       rows.change(change.from, { ...change.from, named: change.named });
       moveTable(database, change);
+      return;
+    case "await":
+      rows.await(change.from, change.awaiting);
       return;
     case "drop":
       rows.remove(change.from);

@@ -1,12 +1,12 @@
 import type { Database } from "bun:sqlite";
 import { FencedError } from "@cascade/shared/errors";
-import { formatLsn, type Position, parseLsn } from "@cascade/shared/lsn";
+import { formatLsn, parseLsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import { quote } from "../dialects/sql.ts";
 import { flatTableName, foldAscii } from "../dialects/table-names.ts";
 import type { Partition } from "../event-consumer.ts";
-import type { RememberedTable, Work } from "../replica.ts";
+import type { RememberedTable, TableChange, Work } from "../replica.ts";
 import { isSameName } from "../schema-history.ts";
 import { nameTaken } from "./table-mismatch.ts";
 
@@ -98,19 +98,21 @@ const ownerOf = (database: Database, name: string): Owner | null =>
     .get(foldAscii(name));
 
 /** Takes the name for the schema's table, unless another source table has it. */
-export function claimName(database: Database, schema: TableSchema, name: string): void {
+export function claimName(database: Database, schema: TableSchema, named: TableName = schema): void {
+  const name = flatTableName(named);
   if (RESERVED.test(foldAscii(name))) throw taken(schema, name, "a reserved name there");
   database
     .query("INSERT INTO cascade_tables (name, source_schema, source_table) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING")
     .run(foldAscii(name), schema.schema, schema.table);
-  checkOwner(database, schema, name);
+  checkOwner(database, schema, named);
 }
 
-function checkOwner(database: Database, schema: TableSchema, name: string): void {
+function checkOwner(database: Database, schema: TableSchema, named: TableName): void {
+  const name = flatTableName(named);
   const owner = ownerOf(database, name);
   if (owner === null || owner.source_oid === schema.oid) return;
   const source = { schema: owner.source_schema, table: owner.source_table };
-  if (owner.source_oid === null && isSameName(source, schema)) return;
+  if (owner.source_oid === null && (isSameName(source, schema) || isSameName(source, named))) return;
   throw taken(schema, name, `the name of ${formatTableName(source)} there`);
 }
 
@@ -127,7 +129,7 @@ export class RememberedRows {
     this.#partition = partition;
   }
 
-  add(schema: TableSchema, at: Position, named: TableName): void {
+  add({ schema, at, named, awaiting = null }: Extract<TableChange, { kind: "create" }>): void {
     const name = flatTableName(named);
     const owner = ownerOf(this.#database, name);
     // Another router has made it meanwhile.
@@ -137,23 +139,28 @@ export class RememberedRows {
       isSameName({ schema: owner.named_schema ?? "", table: owner.named_table ?? "" }, named)
     )
       throw this.#stale(named);
-    claimName(this.#database, schema, name);
+    claimName(this.#database, schema, named);
     const text = `UPDATE cascade_tables SET source_oid = ?, named_schema = ?, named_table = ?, source_schema = ?, source_table = ?, schema = ?,
-      commit_lsn = ?, ordinal = ?, revision = 1 WHERE name = ? AND NOT EXISTS (SELECT 1 FROM cascade_tables WHERE source_oid = ?)`;
-    const values = [schema.oid, ...valuesOf({ schema, at, named }), foldAscii(name), schema.oid];
+      commit_lsn = ?, ordinal = ?, awaiting = ?, revision = 1 WHERE name = ? AND NOT EXISTS (SELECT 1 FROM cascade_tables WHERE source_oid = ?)`;
+    const values = [schema.oid, ...valuesOf({ schema, at, named }), awaiting, foldAscii(name), schema.oid];
     this.#one(named, this.#database.query(text).run(...values).changes);
   }
 
   change(from: RememberedTable, to: Pick<RememberedTable, "schema" | "at" | "named">): void {
     const name = flatTableName(to.named);
     if (RESERVED.test(foldAscii(name))) throw taken(to.schema, name, "a reserved name there");
-    checkOwner(this.#database, to.schema, name);
+    checkOwner(this.#database, to.schema, to.named);
     // A claim of the name that came to nothing.
     this.#database.query("DELETE FROM cascade_tables WHERE name = ? AND source_oid IS NULL").run(foldAscii(name));
     const text = `UPDATE cascade_tables SET name = ?, named_schema = ?, named_table = ?, source_schema = ?, source_table = ?, schema = ?,
       commit_lsn = ?, ordinal = ?, revision = revision + 1 WHERE source_oid = ? AND revision = ?`;
     const values = [foldAscii(name), ...valuesOf(to), from.oid, from.revision];
     this.#one(from.named, this.#database.query(text).run(...values).changes);
+  }
+
+  await({ named, oid, revision }: RememberedTable, awaiting: string | null): void {
+    const text = "UPDATE cascade_tables SET awaiting = ?, revision = revision + 1 WHERE source_oid = ? AND revision = ?";
+    this.#one(named, this.#database.query(text).run(awaiting, oid, revision).changes);
   }
 
   remove({ oid, revision, named }: RememberedTable): void {

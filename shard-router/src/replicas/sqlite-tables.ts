@@ -19,7 +19,7 @@ export function prepareSqliteTable(
   const wanted = sqliteDialect.columnsOf(schema);
   const name = flatTableName(named);
   const sqlName = quote(name);
-  claimName(database, schema, name);
+  claimName(database, schema, named);
   const found = findTable(database, name);
   if (found === null) {
     if (!mayCreate) throw tableLost(schema, sqlName, "cascade_progress");

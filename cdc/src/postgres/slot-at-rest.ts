@@ -1,0 +1,39 @@
+import type pg from "pg";
+import type { Catalog } from "./catalog.ts";
+import type { Relation } from "./relation.ts";
+import { dropSlot, ensureSlot, type SlotRequest } from "./slot.ts";
+
+/** Each takes as long as the transactions that are under way. */
+const MAX_TRIES = 50;
+
+export interface SlotAtRest {
+  readonly slot: "created" | "found";
+  /** Every captured relation: of a slot just created, as they look where it begins. */
+  readonly relations: readonly Relation[];
+}
+
+/**
+ * Makes sure of the slot. Where it must be created, tables may be altered meanwhile: the catalog would be ahead of the stream's first
+ * rows then, and nothing would tell what those were written under. So it is created anew until no table was.
+ */
+export async function slotAtRest(
+  client: pg.Client,
+  catalog: Catalog,
+  request: SlotRequest,
+  warn: (message: string) => void,
+): Promise<SlotAtRest> {
+  for (let tries = 1; ; tries++) {
+    const before = await catalog.fingerprint();
+    const slot = await ensureSlot(client, request);
+    const relations = await catalog.captured();
+    if (slot === "found" || (await catalog.fingerprint()) === before) return { slot, relations };
+    if (tries === MAX_TRIES) {
+      warn(
+        "main-db's tables are altered all the time: a row that was written before cdc's first look at its table, and does not fit it, will stop cdc",
+      );
+      return { slot, relations };
+    }
+    // Nobody has read from it.
+    await dropSlot(client, request.slot);
+  }
+}

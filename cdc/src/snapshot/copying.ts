@@ -1,0 +1,120 @@
+import { pause } from "@cascade/shared/retry";
+import type { Copies, Copy } from "./copies.ts";
+import { INITIAL } from "./copy-job.ts";
+import type { KeyedCopy } from "./keyed-copy.ts";
+import { KeylessCopy } from "./keyless-copy.ts";
+import type { MergedSource } from "./merged-source.ts";
+import type { Notifier } from "./notifier.ts";
+import type { SnapshotReport } from "./report.ts";
+import type { ChunkPlan, SnapshotRow, TableFound, TableReader } from "./table-reader.ts";
+
+/** Between two tries of what main-db does not show yet. */
+const FIRST_PAUSE_MS = 1;
+const LONGEST_PAUSE_MS = 250;
+
+/** What the copying of a table goes by. */
+export interface CopyingContext {
+  readonly reader: TableReader;
+  readonly copies: Copies;
+  readonly source: MergedSource;
+  readonly changed: Notifier;
+  readonly report: SnapshotReport;
+  readonly signal: AbortSignal;
+}
+
+/** `over`: asked to stop, or begun anew by another; `anew`: it is a table of another kind, or look, now. */
+export type CopyOutcome =
+  | { readonly kind: "done"; readonly copy: Copy }
+  | { readonly kind: "gone" }
+  | { readonly kind: "over" }
+  | { readonly kind: "anew"; readonly key: readonly string[] };
+
+/** By chunks. What is done is taken out of the copies at once: the stream must not add to it any more. */
+export async function copyKeyed(context: CopyingContext, copy: KeyedCopy): Promise<CopyOutcome> {
+  const { reader, copies, changed, signal } = context;
+  if (copy.job.replica !== null && !copy.isBegun) await reader.mark({ id: copy.beginId, ...copy.job.name });
+  while (!signal.aborted && copies.has(copy)) {
+    const plan = copy.next();
+    if (plan === "done") {
+      copies.remove(copy);
+      return { kind: "done", copy };
+    }
+    const outcome = plan === null ? await changed.wait() : await readChunk(context, copy, plan);
+    if (outcome) return outcome;
+  }
+  return { kind: "over" };
+}
+
+async function readChunk(context: CopyingContext, copy: KeyedCopy, plan: ChunkPlan): Promise<CopyOutcome | null> {
+  const { reader, copies, source, signal } = context;
+  const chunk = copy.begin(plan, copies.mustSee());
+  let keyless = false;
+  const found = (table: TableFound): boolean => {
+    keyless = table.schema.key.length === 0;
+    if (keyless || !copy.found(chunk, table)) return false;
+    copies.saw(table.snapshot);
+    return true;
+  };
+  const read = await reader.chunk(copy.job.oid, plan, copy.job.range, found);
+  if (read === "gone") return { kind: "gone" };
+  if (read === null) {
+    copy.giveUp(chunk);
+    source.notify();
+    await pause(FIRST_PAUSE_MS, signal);
+    return keyless ? { kind: "anew", key: [] } : null;
+  }
+  copy.read(chunk, read);
+  source.notify();
+  const schema = copy.chunkMarked(chunk.id)?.schema ?? null;
+  if (schema !== null) await reader.mark({ id: chunk.id, schema: schema.schema, table: schema.table });
+  return null;
+}
+
+/** Whole, as one snapshot sees it. */
+export async function copyKeyless(context: CopyingContext, waiting: KeylessCopy): Promise<CopyOutcome> {
+  const { reader, copies, source, changed, signal } = context;
+  // A fresh one: it may have been tried before.
+  const copy = new KeylessCopy(waiting.job, waiting.state);
+  copies.replace(waiting, copy);
+  const isOver = () => signal.aborted || !copies.has(copy);
+  await reader.mark({ id: copy.markId, ...copy.job.name });
+  while (!copy.isMarked && !copy.isLost && !isOver()) await changed.wait();
+  if (copy.isLost) return { kind: "gone" };
+  for (let pauseMs = FIRST_PAUSE_MS; !isOver(); pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+    const outcome = await scanOnce(context, copy, isOver);
+    if (outcome?.kind === "anew" && copy.job.request !== INITIAL) {
+      // What is held of a copy that was asked for is nowhere else.
+      await source.offer(() => copies.release(copy));
+    }
+    if (outcome !== null) return outcome;
+    await pause(pauseMs, signal);
+  }
+  return { kind: "over" };
+}
+
+/** null when the snapshot does not see yet what it must. */
+async function scanOnce(context: CopyingContext, copy: KeylessCopy, isOver: () => boolean): Promise<CopyOutcome | null> {
+  const { reader, copies, source, report } = context;
+  const mustSee = copies.mustSee();
+  let first = true;
+  let key: readonly string[] = [];
+  const found = (table: TableFound): boolean => {
+    key = table.schema.key;
+    return key.length === 0 && copy.found(table, mustSee);
+  };
+  const take = async (rows: readonly SnapshotRow[]): Promise<void> => {
+    const events = isOver() ? [] : copy.rows(rows, first);
+    first = false;
+    await source.offer(() => (isOver() ? [] : events));
+    report.progress(copy);
+  };
+  const done = await reader.scan(copy.job.oid, found, take);
+  if (isOver()) return { kind: "over" };
+  if (done === "gone") return { kind: "gone" };
+  if (done === "done") {
+    // Of a table without rows too.
+    await source.offer(() => (isOver() ? [] : [...(first ? copy.rows([], true) : []), ...copies.release(copy)]));
+    return { kind: "done", copy };
+  }
+  return key.length > 0 || copy.wasAltered ? { kind: "anew", key } : null;
+}

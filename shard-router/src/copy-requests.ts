@@ -1,0 +1,60 @@
+import { randomUUID } from "node:crypto";
+import { formatTableName, type TableName } from "@cascade/shared/topic";
+import type { Partition } from "./event-consumer.ts";
+import type { ProgressBook } from "./progress-book.ts";
+import type { SchemaBook } from "./schema-book.ts";
+import type { TableBook } from "./table-book.ts";
+
+/** Where copies of tables are asked for. */
+export interface CopyRequests {
+  /** Resolves when cdc will read it. Asked again under the same name it is the same request. */
+  ask(copy: string, table: TableName): Promise<void>;
+}
+
+export interface AwaitedCopiesOptions {
+  readonly schemas: SchemaBook;
+  readonly tables: TableBook;
+  readonly progress: ProgressBook;
+  readonly requests: CopyRequests;
+  readonly warn: (table: TableName, message: string) => void;
+}
+
+/** Sees to it that a table whose changes are no longer all in Kafka is copied anew, for this replica alone. */
+export class AwaitedCopies {
+  readonly #options: AwaitedCopiesOptions;
+  readonly #asked = new Set<string>();
+
+  constructor(options: AwaitedCopiesOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Kafka holds nothing of the partition before `low`, and the replica needs it. Resolves to where it goes on: everything up to the copy
+   * is passed over from then on; null when nothing is known of the table.
+   */
+  async recover(partition: Partition, name: TableName, low: bigint): Promise<bigint | null> {
+    const { schemas, tables, progress, warn } = this.#options;
+    await schemas.settle();
+    const newest = schemas.history.current(name);
+    if (newest === null) return null;
+    const from = progress.current(partition);
+    const copy = await tables.await(newest.schema, randomUUID(), { partition, from, nextOffset: low });
+    warn(
+      name,
+      `${formatTableName(name)}: its changes are no longer all in Kafka; this replica asks for a copy, and passes over what comes before it`,
+    );
+    await this.#ask(copy, name);
+    return low;
+  }
+
+  /** The request may not have got out when the one who asked ended. */
+  async askAgain(name: TableName): Promise<void> {
+    const awaiting = (await this.#options.tables.awaited(name))?.awaiting ?? null;
+    if (awaiting !== null && !this.#asked.has(awaiting)) await this.#ask(awaiting, name);
+  }
+
+  async #ask(copy: string, name: TableName): Promise<void> {
+    await this.#options.requests.ask(copy, name);
+    this.#asked.add(copy);
+  }
+}

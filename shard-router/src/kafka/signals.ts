@@ -1,0 +1,38 @@
+import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
+import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
+import { KafkaSockets } from "@cascade/shared/kafka-sockets";
+import { formatTableName, signalsTopic } from "@cascade/shared/topic";
+import type { CopyRequests } from "../copy-requests.ts";
+
+export interface SignalsOptions {
+  readonly kafka: KafkaOptions;
+  /** KAFKA_TOPIC_PREFIX. */
+  readonly prefix: string;
+  /** REPLICA_NAME. */
+  readonly replica: string;
+}
+
+const DEADLINE_MS = 20_000;
+
+/** Requests go by `<prefix>.signals` (contract.md §3), each over a connection of its own: they are rare. */
+export function signals({ kafka: options, prefix, replica }: SignalsOptions): CopyRequests {
+  const topic = signalsTopic(prefix);
+  return {
+    ask: async (copy, table) => {
+      const sockets = new KafkaSockets();
+      const producer = kafkaClient(options, sockets).producer({ allowAutoTopicCreation: false, retry: KAFKA_RETRY });
+      const value = JSON.stringify({ type: "snapshot", tables: [formatTableName(table)], replica });
+      const send = async () => {
+        await producer.connect();
+        await producer.send({ topic, acks: -1, messages: [{ key: copy, value }] });
+      };
+      try {
+        await withDeadline(send(), DEADLINE_MS, `write to topic ${topic}`);
+      } catch (error) {
+        throw kafkaError(error, `write to topic ${topic}`);
+      } finally {
+        await sockets.disconnect(producer);
+      }
+    },
+  };
+}

@@ -1,0 +1,54 @@
+import { expect, test } from "bun:test";
+import { tableSchema } from "@cascade/shared/testing/table-schemas";
+import { changed } from "../test/table-changer.ts";
+import { SchemaHistory } from "./schema-history.ts";
+
+const place = (commitLsn: bigint) => ({ commitLsn, ordinal: 0 });
+const a = tableSchema("a", { id: "integer" });
+const [asB, asC] = [changed(a, { table: "b" }), changed(a, { table: "c" })];
+const other = changed(a, { oid: 2 });
+
+function history(...said: readonly (readonly [typeof a, bigint | null, boolean?])[]): SchemaHistory {
+  const made = new SchemaHistory();
+  for (const [schema, at, rewritten = false] of said)
+    made.learn({ kind: "schema", schema, at: at === null ? null : place(at), rewritten });
+  return made;
+}
+
+test("a table is what was said of it last, whatever it is called; a name is the last table's that took it and has it", () => {
+  const known = history([a, 1n], [asB, 3n], [other, 4n]);
+  expect(known.newest(a.oid)?.schema).toEqual(asB);
+  expect(known.current(a)?.schema).toEqual(other);
+  expect(known.current(asB)?.schema).toEqual(asB);
+  expect(known.current(asC)).toBeNull();
+  expect(known.newest(99)).toBeUndefined();
+  expect(known.learn({ kind: "dropped", schema: "public", table: "b", oid: a.oid, at: place(5n) })).toEqual([
+    expect.objectContaining({ table: "b" }),
+    asB,
+  ]);
+  expect([known.newest(a.oid), known.current(asB)]).toEqual([null, null]);
+  expect(known.last(a.oid)?.schema).toEqual(asB);
+});
+
+test("since when a table has its name, and which others it had", () => {
+  const known = history([a, 1n], [asB, 3n], [asC, 5n], [a, 7n], [a, 9n]);
+  expect(known.residence(a.oid, a, place(2n))).toEqual({ since: place(1n), others: [asB, asC] });
+  expect(known.residence(a.oid, asB, place(4n))).toEqual({ since: place(3n), others: [a, asC] });
+  expect(known.residence(a.oid, a, place(8n))).toEqual({ since: place(7n), others: [asB, asC] });
+  expect(known.residence(a.oid, a, place(10n))).toEqual({ since: place(7n), others: [asB, asC] });
+  expect(history([a, 1n], [changed(a, { identity: "full" }), 2n]).residence(a.oid, a, place(3n))).toBeNull();
+});
+
+test("a schema that comes back begins where it was said last before a row; one of an older cdc at the row", () => {
+  const known = history([a, 1n], [asB, 3n], [a, 5n]);
+  expect([2n, 4n, 6n].map((at) => known.startOf(a, place(at)).commitLsn)).toEqual([1n, 1n, 5n]);
+  expect(history([a, null]).startOf(a, place(4n))).toEqual(place(4n));
+  expect([history([a, null]).beginningOf(a.oid), known.beginningOf(a.oid)]).toEqual([null, place(1n)]);
+});
+
+test("whether rows were written anew between two places", () => {
+  const known = history([a, 1n], [asB, 3n, true], [asC, 5n]);
+  expect(known.isRewritten(a.oid, place(1n), place(5n))).toBe(true);
+  expect(known.isRewritten(a.oid, place(3n), place(5n))).toBe(false);
+  expect(known.isRewritten(a.oid, place(1n), place(2n))).toBe(false);
+});
