@@ -55,7 +55,16 @@ CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.families(oid[]) RETURNS oid[] LANGUAGE 
 -- What these relations look like now, at this place in the WAL. late: not from within the transaction that changed them.
 CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.tell(oids oid[], late boolean) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER ${PINNED} AS $body$
+DECLARE
+  name text;
 BEGIN
+  -- Else a change that commits meanwhile would be told of before this, which does not see it.
+  IF tell.late THEN
+    FOR name IN SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                 WHERE c.oid = ANY(tell.oids) AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY c.oid LOOP
+      EXECUTE 'LOCK TABLE ONLY ' || name || ' IN ACCESS SHARE MODE';
+    END LOOP;
+  END IF;
   PERFORM ${emit(`json_build_object('v', 1, 'late', tell.late, 'relations', part.relations, 'columns', ${DDL_SCHEMA}.columns(part.oids), 'identities', ${DDL_SCHEMA}.identities(part.oids))`)}
      FROM (SELECT json_agg(json_build_object('kind', kind, 'oid', oid, 'root_oid', root_oid, 'schema', schema, 'table', "table", 'root_schema', root_schema, 'root_table', root_table, 'filled', kind IN ('table', 'partition') AND pg_relation_size(oid::oid::regclass) > 0)) AS relations,
                   array_agg(oid::oid) || min(root_oid)::oid AS oids
@@ -69,11 +78,6 @@ BEGIN
             WHERE c.oid IS NULL OR c.relkind IN ('r', 'p') AND c.relpersistence <> 'p') gone
     WHERE gone.oids IS NOT NULL;
   ${PAD}
-END $body$;
-
-CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.tell_all() RETURNS void LANGUAGE plpgsql SET search_path TO pg_catalog AS $body$
-BEGIN
-  PERFORM ${DDL_SCHEMA}.tell(array_agg(oid), true) FROM pg_class WHERE relkind IN ('r', 'p') AND relpersistence = 'p' AND oid >= 16384;
 END $body$;
 
 -- Nobody's command fails because of us: cdc is told to look at the catalog instead.
@@ -205,7 +209,6 @@ export const INSTALL_SQL: readonly string[] = [
     `ALTER EVENT TRIGGER ${name} ENABLE ALWAYS`,
   ]),
   `COMMENT ON SCHEMA ${DDL_SCHEMA} IS '${DDL_COMMENT}'`,
-  `SELECT ${DDL_SCHEMA}.tell_all()`,
 ];
 
 export const UNINSTALL_SQL: readonly string[] = [

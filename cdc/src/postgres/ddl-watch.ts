@@ -1,3 +1,4 @@
+import { quoteTableName } from "@cascade/shared/topic";
 import type pg from "pg";
 import type { Catalog } from "./catalog.ts";
 import type { ChangeDecoder } from "./change-decoder.ts";
@@ -8,6 +9,11 @@ import { postgresError, sqlStateOf } from "./session.ts";
 import { DDL_PREFIX } from "./wal2json.ts";
 
 const MISSING_RIGHT = "42501";
+/** A lock that is not to be had in time, a name that has changed. */
+const NOT_NOW = ["55P03", "42P01", "3F000"];
+/** Whoever alters a table waits behind who waits for its lock. */
+const LOCK_TIMEOUT_MS = 1_000;
+const TOLD_AT_ONCE = 100;
 
 export interface DdlWatchOptions {
   readonly client: pg.Client;
@@ -32,7 +38,7 @@ export class DdlWatch {
     this.#options = options;
   }
 
-  /** At the start of a life: what differs now is told at once, behind all that the stream has still to read. */
+  /** At the start of a life, or of a trigger's: what differs now is told at once, behind all that the stream has still to read. */
   async begin(): Promise<void> {
     const differing = await this.#look();
     if (differing.oids.length === 0) return;
@@ -70,35 +76,79 @@ export class DdlWatch {
     if (there === decoder.told) return;
     if (!there) warn("cdc's event triggers on main-db were removed or disabled; CDC_DDL=off keeps cdc from installing them");
     decoder.told = there || (await ensureDdlCapture(client, mode, warn));
-    this.#differing ??= "";
+    await this.begin();
   }
 
+  /** In transactions that hold their tables as they are: else a change that commits meanwhile would be told of before, and undone by this. */
   async #tell(oids: readonly number[]): Promise<void> {
-    const { client, catalog, decoder, warn } = this.#options;
-    try {
-      if (decoder.told && (await this.#tellByTrigger(oids))) return;
-      const { rows, there } = await catalog.rowsOf(oids);
-      const found = new Set(rows.relations.map(({ oid }) => Number(oid)));
-      const gone = oids.filter((oid) => !found.has(oid));
-      for (const message of lateMessages(rows, gone, there))
-        await client.query("SELECT pg_logical_emit_message(true, $1, $2)", [DDL_PREFIX, message]);
-    } catch (error) {
-      if (sqlStateOf(error) !== MISSING_RIGHT) throw postgresError(error, "cannot write a schema change into main-db's WAL");
-      if (!this.#warned)
-        warn(
-          "the role of CDC_DATABASE_URL may not call pg_logical_emit_message: schema changes are found by the next row of a table only",
-        );
-      this.#warned = true;
+    for (let start = 0; start < oids.length; start += TOLD_AT_ONCE) {
+      const some = oids.slice(start, start + TOLD_AT_ONCE);
+      try {
+        if (!this.#options.decoder.told || !(await this.#tellByTrigger(some))) await this.#tellByCatalog(some);
+      } catch (error) {
+        const state = sqlStateOf(error) ?? "";
+        if (!NOT_NOW.includes(state)) throw postgresError(error, "cannot write a schema change into main-db's WAL");
+        // A table is being altered: the next look finds it again.
+        this.#toldLast = "";
+      }
     }
   }
 
   /** Its own function writes partitions too. Whether this role may call it. */
   async #tellByTrigger(oids: readonly number[]): Promise<boolean> {
     try {
-      await this.#options.client.query(`SELECT ${DDL_SCHEMA}.tell(${DDL_SCHEMA}.families($1::oid[]), true)`, [oids]);
+      await this.#inTransaction((client) =>
+        client.query(`SELECT ${DDL_SCHEMA}.tell(${DDL_SCHEMA}.families($1::oid[]), true)`, [oids]),
+      );
       return true;
     } catch (error) {
       if (sqlStateOf(error) === MISSING_RIGHT) return false;
+      throw error;
+    }
+  }
+
+  async #tellByCatalog(oids: readonly number[]): Promise<void> {
+    const lock = (client: pg.Client, names: readonly string[]) =>
+      client.query(`LOCK TABLE ONLY ${names.join(", ONLY ")} IN ACCESS SHARE MODE`);
+    const { rows: before } = await this.#options.catalog.rowsOf(oids);
+    const names = before.relations.map(quoteTableName);
+    // Without SELECT on a table there is no lock for it: then without.
+    const mayLock = names.length > 0 && (await this.#may((client) => lock(client, names)));
+    const told = await this.#may(async (client) => {
+      if (mayLock) await lock(client, names);
+      const { rows, there } = await this.#options.catalog.rowsOf(oids);
+      const found = new Set(rows.relations.map(({ oid }) => Number(oid)));
+      const gone = oids.filter((oid) => !found.has(oid));
+      for (const message of lateMessages(rows, gone, there))
+        await client.query("SELECT pg_logical_emit_message(true, $1, $2)", [DDL_PREFIX, message]);
+    });
+    if (!told && !this.#warned) {
+      this.#warned = true;
+      this.#options.warn(
+        "the role of CDC_DATABASE_URL may not call pg_logical_emit_message: schema changes are found by the next row of a table only",
+      );
+    }
+  }
+
+  async #may(work: (client: pg.Client) => Promise<unknown>): Promise<boolean> {
+    try {
+      await this.#inTransaction(work);
+      return true;
+    } catch (error) {
+      if (sqlStateOf(error) === MISSING_RIGHT) return false;
+      throw error;
+    }
+  }
+
+  async #inTransaction(work: (client: pg.Client) => Promise<unknown>): Promise<void> {
+    const { client } = this.#options;
+    try {
+      await client.query("BEGIN");
+      await client.query(`SET LOCAL lock_timeout = ${LOCK_TIMEOUT_MS}`);
+      await work(client);
+      await client.query("COMMIT");
+    } catch (error) {
+      await client.query("ROLLBACK").catch(() => undefined);
       throw error;
     }
   }
