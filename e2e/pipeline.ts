@@ -35,8 +35,6 @@ export interface Pipeline extends AsyncDisposable {
   /** Starts another cdc, or another router of the replica, with the same settings but for `more`. Doesn't wait for it. */
   cdc(more?: Partial<CdcOptions>): Promise<Service<CdcStatus>>;
   router(engine: Engine, more?: Partial<RouterOptions>): Promise<Service<RouterStatus>>;
-  /** Ends every router in good order, so that files of theirs can be read. */
-  stopRouters(): Promise<void>;
   /** Runs SQL on main-db. */
   sql(text: string, values?: readonly unknown[]): Promise<readonly Record<string, unknown>[]>;
   /** Waits until every replica (or those of `engines`) holds main-db's rows; fails with what is different when nothing moves any more. */
@@ -85,10 +83,6 @@ export async function openPipeline({ name, engines = ["postgres", "sqlite"], sch
     router: async (engine, more) => {
       const url = replicas.find((replica) => replica.name === engine)?.url ?? "";
       return kept(await startRouter({ ...common, replicaUrl: url, replicaName: engine, ...more }));
-    },
-    stopRouters: async () => {
-      const routers = services.filter((service) => service.name.startsWith("shard-router"));
-      await Promise.all(routers.map((router) => router.stop()));
     },
     sql: (text, values) => main.query(name, text, values),
     expectEqual: (stallMs, only = engines) =>

@@ -1,10 +1,10 @@
 import { Database } from "bun:sqlite";
 import { Catalog } from "@cascade/cdc/src/postgres/catalog.ts";
 import { openSession } from "@cascade/cdc/src/postgres/session.ts";
+import { openDuckdbFile } from "@cascade/local/duckdb-file.ts";
 import { parseReplicaUrl } from "@cascade/shard-router/src/replicas/open-replica.ts";
 import { parseTableFilter } from "@cascade/shared/table-pattern";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import { DuckDBInstance } from "@duckdb/node-api";
 import * as mariadb from "mariadb";
 import { ENGINES } from "./oracle/engines.ts";
 import type { Engine } from "./pipeline.ts";
@@ -95,17 +95,13 @@ const READERS: Readonly<Record<Engine, (url: string) => Promise<readonly Row[]>>
     return rows.map(({ notnull, ...row }) => ({ ...row, notNull: notnull === 1 }));
   },
   duckdb: async (url) => {
-    const instance = await DuckDBInstance.create(url.slice("duckdb://".length), { access_mode: "READ_ONLY" });
-    try {
-      const connection = await instance.connect();
-      const reader = await connection.runAndReadAll(
-        `SELECT table_name AS "table", column_name AS "column", data_type AS type, is_nullable = 'NO' AS "notNull"
-           FROM information_schema.columns WHERE table_schema = 'public'`,
-      );
-      connection.closeSync();
-      return reader.getRowObjects() as unknown as readonly Row[];
-    } finally {
-      instance.closeSync();
-    }
+    using file = await openDuckdbFile(url);
+    const connection = await file.instance.connect();
+    const reader = await connection.runAndReadAll(
+      `SELECT table_name AS "table", column_name AS "column", data_type AS type, is_nullable = 'NO' AS "notNull"
+         FROM information_schema.columns WHERE table_schema = 'public'`,
+    );
+    connection.closeSync();
+    return reader.getRowObjects() as unknown as readonly Row[];
   },
 };

@@ -1,7 +1,4 @@
-import { copyFileSync, existsSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
-import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import type { DuckDBConnection } from "@duckdb/node-api";
 import type { RowReader } from "./canonical-state.ts";
 import {
   type CanonicalColumn,
@@ -12,16 +9,11 @@ import {
   orderColumns,
   unreadable,
 } from "./canonical-value.ts";
+import { openDuckdbFile } from "./duckdb-file.ts";
 
-/**
- * Only one process at a time has a DuckDB file. A router of this process shares the open file with whoever asks for it in the same words;
- * that is why it is not asked for read-only. Of a router in another process the file and its WAL are copied: what rests is whole.
- */
 export async function openDuckdbReader(url: string): Promise<RowReader> {
-  const path = decodeURIComponent(url.slice("duckdb:".length).replace(/^\/\/\//, "/"));
-  if (!existsSync(path)) throw new Error(`There is no file ${path}.`); // DuckDB would make it
-  const { instance, copy } = await openFile(path);
-  const connection = await instance.connect();
+  const file = await openDuckdbFile(url);
+  const connection = await file.instance.connect();
   await connection.run("SET TimeZone = 'UTC'");
   return {
     rows: async (table) => {
@@ -30,34 +22,9 @@ export async function openDuckdbReader(url: string): Promise<RowReader> {
     },
     [Symbol.asyncDispose]: async () => {
       connection.closeSync();
-      instance.closeSync();
-      if (copy !== null) rmSync(copy, { recursive: true, force: true });
+      file[Symbol.dispose]();
     },
   };
-}
-
-interface OpenFile {
-  readonly instance: DuckDBInstance;
-  /** The folder of a copy. */
-  readonly copy: string | null;
-}
-
-async function openFile(path: string): Promise<OpenFile> {
-  try {
-    return { instance: await DuckDBInstance.fromCache(path), copy: null };
-  } catch (error) {
-    if (!String(error).includes("Could not set lock")) throw error;
-  }
-  const copy = mkdtempSync(join(tmpdir(), "cascade-duckdb-"));
-  try {
-    const file = join(copy, basename(path)); // whose name is the database's
-    copyFileSync(path, file);
-    if (existsSync(`${path}.wal`)) copyFileSync(`${path}.wal`, `${file}.wal`);
-    return { instance: await DuckDBInstance.create(file), copy };
-  } catch (error) {
-    rmSync(copy, { recursive: true, force: true });
-    throw error;
-  }
 }
 
 /** Before every text that is read: the client drops a byte order mark at its beginning. */
