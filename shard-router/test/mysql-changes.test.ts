@@ -85,3 +85,26 @@ test.if(REPLICA_KINDS.includes("mariadb"))("MariaDB: two routers that change one
   expect(outcomes.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
   expect(await lab.rows(two)).toEqual([{ id: 1, b: "a", a: "b" }]);
 });
+
+test.if(REPLICA_KINDS.includes("mariadb"))(
+  "MariaDB: a table that a crash left as it was made is known as whose it is, and goes with it",
+  async () => {
+    const lab = await replicaLab("mariadb");
+    labs.push(lab);
+    const one = tableSchema("t", { id: "integer", a: "text" });
+    const first = await changer(lab);
+    await first.create(one);
+    const remembered = await first.remembered(one.oid);
+    // As a crash leaves it between CREATE TABLE and the end of the change; and one before CREATE TABLE.
+    await lab.sql(`UPDATE cascade_tables SET pending = '{"kind":"create"}' WHERE oid = ${one.oid}`);
+    const after = await changer(lab);
+    expect(await after.remembered(one.oid)).toEqual(remembered);
+    await lab.sql(`UPDATE cascade_tables SET pending = '{"kind":"create"}' WHERE oid = ${one.oid}`);
+    await lab.sql("DROP TABLE t");
+    const again = await changer(lab);
+    expect((await again.replica.remembered()).length).toBe(0);
+    const other = changed(one, { oid: one.oid + 1 });
+    await again.create(other);
+    expect((await again.remembered(other.oid)).schema.id).toBe(other.id);
+  },
+);

@@ -14,6 +14,8 @@ import { advanceProgress, checkProgress } from "./mysql-progress.ts";
 import {
   begin,
   claimedName,
+  disown,
+  forget,
   isAsRemembered,
   locked,
   markedComment,
@@ -24,7 +26,7 @@ import {
   settle,
 } from "./mysql-remembered.ts";
 import type { MysqlSession } from "./mysql-session.ts";
-import { prepareMysqlTable, takenName } from "./mysql-tables.ts";
+import { claimMysqlName, prepareMysqlTable, takenName } from "./mysql-tables.ts";
 
 type Alter = Extract<TableChange, { kind: "alter" }>;
 
@@ -68,12 +70,10 @@ const anotherChanges = ({ partition: { topic } }: Advance): CascadeError =>
   });
 
 async function changeTable(changing: MysqlChanging, change: TableChange): Promise<void> {
-  const { session, dialect } = changing;
+  const { session } = changing;
   switch (change.kind) {
     case "create":
-      await prepareMysqlTable(session, dialect, change.schema, change.mayCreate, change.named);
-      if (!(await rememberNew(session, change))) throw stale(changing, change.named);
-      return;
+      return createTable(changing, change);
     case "alter":
       return alterTable(changing, change);
     case "move":
@@ -93,6 +93,21 @@ async function changeTable(changing: MysqlChanging, change: TableChange): Promis
       if ((await findMysqlTable(session, flatTableName(change.from.named))) !== null) throw change.otherwise;
       return removeRow(changing, change.from);
   }
+}
+
+async function createTable(changing: MysqlChanging, change: Extract<TableChange, { kind: "create" }>): Promise<void> {
+  const { session, dialect } = changing;
+  const { schema, named, mayCreate } = change;
+  dialect.columnsOf(schema); // says what no table can be made of
+  await claimMysqlName(session, schema, named);
+  if (!(await rememberNew(session, change))) throw stale(changing, named);
+  try {
+    await prepareMysqlTable(session, dialect, schema, mayCreate, named);
+  } catch (error) {
+    await disown(session, schema.oid).catch(() => {}); // else whoever asks next does
+    throw error;
+  }
+  await forget(session, schema.oid);
 }
 
 const stale = ({ advance: { partition } }: MysqlChanging, named: TableName): FencedError =>

@@ -68,7 +68,10 @@ export type Pending =
       /** All that main-db did is done then; else what is done can be asked for again. */
       readonly isWhole: boolean;
     }
+  | { readonly kind: "create" }
   | { readonly kind: "drop" };
+
+const CREATING = JSON.stringify({ kind: "create" } satisfies Pending);
 
 /** In no table's comment but by this one change. */
 export const newMark = (): string => `[cascade ${crypto.randomUUID()}]`;
@@ -137,6 +140,12 @@ export async function settle(session: MysqlSession, oid: number): Promise<void> 
   if (row === undefined || row["pending"] === null) return;
   const pending = JSON.parse(String(row["pending"])) as Pending;
   const revision = Number(row["revision"]);
+  if (pending.kind === "create") {
+    // Made or found: whether it fits is seen when it is needed.
+    if ((await findMysqlTable(session, String(row["name"]))) !== null) await forget(session, oid);
+    else await disown(session, oid);
+    return;
+  }
   if (pending.kind === "drop") {
     if ((await findMysqlTable(session, String(row["name"]))) !== null) await forget(session, oid);
     else await session.query("DELETE FROM cascade_tables WHERE oid = ? AND revision = ?", [oid, revision]);
@@ -149,7 +158,15 @@ export async function settle(session: MysqlSession, oid: number): Promise<void> 
   await remember(session, { oid, revision }, pending);
 }
 
-async function forget(session: MysqlSession, oid: number): Promise<void> {
+/** The table came to nothing; its name stays claimed for whoever has it. */
+export async function disown(session: MysqlSession, oid: number): Promise<void> {
+  const text =
+    "UPDATE cascade_tables SET source_schema = named_schema, source_table = named_table, oid = NULL, awaiting = NULL, pending = NULL WHERE oid = ?";
+  await session.query(text, [oid]);
+}
+
+/** The change is over. */
+export async function forget(session: MysqlSession, oid: number): Promise<void> {
   await session.query("UPDATE cascade_tables SET pending = NULL WHERE oid = ?", [oid]);
 }
 
@@ -180,16 +197,19 @@ export async function remember(
   return (await session.change(text, [...names, JSON.stringify(schema), commitLsn, ordinal, oid, revision])) === 1;
 }
 
-/** Takes over a name that `prepare` has claimed. False when it is another table's, or the table is remembered already. */
+/**
+ * Takes over a name that was claimed, before the table is made: one that a crash leaves is still known as whose it is. False when it is
+ * another table's, or the table is remembered already.
+ */
 export async function rememberNew(
   session: MysqlSession,
   { schema, at, named, awaiting = null }: Extract<TableChange, { kind: "create" }>,
 ): Promise<boolean> {
   const text =
-    "UPDATE IGNORE cascade_tables SET oid = ?, named_schema = ?, named_table = ?, source_schema = ?, source_table = ?, `schema` = ?, commit_lsn = ?, ordinal = ?, awaiting = ?, pending = NULL, revision = revision + 1 WHERE name = ? AND oid IS NULL";
+    "UPDATE IGNORE cascade_tables SET oid = ?, named_schema = ?, named_table = ?, source_schema = ?, source_table = ?, `schema` = ?, commit_lsn = ?, ordinal = ?, awaiting = ?, pending = ?, revision = revision + 1 WHERE name = ? AND oid IS NULL";
   const names = [named.schema, named.table, schema.schema, schema.table];
   const state = [JSON.stringify(schema), formatLsn(at.commitLsn), at.ordinal];
-  const found = await session.change(text, [schema.oid, ...names, ...state, awaiting, claimedName(session, named)]);
+  const found = await session.change(text, [schema.oid, ...names, ...state, awaiting, CREATING, claimedName(session, named)]);
   const [row] = await session.query("SELECT name FROM cascade_tables WHERE oid = ?", [schema.oid]);
   return found === 1 && row?.["name"] === claimedName(session, named);
 }

@@ -23,7 +23,7 @@ export async function prepareMysqlTable(
   const wanted = dialect.columnsOf(schema);
   const name = flatTableName(named);
   const sqlName = quoteMysql(name);
-  await claimName(session, schema, named);
+  await claimMysqlName(session, schema, named);
   let found = await findMysqlTable(session, name);
   if (found === null) {
     if (!mayCreate) throw tableLost(schema, sqlName, "cascade_progress");
@@ -49,7 +49,8 @@ export async function prepareMysqlTable(
 
 const RESERVED = /^cascade_(?:progress|replica|tables)$/i;
 
-async function claimName(session: MysqlSession, schema: TableSchema, named: TableName): Promise<void> {
+/** Takes the name for the table, unless another has it. */
+export async function claimMysqlName(session: MysqlSession, schema: TableSchema, named: TableName): Promise<void> {
   const claimed = claimedName(session, named);
   if (RESERVED.test(claimed)) throw takenName(schema, named, "a reserved name there");
   const ask = () =>
@@ -58,7 +59,7 @@ async function claimName(session: MysqlSession, schema: TableSchema, named: Tabl
       .then(([row]) => row);
   let owner = await ask();
   if (owner === undefined) {
-    const values = [claimed, schema.schema, schema.table];
+    const values = [claimed, named.schema, named.table];
     await session.query("INSERT IGNORE INTO cascade_tables (name, source_schema, source_table) VALUES (?, ?, ?)", values);
     owner = await ask();
   }
