@@ -35,6 +35,8 @@ export interface Pipeline extends AsyncDisposable {
   /** Starts another cdc, or another router of the replica, with the same settings but for `more`. Doesn't wait for it. */
   cdc(more?: Partial<CdcOptions>): Promise<Service<CdcStatus>>;
   router(engine: Engine, more?: Partial<RouterOptions>): Promise<Service<RouterStatus>>;
+  /** The last log lines of every service, for a failure to show. */
+  logs(): string;
   /** Runs SQL on main-db. */
   sql(text: string, values?: readonly unknown[]): Promise<readonly Record<string, unknown>[]>;
   /** Waits until every replica (or those of `engines`) holds main-db's rows; fails with what is different when nothing moves any more. */
@@ -84,6 +86,7 @@ export async function openPipeline({ name, engines = ["postgres", "sqlite"], sch
       const url = replicas.find((replica) => replica.name === engine)?.url ?? "";
       return kept(await startRouter({ ...common, replicaUrl: url, replicaName: engine, ...more }));
     },
+    logs: () => logsOf(services),
     sql: (text, values) => main.query(name, text, values),
     expectEqual: (stallMs, only = engines) =>
       expectEqual(
@@ -118,14 +121,16 @@ async function expectEqual(
         ? [`${replica.name}: ${replica.problem}`]
         : replica.tables.filter((table) => !isEqual(table)).map((table) => `${replica.name}: ${JSON.stringify(table)}`),
     );
-    const logs = services.map((service) => `--- ${service.name}\n${service.log().split("\n").slice(-12).join("\n")}`);
     const said = JSON.stringify(await statuses(), null, 1);
-    throw new Error(`Not equal, and nothing moves:\n${wrong.join("\n")}\n${said}\n${logs.join("\n")}`);
+    throw new Error(`Not equal, and nothing moves:\n${wrong.join("\n")}\n${said}\n${logsOf(services)}`);
   }
   // Two empty databases are equal, too.
   const rows = result.replicas.map(({ tables }) => tables.reduce((sum, table) => sum + table.rows, 0));
   for (const count of rows) expect(count).toBeGreaterThan(0);
 }
+
+const logsOf = (services: readonly Service<CdcStatus | RouterStatus>[]): string =>
+  services.map((service) => `--- ${service.name}\n${service.log().split("\n").slice(-12).join("\n")}`).join("\n");
 
 /** Resolves when the router has applied a first row. */
 export async function untilItApplies(router: Service<RouterStatus>): Promise<void> {
