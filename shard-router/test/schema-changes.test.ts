@@ -175,6 +175,7 @@ describe.each(KINDS)("%s replica", (kind: ReplicaKind) => {
     await router.apply([event("d", { a: "a3" }, null)]);
     const both = changed(byA, { key: ["a", "id"] });
     await alter(both);
+    await alter(changed(both, { key: ["id", "a"] })); // which only its order tells from the one before
     const none = changed(both, { key: [], identity: "full" });
     await alter(none);
     const keyless = await applier(replica, none);

@@ -17,11 +17,14 @@ export async function findChangedTable(
   const rows = await session.query(`SELECT 1 FROM ${sqlName} LIMIT 1`);
   const oldName = namesBefore(steps);
   const newKey = steps.flatMap((step) => (step.kind === "add-key" ? step.key.map(oldName) : []));
+  const keyIndex = indexOn(found.uniqueIndexes, from.key)?.name ?? null;
+  // The old key's own index goes, also where the new key has the same columns in another order.
+  const others = found.uniqueIndexes.filter((index) => index.name !== keyIndex);
   return {
     sqlName,
     columns: found.columns,
-    keyIndex: indexOn(found, from.key)?.name ?? null,
-    hasNewKey: newKey.length > 0 && indexOn(found, newKey) !== null,
+    keyIndex,
+    hasNewKey: newKey.length > 0 && indexOn(others, newKey) !== null,
     isEmpty: rows.length === 0,
     withNulls: await columnsWithNulls(session, sqlName, found, steps),
     comment: found.comment,
@@ -34,9 +37,9 @@ function namesBefore(steps: readonly SchemaStep[]): (name: string) => string {
   return (name) => names.get(name) ?? name;
 }
 
-function indexOn({ uniqueIndexes }: FoundTable, key: readonly string[]): UniqueIndex | null {
+function indexOn(indexes: readonly UniqueIndex[], key: readonly string[]): UniqueIndex | null {
   const wanted = key.map(foldName);
-  const fitting = uniqueIndexes.filter(
+  const fitting = indexes.filter(
     ({ columns }) => columns.length === wanted.length && wanted.every((column) => columns.includes(column)),
   );
   return fitting.find(({ name }) => name === "PRIMARY") ?? fitting[0] ?? null;
