@@ -108,3 +108,18 @@ test.if(REPLICA_KINDS.includes("mariadb"))(
     expect((await again.remembered(other.oid)).schema.id).toBe(other.id);
   },
 );
+
+test.if(REPLICA_KINDS.includes("mariadb"))(
+  "MariaDB: a table that a killed router is still renaming is not made anew by the next one",
+  async () => {
+    const lab = await replicaLab("mariadb");
+    labs.push(lab);
+    const one = tableSchema("t", { id: "integer", a: "text" });
+    await (await changer(lab)).create(one);
+    await lab.sql(`UPDATE cascade_tables SET pending = '{"kind":"drop"}' WHERE oid = ${one.oid}`);
+    await lab.sql("DROP TABLE t");
+    const replica = await lab.open();
+    expect(await failure(replica.prepare(one, true))).toMatchObject({ code: "REPLICA_LOCKED" });
+    expect(await lab.sql("SHOW TABLES LIKE 't'")).toEqual([]);
+  },
+);

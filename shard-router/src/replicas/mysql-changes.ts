@@ -1,4 +1,4 @@
-import { CascadeError, FencedError } from "@cascade/shared/errors";
+import { FencedError } from "@cascade/shared/errors";
 import { formatLsn } from "@cascade/shared/lsn";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import { type MysqlDialect, quoteMysql } from "../dialects/mysql.ts";
@@ -27,6 +27,7 @@ import {
 } from "./mysql-remembered.ts";
 import type { MysqlSession } from "./mysql-session.ts";
 import { claimMysqlName, prepareMysqlTable, takenName } from "./mysql-tables.ts";
+import { beingChanged } from "./table-mismatch.ts";
 
 type Alter = Extract<TableChange, { kind: "alter" }>;
 
@@ -58,16 +59,8 @@ export async function changeMysqlTables(changing: MysqlChanging, changes: readon
       return true;
     },
   );
-  if (done === null) throw anotherChanges(advance);
+  if (done === null) throw beingChanged(advance.partition.topic);
 }
-
-const anotherChanges = ({ partition: { topic } }: Advance): CascadeError =>
-  new CascadeError({
-    code: "REPLICA_LOCKED",
-    verdict: "stop-table",
-    message: `another router changes the replica's table of ${topic}`,
-    advice: "nothing to do: the table goes on when that is done",
-  });
 
 async function changeTable(changing: MysqlChanging, change: TableChange): Promise<void> {
   const { session } = changing;

@@ -170,6 +170,12 @@ export async function forget(session: MysqlSession, oid: number): Promise<void> 
   await session.query("UPDATE cascade_tables SET pending = NULL WHERE oid = ?", [oid]);
 }
 
+/** Its table is being altered or dropped, by a router that may be gone by now. */
+export async function isBeingChanged(session: MysqlSession, { oid }: TableSchema): Promise<boolean> {
+  const text = "SELECT 1 FROM cascade_tables WHERE oid = ? AND pending IS NOT NULL AND pending <> ?";
+  return (await session.query(text, [oid, CREATING])).length > 0;
+}
+
 type Told = Pick<RememberedTable, "oid" | "revision">;
 
 export async function isAsRemembered(session: MysqlSession, { oid, revision }: Told): Promise<boolean> {

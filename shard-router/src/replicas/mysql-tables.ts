@@ -8,9 +8,17 @@ import { parseMysqlType } from "../dialects/mysql-types.ts";
 import { flatTableName } from "../dialects/table-names.ts";
 import { isSameName } from "../schema-history.ts";
 import { type FoundColumn, type FoundTable, findMysqlTable } from "./mysql-catalog.ts";
-import { claimedName } from "./mysql-remembered.ts";
+import { claimedName, isBeingChanged } from "./mysql-remembered.ts";
 import type { MysqlSession } from "./mysql-session.ts";
-import { constantDefault, type Misfit, missingColumn, nameTaken, tableLost, tableMismatch } from "./table-mismatch.ts";
+import {
+  beingChanged,
+  constantDefault,
+  type Misfit,
+  missingColumn,
+  nameTaken,
+  tableLost,
+  tableMismatch,
+} from "./table-mismatch.ts";
 
 /** The replica's table for the schema, made when missing. To be called alone on the connection: its DDL commits. */
 export async function prepareMysqlTable(
@@ -27,6 +35,8 @@ export async function prepareMysqlTable(
   let found = await findMysqlTable(session, name);
   if (found === null) {
     if (!mayCreate) throw tableLost(schema, sqlName, "cascade_progress");
+    // For a router that was killed the server may still be giving the table another name: then this one would be nobody's.
+    if (await isBeingChanged(session, schema)) throw beingChanged(formatTableName(schema));
     for (const text of dialect.createTable(schema, named)) await session.query(text);
     // Another router may have made it meanwhile, from an older schema.
     found = await findMysqlTable(session, name);

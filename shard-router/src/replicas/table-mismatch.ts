@@ -55,6 +55,15 @@ export function tableLost(schema: TableSchema, sqlName: string, progressTable: s
   });
 }
 
+/** On engines whose DDL is no part of a transaction. */
+export const beingChanged = (table: string): CascadeError =>
+  new CascadeError({
+    code: "REPLICA_LOCKED",
+    verdict: "stop-table",
+    message: `another router changes the replica's table of ${table}`,
+    advice: "nothing to do: the table goes on when that is done",
+  });
+
 /** How a table is filled again while there are no snapshots: its topic keeps everything, unless an operator has given it an end. */
 export const fillAnew = (progressTable: string): string =>
   `empty or drop the table and delete its topic's row from ${progressTable}: it is then filled from the topic's beginning, as far as Kafka keeps it`;
