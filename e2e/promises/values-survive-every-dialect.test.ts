@@ -145,7 +145,10 @@ test.if(ENGINES.includes("mariadb"))(
     await routers.duckdb.stop();
     const file = pipeline.replicas.find((replica) => replica.name === "duckdb")?.url.replace("duckdb://", "") ?? "";
     const instance = await DuckDBInstance.create(file);
-    await (await instance.connect()).run("ALTER TABLE public.loud ALTER COLUMN v TYPE VARCHAR");
+    const connection = await instance.connect();
+    await connection.run("ALTER TABLE public.loud ALTER COLUMN v TYPE VARCHAR");
+    // An open connection keeps the file open, until both are collected, beside the router's.
+    connection.closeSync();
     instance.closeSync();
     await pipeline.router("duckdb");
     await pipeline.expectEqual();
