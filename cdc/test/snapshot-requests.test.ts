@@ -129,3 +129,30 @@ test.each([
   await life.until(isDone(log, "good"));
   expect(life.events.filter(({ op }) => op === "r")).toHaveLength(1);
 });
+
+test.each([
+  ["with keys", "int PRIMARY KEY"],
+  ["without keys", "int"],
+])("a copy for one replica empties its own table, whatever has taken its name while it waited: tables %s", async (_, id) => {
+  const l = await lab(["a", "b", "c"].map((name) => `CREATE TABLE ${name} (id ${id})`).join(";"));
+  await l.sql("INSERT INTO a VALUES (1); INSERT INTO b VALUES (2); INSERT INTO c VALUES (3)");
+  await past(l);
+  const log = new MemoryLog();
+  const life = await Life.start(l, { log, initial: false });
+  // The copy of the first one waits for its lock, and the second one for the first.
+  await l.sql("BEGIN; LOCK TABLE a");
+  const value = JSON.stringify({ type: "snapshot", tables: ["public.a", "public.b"], replica: "r" });
+  log.send("mine", value);
+  while (log.states().length < 2) await Bun.sleep(5);
+  await Bun.sleep(300);
+  await l.sql("ALTER TABLE b RENAME TO was; ALTER TABLE c RENAME TO b; ALTER TABLE was RENAME TO c; COMMIT");
+  await life.until(isDone(log, "mine", 2));
+  expect(log.states().map(({ status }) => status)).toEqual(["done", "done"]);
+  const told = life.events.filter(({ table }) => table.replica === "r").map(({ op, table, after }) => [table.table, op, after]);
+  expect(told).toEqual([
+    ["a", "t", null],
+    ["a", "r", '{"id":1}'],
+    ["c", "t", null],
+    ["c", "r", '{"id":2}'],
+  ]);
+});

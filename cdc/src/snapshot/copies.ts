@@ -148,13 +148,13 @@ export class Copies {
   }
 
   #arriveKeyed(copy: KeyedCopy, id: string, mark: SourceMark): readonly ChangeEvent[] {
+    const schema = this.#schemas.get(mark.table?.schemaId ?? "") ?? null;
     if (id === copy.beginId) {
-      const first = copy.arriveBegin(mark);
+      const first = copy.arriveBegin(mark, schema);
       this.#treatments.clear();
       return first === null ? [] : [first];
     }
     const chunk = copy.chunkMarked(id);
-    const schema = this.#schemas.get(mark.table?.schemaId ?? "") ?? null;
     return chunk === null ? [] : (copy.arrive(chunk, mark, schema) ?? []);
   }
 

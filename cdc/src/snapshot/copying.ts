@@ -1,6 +1,7 @@
 import { pause } from "@cascade/shared/retry";
+import type { TableName } from "@cascade/shared/topic";
 import type { Copies, Copy } from "./copies.ts";
-import { INITIAL } from "./copy-job.ts";
+import { type CopyJob, INITIAL } from "./copy-job.ts";
 import type { KeyedCopy } from "./keyed-copy.ts";
 import { KeylessCopy } from "./keyless-copy.ts";
 import type { MergedSource } from "./merged-source.ts";
@@ -32,8 +33,13 @@ export type CopyOutcome =
 /** By chunks. What is done is taken out of the copies at once: the stream must not add to it any more. */
 export async function copyKeyed(context: CopyingContext, copy: KeyedCopy): Promise<CopyOutcome> {
   const { reader, copies, changed, signal } = context;
-  if (copy.job.replica !== null && !copy.isBegun) await reader.mark({ id: copy.beginId, ...copy.job.name });
   while (!signal.aborted && copies.has(copy)) {
+    if (copy.needsBegin) {
+      const name = await nameNow(reader, copy.job);
+      if (name === null) return { kind: "gone" };
+      copy.beginMarked();
+      await reader.mark({ id: copy.beginId, ...name });
+    }
     const plan = copy.next();
     if (plan === "done") {
       copies.remove(copy);
@@ -72,14 +78,12 @@ async function readChunk(context: CopyingContext, copy: KeyedCopy, plan: ChunkPl
 
 /** Whole, as one snapshot sees it. */
 export async function copyKeyless(context: CopyingContext, waiting: KeylessCopy): Promise<CopyOutcome> {
-  const { reader, copies, source, changed, signal } = context;
+  const { copies, source, signal } = context;
   // A fresh one: it may have been tried before.
   const copy = new KeylessCopy(waiting.job, waiting.state);
   copies.replace(waiting, copy);
   const isOver = () => signal.aborted || !copies.has(copy);
-  await reader.mark({ id: copy.markId, ...copy.job.name });
-  while (!copy.isMarked && !copy.isLost && !isOver()) await changed.wait();
-  if (copy.isLost) return { kind: "gone" };
+  if (!(await marked(context, copy, isOver))) return { kind: "gone" };
   for (let pauseMs = FIRST_PAUSE_MS; !isOver(); pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
     const outcome = await scanOnce(context, copy, isOver);
     if (outcome?.kind === "anew" && copy.job.request !== INITIAL) {
@@ -90,6 +94,29 @@ export async function copyKeyless(context: CopyingContext, waiting: KeylessCopy)
     await pause(pauseMs, signal);
   }
   return { kind: "over" };
+}
+
+/** Resolves when the copy's mark is in the stream, where it names the copy's table; to false when there is no such table any more. */
+async function marked({ reader, changed, signal }: CopyingContext, copy: KeylessCopy, isOver: () => boolean): Promise<boolean> {
+  while (!copy.isMarked && !isOver()) {
+    const name = await nameNow(reader, copy.job);
+    if (name === null) return false;
+    copy.markAgain();
+    await reader.mark({ id: copy.markId, ...name });
+    while (!copy.isMarked && !copy.isLost && !isOver()) await changed.wait();
+    if (copy.isLost) await pause(LONGEST_PAUSE_MS, signal);
+  }
+  return true;
+}
+
+/** What the table is called: it may have been renamed since it was met, and another may have its name. Null when it is gone. */
+async function nameNow(reader: TableReader, { oid }: CopyJob): Promise<TableName | null> {
+  let name: TableName | null = null;
+  const found = ({ schema: { schema, table } }: TableFound): boolean => {
+    name = { schema, table };
+    return false;
+  };
+  return (await reader.scan(oid, found, async () => undefined)) === "gone" ? null : name;
 }
 
 /** null when the snapshot does not see yet what it must. */

@@ -18,6 +18,7 @@ export class KeyedCopy {
   /** Of the mark where the replica that asked for it empties its table. */
   readonly beginId = randomUUID();
   #beginArrived: boolean;
+  #beginMarked = false;
   #state: CopyState;
   /** In the order they were begun, which is the order of their marks. */
   #open: OpenChunk[] = [];
@@ -40,7 +41,8 @@ export class KeyedCopy {
 
   /** What may be written down of it: all that is published. */
   get state(): CopyState {
-    const reread = [...this.#reread, ...this.#open.flatMap(({ plan }) => (plan.kind === "rows" ? plan.keys : []))];
+    const chunks = [...this.#open, ...this.#arrived.map(({ chunk }) => chunk)];
+    const reread = [...this.#reread, ...chunks.flatMap(({ plan }) => (plan.kind === "rows" ? plan.keys : []))];
     return { ...this.#state, reread };
   }
 
@@ -49,9 +51,22 @@ export class KeyedCopy {
     return this.#beginArrived;
   }
 
-  /** The truncate that begins a copy for one replica; null when the table is not captured any more. */
-  arriveBegin(mark: SourceMark): ChangeEvent | null {
-    if (mark.table === null) return null;
+  /** Its mark is to be written before anything is read: what is read must be newer than the truncate. */
+  get needsBegin(): boolean {
+    return this.job.replica !== null && !this.#beginArrived && !this.#beginMarked;
+  }
+
+  beginMarked(): void {
+    this.#beginMarked = true;
+  }
+
+  /** The truncate that begins a copy for one replica; null when the mark names another table where it stands, or none: it begins anew. */
+  arriveBegin(mark: SourceMark, schema: TableSchema | null): ChangeEvent | null {
+    if (mark.table === null || schema?.oid !== this.job.oid) {
+      this.#beginMarked = false;
+      this.giveUpAll();
+      return null;
+    }
     this.#beginArrived = true;
     const { transaction, ordinal, lsn } = mark;
     const table = copiedTable(mark.table, this.job);
@@ -124,6 +139,7 @@ export class KeyedCopy {
 
   #restart(): void {
     this.#open = [];
+    this.#arrived = []; // up to where they were read is nothing to the new key
     this.#after = null;
     this.#complete = false;
     this.#reread.clear();

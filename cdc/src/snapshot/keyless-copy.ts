@@ -47,7 +47,7 @@ export class KeylessCopy {
 
   /** The mark is in the stream. */
   arrive(mark: SourceMark, schema: TableSchema | null): void {
-    if (mark.table === null || schema === null) {
+    if (mark.table === null || schema?.oid !== this.job.oid) {
       this.#isLost = true;
       return;
     }
@@ -56,9 +56,13 @@ export class KeylessCopy {
     this.#state = { ...this.#state, status: "copying" };
   }
 
-  /** The table is not captured where the mark stands. */
+  /** The mark names another table where it stands, or none. */
   get isLost(): boolean {
     return this.#isLost;
+  }
+
+  markAgain(): void {
+    this.#isLost = false;
   }
 
   /** Whether the table may be read: the snapshot sees all that was delivered before it was asked for, and the schema is the mark's. */
