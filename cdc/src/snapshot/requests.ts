@@ -77,7 +77,9 @@ export class Requests {
     let jobs: readonly { readonly job: CopyJob; readonly state: CopyState; readonly table: CopyTable }[];
     try {
       const request = decodeRequest(key, value);
-      const asked = (await tables()).filter(({ schema }) => request.tables.matches(schema));
+      const asked = (await tables()).filter(({ schema }) =>
+        request.oid === null ? request.tables.matches(schema) : request.oid === schema.oid,
+      );
       if (asked.length === 0) throw new SyntaxError(`no table that is captured matches ${request.tables.text}`);
       for (const table of asked) checkRange(request, table);
       jobs = asked.map((table) => ({ job: jobOf(key, request, table), state: waiting(table), table }));
