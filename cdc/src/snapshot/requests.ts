@@ -41,8 +41,10 @@ export class Requests {
       if (known === null) continue;
       const { job, state } = known;
       this.#answered.add(job.request);
-      if (job.request === INITIAL && (state.status === "done" || !initial)) snapshotter.know(job.oid);
       const table = byOid.get(job.oid);
+      // From now on its changes are in no topic: should it come back, it is copied as one that never was.
+      if (job.request === INITIAL && initial && table === undefined) await log.write([{ key, value: null }]);
+      else if (job.request === INITIAL && (state.status === "done" || !initial)) snapshotter.know(job.oid);
       const over = state.status === "done" || state.status === "failed" || (job.request === INITIAL && !initial);
       if (over) continue;
       if (table !== undefined)
