@@ -156,3 +156,45 @@ test.each([
     ["c", "r", '{"id":2}'],
   ]);
 });
+
+test("a request that names an OID is for that table, whatever it is called by now", async () => {
+  const l = await lab("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)");
+  await l.sql("INSERT INTO a VALUES (1); INSERT INTO b VALUES (2)");
+  const oid = Number((await l.sql("SELECT 'a'::regclass::oid AS oid")).rows[0].oid);
+  await l.sql("ALTER TABLE a RENAME TO was; ALTER TABLE b RENAME TO a");
+  await past(l);
+  const log = new MemoryLog();
+  const life = await Life.start(l, { log, initial: false });
+  log.send("mine", JSON.stringify({ type: "snapshot", tables: ["public.a"], oid, replica: "r" }));
+  await life.until(isDone(log, "mine"));
+  expect(log.states()).toMatchObject([{ oid, table: "was", status: "done" }]);
+  expect(life.events.map(({ op, after }) => [op, after])).toEqual([
+    ["t", null],
+    ["r", '{"id":1}'],
+  ]);
+});
+
+test("a copy of a whole table for one replica, which waits for it, is tried again when main-db refuses it", async () => {
+  const role = `asked_${process.pid}`;
+  const l = await lab(`${KEYLESS}; CREATE TABLE t (id int PRIMARY KEY)`);
+  await l.sql("INSERT INTO t VALUES (1); INSERT INTO k VALUES (1, '')");
+  await past(l);
+  await l.sql(`CREATE ROLE ${role} LOGIN REPLICATION PASSWORD 'p'`);
+  const log = new MemoryLog();
+  const url = new URL(l.url);
+  Object.assign(url, { username: role, password: "p" });
+  const life = await Life.start({ ...l, url: url.toString() }, { log, initial: false });
+  log.send("mine", JSON.stringify({ type: "snapshot", tables: ["public.*"], replica: "r" }));
+  await life.until(() => log.states().filter(({ error }) => error?.code === "MISSING_RIGHT").length === 2);
+  await l.sql(`INSERT INTO t VALUES (2); GRANT SELECT ON t, k TO ${role}; INSERT INTO k VALUES (2, '')`);
+  await life.until(isDone(log, "mine", 2));
+  expect(log.states().map(({ status, error }) => [status, error])).toEqual([
+    ["done", null],
+    ["done", null],
+  ]);
+  const of = (name: string) => life.events.filter(({ table }) => table.table === name);
+  expect([...replicaOf(of("t"), ["id"], "r").keys()]).toEqual(['{"id":1}', '{"id":2}']);
+  expect(keylessReplicaOf(of("k"), "r")).toEqual(['{"n":1,"v":""}', '{"n":2,"v":""}']);
+  await life.stop();
+  await l.sql(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+});

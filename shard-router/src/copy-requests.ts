@@ -5,10 +5,15 @@ import type { ProgressBook } from "./progress-book.ts";
 import type { SchemaBook } from "./schema-book.ts";
 import type { TableBook } from "./table-book.ts";
 
+/** A table of main-db's: the one with this OID, which may have another name by now. */
+export interface AskedTable extends TableName {
+  readonly oid: number;
+}
+
 /** Where copies of tables are asked for. */
 export interface CopyRequests {
   /** Resolves when cdc will read it. Asked again under the same name it is the same request. */
-  ask(copy: string, table: TableName): Promise<void>;
+  ask(copy: string, table: AskedTable): Promise<void>;
 }
 
 export interface AwaitedCopiesOptions {
@@ -43,18 +48,19 @@ export class AwaitedCopies {
       name,
       `${formatTableName(name)}: its changes are no longer all in Kafka; this replica asks for a copy, and passes over what comes before it`,
     );
-    await this.#ask(copy, name);
+    await this.#ask(copy, newest.schema);
     return low;
   }
 
   /** The request may not have got out when the one who asked ended. */
   async askAgain(name: TableName): Promise<void> {
-    const awaiting = (await this.#options.tables.awaited(name))?.awaiting ?? null;
-    if (awaiting !== null && !this.#asked.has(awaiting)) await this.#ask(awaiting, name);
+    const table = await this.#options.tables.awaited(name);
+    const awaiting = table?.awaiting ?? null;
+    if (table !== null && awaiting !== null && !this.#asked.has(awaiting)) await this.#ask(awaiting, { oid: table.oid, ...name });
   }
 
-  async #ask(copy: string, name: TableName): Promise<void> {
-    await this.#options.requests.ask(copy, name);
+  async #ask(copy: string, { oid, schema, table }: AskedTable): Promise<void> {
+    await this.#options.requests.ask(copy, { oid, schema, table });
     this.#asked.add(copy);
   }
 }

@@ -40,9 +40,7 @@ export interface TurnOptions {
 export async function turn(batch: EventBatch, options: TurnOptions): Promise<Step> {
   const { dialect, progress } = options;
   const found = newEvents(batch, progress.current(batch.partition));
-  const awaited = await options.tables.awaited(batch.table);
-  if (awaited !== null) return passOver(batch, found, awaited, options);
-  const { runs, end } = await turnRuns(batch, found, options);
+  const { runs, passed, end } = await turnRuns(batch, found, options);
   const events = end < found.events.length ? found.events.slice(0, end) : found.events;
   const { done, rest } = cutAt(batch, found.indexes[end]);
   const from = progress.current(batch.partition);
@@ -50,29 +48,12 @@ export async function turn(batch: EventBatch, options: TurnOptions): Promise<Ste
     work: {
       statements: runs.flatMap((run) => statementsOf(dialect, run)),
       inOrder: () => inOrder(dialect, runs),
-      tables: [...new Map(runs.map(({ remembered }) => [remembered.oid, remembered])).values()],
+      tables: [...new Map([...passed, ...runs.map(({ remembered }) => remembered)].map((table) => [table.oid, table])).values()],
     },
     advance: { partition: batch.partition, from, to: progressAfter(done, events.at(-1), from) },
     events,
     rest,
   };
-}
-
-/** What comes before the copy that the table waits for says nothing of the rows that it will have. */
-async function passOver(batch: EventBatch, found: NewEvents, awaited: RememberedTable, options: TurnOptions): Promise<Step> {
-  const { tables, progress, replicaName } = options;
-  const { partition } = batch;
-  const from = progress.current(partition);
-  const begin = found.events.findIndex(({ marks }) => marks?.replica === replicaName && marks.snapshotId === awaited.awaiting);
-  if (begin === 0) {
-    const { offset: nextOffset } = batch.events[found.indexes[0] as number] as RawEvent;
-    await tables.begin(awaited, { partition, from, nextOffset });
-    return turn(batch, options);
-  }
-  const { done, rest } = cutAt(batch, found.indexes[begin]);
-  const last = begin < 0 ? found.events.at(-1) : found.events[begin - 1];
-  const work = { statements: [], inOrder: () => [] };
-  return { work, advance: { partition, from, to: progressAfter(done, last, from) }, events: [], rest };
 }
 
 function cutAt(batch: EventBatch, index: number | undefined): { readonly done: EventBatch; readonly rest: EventBatch | null } {
@@ -87,6 +68,8 @@ interface ReadyRun extends TurnedRun {
 
 interface ReadyRuns {
   readonly runs: readonly ReadyRun[];
+  /** Tables whose events were passed over: they wait for a copy, and what comes before it says nothing of the rows they will have. */
+  readonly passed: readonly RememberedTable[];
   /** How many of the new events they cover. */
   readonly end: number;
 }
@@ -95,28 +78,44 @@ interface ReadyRuns {
 async function turnRuns(batch: EventBatch, found: NewEvents, options: TurnOptions): Promise<ReadyRuns> {
   const { tables, progress, replicaName } = options;
   const runs: ReadyRun[] = [];
+  const passed: RememberedTable[] = [];
   for (const run of bySchema(found.events, replicaName)) {
     const isFirst = runs.length === 0;
     const { offset: nextOffset } = batch.events[found.indexes[run.start] as number] as RawEvent;
     const place = (): Place => ({ partition: batch.partition, from: progress.current(batch.partition), nextOffset });
     const schema = await schemaOf(batch, run, options.schemas);
     const standing = await standingOf(run, schema, { tables, place, mayChange: isFirst });
-    if (standing.kind === "change") return { runs, end: run.start };
+    if (standing.kind === "change") return { runs, passed, end: run.start };
     if (standing.kind === "gone") continue;
     const { table, remembered } = standing;
+    if (remembered.awaiting !== null) {
+      const begin = found.events.indexOf(beginOf(run, remembered, replicaName) as ReceivedEvent);
+      if (begin === 0) {
+        await tables.begin(remembered, place());
+        return turnRuns(batch, found, options);
+      }
+      passed.push(remembered);
+      if (begin > 0) return { runs, passed, end: begin };
+      continue;
+    }
     const events = sameSide(run.events, schema, remembered);
     const turned = turnRun(schema, events, table, tables.isSuspect(remembered));
     const tight = tables.tight(remembered, turned.nulls);
     if (tight.size > 0) {
-      if (!isFirst) return { runs, end: run.start };
+      if (!isFirst) return { runs, passed, end: run.start };
       await tables.relax(remembered, tight, place());
       return turnRuns(batch, found, options);
     }
     runs.push({ ...turned, remembered });
-    if (events.length < run.events.length) return { runs, end: found.events.indexOf(run.events[events.length] as ReceivedEvent) };
+    if (events.length < run.events.length)
+      return { runs, passed, end: found.events.indexOf(run.events[events.length] as ReceivedEvent) };
   }
-  return { runs, end: found.events.length };
+  return { runs, passed, end: found.events.length };
 }
+
+/** Where the copy begins that the table waits for. */
+const beginOf = ({ events }: SchemaRun, { awaiting }: RememberedTable, replicaName: string): ReceivedEvent | undefined =>
+  events.find(({ marks }) => marks?.replica === replicaName && marks.snapshotId === awaiting);
 
 async function schemaOf(batch: EventBatch, { schemaId }: SchemaRun, schemas: SchemaBook): Promise<TableSchema> {
   const schema = schemas.known(schemaId) ?? (await schemas.get(schemaId));

@@ -60,4 +60,8 @@ export function copiedTable(table: EventTable, { replica, request }: CopyJob): E
 /** Rows of the table may be missing on the replicas until the copy is there: its changes say so. */
 export const fillsReplicas = ({ request, replica }: CopyJob): boolean => request === INITIAL || replica !== null;
 
+/** Nobody could do without it: the copy of a table that was never copied, and one that a replica has asked for to have the whole table. */
+export const mustBeDone = ({ request, replica, range: { from, to, where } }: CopyJob): boolean =>
+  request === INITIAL || (replica !== null && from === null && to === null && where === null);
+
 export const jobName = ({ name }: CopyJob): string => formatTableName(name);

@@ -41,8 +41,10 @@ export class Requests {
       if (known === null) continue;
       const { job, state } = known;
       this.#answered.add(job.request);
-      if (job.request === INITIAL && (state.status === "done" || !initial)) snapshotter.know(job.oid);
       const table = byOid.get(job.oid);
+      // From now on its changes are in no topic: should it come back, it is copied as one that never was.
+      if (job.request === INITIAL && initial && table === undefined) await log.write([{ key, value: null }]);
+      else if (job.request === INITIAL && (state.status === "done" || !initial)) snapshotter.know(job.oid);
       const over = state.status === "done" || state.status === "failed" || (job.request === INITIAL && !initial);
       if (over) continue;
       if (table !== undefined)
@@ -77,7 +79,9 @@ export class Requests {
     let jobs: readonly { readonly job: CopyJob; readonly state: CopyState; readonly table: CopyTable }[];
     try {
       const request = decodeRequest(key, value);
-      const asked = (await tables()).filter(({ schema }) => request.tables.matches(schema));
+      const asked = (await tables()).filter(({ schema }) =>
+        request.oid === null ? request.tables.matches(schema) : request.oid === schema.oid,
+      );
       if (asked.length === 0) throw new SyntaxError(`no table that is captured matches ${request.tables.text}`);
       for (const table of asked) checkRange(request, table);
       jobs = asked.map((table) => ({ job: jobOf(key, request, table), state: waiting(table), table }));

@@ -9,6 +9,7 @@ const keyTexts = z.record(z.string(), z.string());
 const requestShape = z.strictObject({
   type: z.literal("snapshot"),
   tables: z.array(z.string()).min(1),
+  oid: z.number().int().positive().optional(),
   replica: z.string().min(1).optional(),
   from: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).optional(),
   to: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).optional(),
@@ -17,6 +18,8 @@ const requestShape = z.strictObject({
 
 export interface SnapshotRequest {
   readonly tables: TableFilter;
+  /** The table with this one alone, whatever it is called by now: a router knows names only as they were. */
+  readonly oid: number | null;
   readonly replica: string | null;
   readonly range: RowRange;
 }
@@ -29,9 +32,10 @@ export const isStateKey = (key: string): boolean => key.startsWith(STATE_PREFIX)
 export function decodeRequest(key: string, value: string): SnapshotRequest {
   if (key === "" || key === INITIAL) throw new SyntaxError(`a request needs a key of its own, and "${key}" is none`);
   const request = requestShape.parse(JSON.parse(value));
-  const { replica = null, where = null } = request;
+  const { oid = null, replica = null, where = null } = request;
   return {
     tables: parseTableFilter(request.tables.join(","), "*.*"),
+    oid,
     replica,
     range: { from: textsOf(request.from), to: textsOf(request.to), where },
   };

@@ -3,7 +3,7 @@ import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
 import type { ChangeSource } from "../change-source.ts";
 import { Copies, type Copy } from "./copies.ts";
-import { type CopyJob, type CopyState, INITIAL, TABLE_GONE, WAITING, WHOLE } from "./copy-job.ts";
+import { type CopyJob, type CopyState, INITIAL, mustBeDone, TABLE_GONE, WAITING, WHOLE } from "./copy-job.ts";
 import { type CopyingContext, type CopyOutcome, copyKeyed, copyKeyless } from "./copying.ts";
 import { KeylessCopy } from "./keyless-copy.ts";
 import { MergedSource } from "./merged-source.ts";
@@ -204,7 +204,7 @@ export class Snapshotter {
     if (!this.#copies.has(copy)) return;
     if (copy.kind === "keyless") return this.#refusedKeyless(copy, error);
     this.#tell(copy, error);
-    if (copy.job.request !== INITIAL) return this.#end(copy, "failed");
+    if (!mustBeDone(copy.job)) return this.#end(copy, "failed");
     copy.giveUpAll();
     await this.#later(copy);
   }
@@ -212,9 +212,13 @@ export class Snapshotter {
   async #refusedKeyless(copy: KeylessCopy, error: CascadeError): Promise<void> {
     this.#tell(copy, error);
     if (copy.job.request !== INITIAL) {
-      // What is held of it is nowhere else.
-      await this.#source?.offer(() => this.#copies.release(copy));
-      return this.#end(copy, "failed");
+      // What is held of it is nowhere else. Before its mark there is nothing, nor a mark to come that wakes the stream.
+      if (copy.isMarked) await this.#source?.offer(() => this.#copies.release(copy));
+      else this.#copies.remove(copy);
+      if (!mustBeDone(copy.job)) return this.#end(copy, "failed");
+      this.#unsettled.add(copy.job);
+      await this.#later(this.#copies.add(copy.job, copy.state, { key: [] }));
+      return this.#source?.confirmWanted();
     }
     const fresh = new KeylessCopy(copy.job, copy.state);
     this.#copies.replace(copy, fresh);

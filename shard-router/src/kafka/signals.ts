@@ -18,10 +18,10 @@ const DEADLINE_MS = 20_000;
 export function signals({ kafka: options, prefix, replica }: SignalsOptions): CopyRequests {
   const topic = signalsTopic(prefix);
   return {
-    ask: async (copy, table) => {
+    ask: async (copy, { oid, ...table }) => {
       const sockets = new KafkaSockets();
       const producer = kafkaClient(options, sockets).producer({ allowAutoTopicCreation: false, retry: KAFKA_RETRY });
-      const value = JSON.stringify({ type: "snapshot", tables: [formatTableName(table)], replica });
+      const value = JSON.stringify({ type: "snapshot", tables: [formatTableName(table)], oid, replica });
       const send = async () => {
         await producer.connect();
         await producer.send({ topic, acks: -1, messages: [{ key: copy, value }] });

@@ -1,0 +1,87 @@
+import { expect, test } from "bun:test";
+import { type ChangeEvent, type EventTable, eventEncoder } from "@cascade/shared/change-event";
+import { tableSchema } from "@cascade/shared/testing/table-schemas";
+import { historyOf, memoryReplica, tableBook } from "../test/memory-replica.ts";
+import { changed } from "../test/table-changer.ts";
+import { sqliteDialect } from "./dialects/sqlite.ts";
+import type { EventBatch } from "./event-consumer.ts";
+import { ProgressBook } from "./progress-book.ts";
+import type { Progress } from "./replica.ts";
+import { type Step, turn } from "./turn.ts";
+
+/** A table that waits for a copy is renamed on main-db after the copy has begun, and the router hears of the name before it reads the rows. */
+
+const a = tableSchema("a", { id: "integer" });
+const b = changed(a, { table: "b" });
+const encode = eventEncoder("cascade", "app");
+
+interface Sent {
+  readonly op: ChangeEvent["op"];
+  readonly lsn: bigint;
+  readonly id?: number;
+  readonly copied?: true;
+}
+
+function batchOf(schema: typeof a, sent: readonly Sent[]): EventBatch {
+  const { table } = schema;
+  const values = sent.map(({ op, lsn, id, copied }) => {
+    const eventTable: EventTable = {
+      ...{ schema: "public", table, topic: `cascade.public.${table}`, schemaId: schema.id },
+      ...(copied ? { replica: "mine", snapshotId: "copy" } : {}),
+    };
+    const after = id === undefined ? null : JSON.stringify({ id });
+    const transaction = { txId: 1, commitLsn: lsn, committedAtMs: 0 };
+    return encode({ op, table: eventTable, transaction, ordinal: 0, lsn, key: null, before: null, after }, 0);
+  });
+  return {
+    partition: { topic: `cascade.public.${table}`, partition: 0 },
+    table: { schema: "public", table },
+    events: values.map((value, at) => ({ offset: BigInt(at), key: null, value })),
+    nextOffset: BigInt(sent.length),
+    ...{ bytes: 0, lagEvents: 0n, traceParents: [] },
+  };
+}
+
+test("the copy begins where it stands, and what comes under the new name waits for it", async () => {
+  const { replica, tables: remembered } = memoryReplica();
+  const progresses = new Map<string, Progress>();
+  const progressOf = async ({ topic }: { topic: string }) => progresses.get(topic) ?? null;
+  const history = historyOf([a, 1n], [b, 50n]);
+  remembered.set(a.oid, { oid: a.oid, schema: a, at: { commitLsn: 1n, ordinal: 0 }, named: a, revision: 1, awaiting: "copy" });
+  const book = new ProgressBook({ progress: progressOf });
+  const before = batchOf(a, [
+    { op: "c", lsn: 10n, id: 1 },
+    { op: "t", lsn: 20n, copied: true },
+    { op: "r", lsn: 21n, id: 2, copied: true },
+  ]);
+  const after = batchOf(b, [{ op: "c", lsn: 60n, id: 3 }]);
+  const tables = tableBook(
+    { ...replica, progress: progressOf },
+    { history, moved: (advance) => book.moved(advance), ends: async () => new Map([[0, 3n]]) },
+  );
+  const schemas = {
+    history,
+    settle: async () => {},
+    known: (id: string) => [a, b].find((schema) => schema.id === id),
+    get: () => Promise.reject(new Error("unknown")),
+    [Symbol.asyncDispose]: async () => {},
+  };
+  const options = { replicaName: "mine", dialect: sqliteDialect, schemas, tables, progress: book };
+  const texts: string[] = [];
+  const applied = async (batch: EventBatch) => {
+    await book.resume(batch.partition);
+    for (let rest: EventBatch | null = batch; rest !== null; ) {
+      const step: Step = await turn(rest, options);
+      book.moved(step.advance);
+      progresses.set(batch.partition.topic, step.advance.to);
+      for (const { text, parameterSets } of step.work.statements)
+        texts.push(`${text.split(" ")[0]} ${(parameterSets ?? []).flat().join()}`);
+      rest = step.rest;
+    }
+  };
+  await expect(applied(after)).rejects.toMatchObject({ code: "WAITING" });
+  await applied(before);
+  await applied(after);
+  expect(remembered.get(a.oid)?.awaiting).toBeNull();
+  expect(texts).toEqual(["DELETE ", "INSERT 2", "INSERT 3"]);
+});
