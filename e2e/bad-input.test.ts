@@ -36,7 +36,8 @@ beforeAll(async () => {
   cdc = await pipeline.cdc();
   await cdc.ready();
   routers = { postgres: await pipeline.router("postgres"), sqlite: await pipeline.router("sqlite") };
-  for (const engine of engines) await routers[engine].ready();
+  // Ready they may never be: a table that does not fit is looked at before it has a row.
+  for (const engine of engines) expect(await until(() => routers[engine].status().then(Boolean, () => false), 30_000)).toBe(true);
 });
 afterAll(async () => {
   await pipeline[Symbol.asyncDispose]();
