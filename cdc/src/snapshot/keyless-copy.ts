@@ -8,6 +8,9 @@ import { type CopyJob, type CopyState, copiedTable, INITIAL } from "./copy-job.t
 import { haveSameRows } from "./keyed-copy.ts";
 import type { SnapshotRow, TableFound } from "./table-reader.ts";
 
+/** No replica has this name. */
+const NOBODY = "";
+
 /**
  * A table without a key: none of its rows can be told from another, so it is copied whole, as one snapshot sees it. From the mark on its
  * changes are held; once the copy is published, those that it does not contain follow.
@@ -77,6 +80,7 @@ export class KeylessCopy {
     const held = this.#held;
     this.#held = [];
     this.#heldChars = 0;
+    this.#lastSeen = null;
     for (const event of held) this.#hold(event);
     return true;
   }
@@ -94,9 +98,13 @@ export class KeylessCopy {
     return null;
   }
 
+  /** The newest change, where the copy contains it; null where it is held. */
+  #lastSeen: ChangeEvent | null = null;
+
   #hold(event: ChangeEvent): void {
     const seen = this.#snapshot !== null && sees(this.#snapshot, event.transaction.txId);
-    if (seen && this.job.replica === null) return;
+    this.#lastSeen = seen && this.job.replica === null ? event : null;
+    if (this.#lastSeen !== null) return;
     const held = seen ? { ...event, table: this.#withoutReplica(event.table) } : event;
     this.#held.push(held);
     this.#heldChars += (event.before?.length ?? 0) + (event.after?.length ?? 0);
@@ -134,7 +142,10 @@ export class KeylessCopy {
     const held = this.#held;
     this.#held = [];
     this.#heldChars = 0;
-    return held;
+    const last = this.#lastSeen;
+    this.#lastSeen = null;
+    // For nobody: but every replica is past its place then, and takes none of those that the copy contains when the slot tells them again.
+    return last === null ? held : [...held, { ...last, table: { ...last.table, replica: NOBODY } }];
   }
 
   set(change: Partial<CopyState>): void {

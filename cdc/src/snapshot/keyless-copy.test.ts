@@ -1,0 +1,54 @@
+import { expect, test } from "bun:test";
+import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
+import { identifySchema } from "@cascade/shared/table-schema";
+import type { SourceMark } from "../change-source.ts";
+import { INITIAL, WAITING, WHOLE } from "./copy-job.ts";
+import { KeylessCopy } from "./keyless-copy.ts";
+
+const SCHEMA = identifySchema({ schema: "public", table: "t", oid: 7, columns: [], key: [], identity: "full" });
+const TABLE: EventTable = { schema: "public", table: "t", topic: "cascade.public.t", schemaId: SCHEMA.id };
+const transaction = (txId: number) => ({ txId, commitLsn: BigInt(txId), committedAtMs: 0 });
+const MARK: SourceMark = {
+  kind: "mark",
+  prefix: "",
+  content: "",
+  transaction: transaction(1),
+  ordinal: 0,
+  lsn: 0n,
+  table: TABLE,
+};
+const insert = (txId: number): ChangeEvent => ({
+  op: "c",
+  table: TABLE,
+  transaction: transaction(txId),
+  ordinal: 0,
+  lsn: 0n,
+  key: null,
+  before: null,
+  after: "{}",
+});
+
+/** Of changes by these transactions, what follows the copy whose snapshot sees those before 100. */
+function followers(...txIds: readonly number[]): readonly (readonly [txId: number, replica: string | undefined])[] {
+  const job = { request: INITIAL, oid: 7, name: { schema: "public", table: "t" }, replica: null, range: WHOLE };
+  const copy = new KeylessCopy(job, WAITING);
+  copy.arrive(MARK, SCHEMA);
+  copy.change(insert(txIds[0] ?? 0));
+  copy.found({ snapshot: { end: 100n, underWay: new Set() }, schema: SCHEMA }, []);
+  for (const txId of txIds.slice(1)) copy.change(insert(txId));
+  return copy.release().map(({ transaction, table }) => [transaction.txId, table.replica]);
+}
+
+test("what the copy contains is not published, but every replica gets past its place", () => {
+  expect(followers(150, 160)).toEqual([
+    [150, undefined],
+    [160, undefined],
+  ]);
+  expect(followers(50, 150)).toEqual([[150, undefined]]);
+  // The slot may tell 51 again: without a place behind it, it would be applied on top of the copy.
+  expect(followers(50, 51)).toEqual([[51, ""]]);
+  expect(followers(150, 51)).toEqual([
+    [150, undefined],
+    [51, ""],
+  ]);
+});
