@@ -2,9 +2,9 @@ import { randomUUID } from "node:crypto";
 import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
+import { Signal } from "@cascade/shared/signal";
 import { schemasTopic, signalsTopic } from "@cascade/shared/topic";
 import type { Admin, Consumer, Producer } from "kafkajs";
-import { Notifier } from "../snapshot/notifier.ts";
 import type { SignalLog, SignalMessage } from "../snapshot/signal-log.ts";
 import { Topics } from "./topics.ts";
 
@@ -65,7 +65,7 @@ class Signals implements SignalLog {
   #news: SignalMessage[] = [];
   /** Everything before this offset has been read. */
   #position = 0n;
-  readonly #moved = new Notifier();
+  readonly #moved = new Signal();
   #failure: unknown = null;
   #writing: Promise<unknown> = Promise.resolve();
 

@@ -1,11 +1,11 @@
 import { pause } from "@cascade/shared/retry";
+import type { Signal } from "@cascade/shared/signal";
 import type { TableName } from "@cascade/shared/topic";
 import type { Copies, Copy } from "./copies.ts";
 import { type CopyJob, INITIAL } from "./copy-job.ts";
 import type { KeyedCopy } from "./keyed-copy.ts";
 import { KeylessCopy } from "./keyless-copy.ts";
 import type { MergedSource } from "./merged-source.ts";
-import type { Notifier } from "./notifier.ts";
 import type { SnapshotReport } from "./report.ts";
 import type { ChunkPlan, SnapshotRow, TableFound, TableReader } from "./table-reader.ts";
 
@@ -18,7 +18,7 @@ export interface CopyingContext {
   readonly reader: TableReader;
   readonly copies: Copies;
   readonly source: MergedSource;
-  readonly changed: Notifier;
+  readonly changed: Signal;
   readonly report: SnapshotReport;
   readonly signal: AbortSignal;
 }

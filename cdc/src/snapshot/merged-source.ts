@@ -1,9 +1,9 @@
 import type { ChangeEvent } from "@cascade/shared/change-event";
 import type { Lsn } from "@cascade/shared/lsn";
+import { Signal } from "@cascade/shared/signal";
 import type { ChangeSource, SourceMessage } from "../change-source.ts";
 import type { Copies, Copy } from "./copies.ts";
 import type { KeylessCopy } from "./keyless-copy.ts";
-import { Notifier } from "./notifier.ts";
 import { MAX_EARLY_CHARS } from "./open-chunk.ts";
 import type { StateWriter } from "./state-writer.ts";
 
@@ -25,7 +25,7 @@ export class MergedSource implements ChangeSource {
   readonly #copies: Copies;
   readonly #writer: StateWriter;
   readonly #onPublished: () => void;
-  readonly #changed = new Notifier();
+  readonly #changed = new Signal();
   #offers: Offer[] = [];
   #wanted: Lsn = 0n;
   #endLsn: Lsn = 0n;

@@ -1,4 +1,5 @@
 import { CascadeError } from "@cascade/shared/errors";
+import { Signal } from "@cascade/shared/signal";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
 import type { ChangeSource } from "../change-source.ts";
@@ -7,7 +8,6 @@ import { type CopyJob, type CopyState, INITIAL, mustBeDone, TABLE_GONE, WAITING,
 import { type CopyingContext, type CopyOutcome, copyKeyed, copyKeyless } from "./copying.ts";
 import { KeylessCopy } from "./keyless-copy.ts";
 import { MergedSource } from "./merged-source.ts";
-import { Notifier } from "./notifier.ts";
 import type { SnapshotReport } from "./report.ts";
 import type { SignalLog } from "./signal-log.ts";
 import { StateWriter } from "./state-writer.ts";
@@ -32,7 +32,7 @@ export class Snapshotter {
   readonly #options: SnapshotterOptions;
   readonly #copies: Copies;
   readonly #writer: StateWriter;
-  readonly #changed = new Notifier();
+  readonly #changed = new Signal();
   readonly #failed = Promise.withResolvers<never>();
   #source: MergedSource | null = null;
   /** Tables whose initial copy is done, or under way. */

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
+import { Signal } from "@cascade/shared/signal";
 import type { Admin, Consumer, ConsumerRunConfig, EachBatchPayload } from "kafkajs";
 import { Assignment } from "./assignment.ts";
 import { EventQueues } from "./event-queues.ts";
 import { GroupReader } from "./group-reader.ts";
-import { Signal } from "./signal.ts";
 
 const topic = "p.public.t";
 

@@ -1,6 +1,7 @@
 import { CascadeError } from "@cascade/shared/errors";
 import { KAFKA_RETRY } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
+import { Signal } from "@cascade/shared/signal";
 import type { TableName } from "@cascade/shared/topic";
 import type { Admin, Consumer, EachBatchPayload, Kafka } from "kafkajs";
 import type { Partition } from "../event-consumer.ts";
@@ -9,7 +10,6 @@ import type { EventQueues } from "./event-queues.ts";
 import { fetchedEvents } from "./fetched-events.ts";
 import { identifyingAssigner, type MemberIdentity } from "./group-identity.ts";
 import { logRestarted, startOffset } from "./resume-offset.ts";
-import { Signal } from "./signal.ts";
 import { deletedTopic, listTableTopics } from "./table-topics.ts";
 
 export interface GroupReaderOptions {

@@ -2,6 +2,7 @@ import type { CascadeError } from "@cascade/shared/errors";
 import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
+import { Signal } from "@cascade/shared/signal";
 import { type TableName, tableOfTopic } from "@cascade/shared/topic";
 import type { Admin, Consumer } from "kafkajs";
 import type { EventBatch, EventConsumer, Partition, ResumeOffset } from "../event-consumer.ts";
@@ -11,7 +12,6 @@ import { checkGroup, type MemberIdentity } from "./group-identity.ts";
 import { GroupReader } from "./group-reader.ts";
 import { OffsetReports } from "./offset-reports.ts";
 import { BelowRetentionError, LostLogs, startOffset } from "./resume-offset.ts";
-import { Signal } from "./signal.ts";
 
 export interface ConsumerOptions {
   readonly kafka: KafkaOptions;

@@ -3,13 +3,13 @@ import { CascadeError, describeError } from "@cascade/shared/errors";
 import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
+import { Signal } from "@cascade/shared/signal";
 import { decodeSchemaMessage, type TableSchema } from "@cascade/shared/table-schema";
 import { schemasTopic, type TableName } from "@cascade/shared/topic";
 import type { Admin, Consumer, KafkaMessage } from "kafkajs";
 import type { SchemaBook } from "../schema-book.ts";
 import { SchemaHistory } from "../schema-history.ts";
 import { watermarks } from "./resume-offset.ts";
-import { Signal } from "./signal.ts";
 
 export interface SchemaTopicOptions {
   readonly kafka: KafkaOptions;
