@@ -78,10 +78,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       const decoder = new ChangeDecoder({ catalog, warn, losesNumbers: plugin.losesNumbers, history });
       decoder.told = told;
       const from = (await slotState(session.client, config.CDC_SLOT))?.confirmedLsn ?? 0n;
-      const announcements = decoder.tables.begin(relations, from);
-      await announceAll(publisher, announcements);
-      for (const oid of history.oids) snapshotting.copies.learn(history.schemasOf(oid));
-      snapshotting.copies.learn(announcements.flatMap((news) => (news.kind === "schema" ? [news.schema] : [])));
+      await announceAll(publisher, decoder.tables.begin(relations, from));
       const ddl = new DdlWatch({ client: ddlSession.client, catalog, decoder, mode: config.CDC_DDL, warn });
       await ddl.begin();
       await using reader = plugin.losesNumbers ? await NumberReader.open(config.CDC_DATABASE_URL, warn) : null;

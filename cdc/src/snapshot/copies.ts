@@ -3,7 +3,7 @@ import type { TableSchema } from "@cascade/shared/table-schema";
 import type { SourceMark, SourceMessage } from "../change-source.ts";
 import { type Snapshot, sees } from "../postgres/snapshot.ts";
 import { SNAPSHOT_PREFIX } from "../postgres/wal2json.ts";
-import { type CopyJob, type CopyState, fillsReplicas, INITIAL } from "./copy-job.ts";
+import { type CopyJob, type CopyState, INITIAL } from "./copy-job.ts";
 import { KeyedCopy } from "./keyed-copy.ts";
 import { KeylessCopy } from "./keyless-copy.ts";
 import { decodeMark } from "./mark.ts";
@@ -32,11 +32,6 @@ export class Copies {
   /** @param onTable a table has come up in the stream, or its rows have changed past the WAL */
   constructor(onTable: (schema: TableSchema, rewritten: boolean) => void) {
     this.#onTable = onTable;
-  }
-
-  /** Schemas that events may name without having been told of in this life's stream. */
-  learn(schemas: Iterable<TableSchema>): void {
-    for (const schema of schemas) this.#schemas.set(schema.id, schema);
   }
 
   get all(): readonly Copy[] {
@@ -85,10 +80,8 @@ export class Copies {
   /** A delivery of the stream, with the rows of chunks at their marks. `toSave` is told of copies that must not be forgotten. */
   merge(messages: readonly SourceMessage[], toSave: (copy: Copy) => void): readonly SourceMessage[] {
     for (const message of messages) {
-      if (message.kind === "table") this.#schemas.set(message.schema.id, message.schema);
-      if (message.kind !== "schema") continue;
-      this.#schemas.set(message.schema.id, message.schema);
-      this.#onTable(message.schema, message.rewritten === true);
+      if (message.kind === "table" || message.kind === "schema") this.#schemas.set(message.schema.id, message.schema);
+      if (message.kind === "schema") this.#onTable(message.schema, message.rewritten === true);
     }
     if (this.#copies.length === 0) return messages;
     const merged: SourceMessage[] = [];
@@ -132,9 +125,8 @@ export class Copies {
     const schema = this.#schemas.get(table.schemaId);
     const copies = this.#copies.filter(({ job }) => job.oid === schema?.oid);
     if (schema === undefined || copies.length === 0) return null;
-    const fills = copies.some(
-      (copy) => copy.kind === "keyed" && fillsReplicas(copy.job) && (copy.job.request === INITIAL || copy.isBegun),
-    );
+    // Rows of the table may be missing on the replicas until the copy is there.
+    const fills = copies.some((copy) => copy.kind === "keyed" && (copy.job.request === INITIAL || copy.isBegun));
     return { schema, copies, table: fills ? { ...table, filling: true } : table };
   }
 

@@ -1,11 +1,12 @@
 import type { EventTable, RowJson } from "@cascade/shared/change-event";
-import { formatTableName, type TableName } from "@cascade/shared/topic";
+import type { TableName } from "@cascade/shared/topic";
 import type { RowRange } from "./table-reader.ts";
 
 /** What copies are called that nobody asked for: of tables that were never copied, or whose rows DDL has changed past the WAL. */
 export const INITIAL = "initial";
 
 export const WHOLE: RowRange = { from: null, to: null, where: null };
+export const isWhole = ({ from, to, where }: RowRange): boolean => from === null && to === null && where === null;
 
 /** One table that is to be copied. */
 export interface CopyJob {
@@ -57,11 +58,6 @@ export function copiedTable(table: EventTable, { replica, request }: CopyJob): E
   return { schema, table: name, topic, schemaId, ...(replica === null ? {} : { replica, snapshotId: request }) };
 }
 
-/** Rows of the table may be missing on the replicas until the copy is there: its changes say so. */
-export const fillsReplicas = ({ request, replica }: CopyJob): boolean => request === INITIAL || replica !== null;
-
 /** Nobody could do without it: the copy of a table that was never copied, and one that a replica has asked for to have the whole table. */
-export const mustBeDone = ({ request, replica, range: { from, to, where } }: CopyJob): boolean =>
-  request === INITIAL || (replica !== null && from === null && to === null && where === null);
-
-export const jobName = ({ name }: CopyJob): string => formatTableName(name);
+export const mustBeDone = ({ request, replica, range }: CopyJob): boolean =>
+  request === INITIAL || (replica !== null && isWhole(range));

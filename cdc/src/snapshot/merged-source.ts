@@ -3,7 +3,6 @@ import type { Lsn } from "@cascade/shared/lsn";
 import { Signal } from "@cascade/shared/signal";
 import type { ChangeSource, SourceMessage } from "../change-source.ts";
 import type { Copies, Copy } from "./copies.ts";
-import type { KeylessCopy } from "./keyless-copy.ts";
 import { MAX_EARLY_CHARS } from "./open-chunk.ts";
 import type { StateWriter } from "./state-writer.ts";
 
@@ -125,7 +124,7 @@ export class MergedSource implements ChangeSource {
   confirmWanted(): void {
     let through = this.#wanted;
     for (const copy of this.#copies.all) {
-      const from = holdsFrom(copy);
+      const from = copy.kind === "keyless" ? copy.holdsFrom : null;
       if (from !== null && from < through) through = from;
     }
     if (through < this.#wanted) this.#mayRepeat = true;
@@ -145,5 +144,3 @@ export class MergedSource implements ChangeSource {
     await this.#source[Symbol.asyncDispose]();
   }
 }
-
-const holdsFrom = (copy: Copy): Lsn | null => (copy.kind === "keyless" ? (copy as KeylessCopy).holdsFrom : null);

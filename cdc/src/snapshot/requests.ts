@@ -1,8 +1,8 @@
 import { CascadeError, describeError } from "@cascade/shared/errors";
-import { formatTableName } from "@cascade/shared/topic";
+import { formatTableName, type TableName } from "@cascade/shared/topic";
 import { z } from "zod";
 import type { Copy } from "./copies.ts";
-import { type CopyJob, type CopyState, INITIAL, TABLE_GONE, WAITING } from "./copy-job.ts";
+import { type CopyJob, type CopyState, INITIAL, isWhole, TABLE_GONE, WAITING, WHOLE } from "./copy-job.ts";
 import type { SnapshotReport } from "./report.ts";
 import type { SignalLog } from "./signal-log.ts";
 import { decodeRequest, decodeState, encodeState, isStateKey, type SnapshotRequest, stateKey } from "./signals.ts";
@@ -47,8 +47,7 @@ export class Requests {
       else if (job.request === INITIAL && (state.status === "done" || !initial)) snapshotter.know(job.oid);
       const over = state.status === "done" || state.status === "failed" || (job.request === INITIAL && !initial);
       if (over) continue;
-      if (table !== undefined)
-        snapshotter.add({ ...job, name: { schema: table.schema.schema, table: table.schema.table } }, state, table.schema);
+      if (table !== undefined) snapshotter.add({ ...job, name: nameOf(table) }, state, table.schema);
       else if (job.request !== INITIAL)
         await log.write([{ key, value: encodeState(job, { ...state, status: "failed", error: TABLE_GONE }) }]);
     }
@@ -98,13 +97,7 @@ export class Requests {
   async #refuse(key: string, error: unknown): Promise<void> {
     const reason = error instanceof z.ZodError ? z.prettifyError(error).replaceAll("\n", " ") : describeError(error);
     this.#options.report.warn(`the snapshot request ${JSON.stringify(key.slice(0, 100))} is refused: ${reason}`);
-    const job = {
-      request: key,
-      oid: NO_TABLE,
-      name: { schema: "", table: "" },
-      replica: null,
-      range: { from: null, to: null, where: null },
-    };
+    const job = { request: key, oid: NO_TABLE, name: { schema: "", table: "" }, replica: null, range: WHOLE };
     const advice = 'write another one, with another key: {"type":"snapshot","tables":["schema.table"]}; see the README';
     const state: CopyState = { ...WAITING, status: "failed", error: { code: "MALFORMED_REQUEST", message: reason, advice } };
     await this.#options.log.write([{ key: stateKey(key, NO_TABLE), value: encodeState(job, state) }]);
@@ -113,10 +106,12 @@ export class Requests {
 
 const waiting = ({ estimatedRows }: CopyTable): CopyState => ({ ...WAITING, estimatedRows });
 
-const jobOf = (request: string, { replica, range }: SnapshotRequest, { schema }: CopyTable): CopyJob => ({
+const nameOf = ({ schema: { schema, table } }: CopyTable): TableName => ({ schema, table });
+
+const jobOf = (request: string, { replica, range }: SnapshotRequest, table: CopyTable): CopyJob => ({
   request,
-  oid: schema.oid,
-  name: { schema: schema.schema, table: schema.table },
+  oid: table.schema.oid,
+  name: nameOf(table),
   replica,
   range,
 });
@@ -124,8 +119,8 @@ const jobOf = (request: string, { replica, range }: SnapshotRequest, { schema }:
 /** Throws an Error that says what is wrong. */
 function checkRange({ range }: SnapshotRequest, { schema }: CopyTable): void {
   const table = formatTableName(schema);
-  const { from, to, where } = range;
-  if (schema.key.length === 0 && (from !== null || to !== null || where !== null))
+  const { from, to } = range;
+  if (schema.key.length === 0 && !isWhole(range))
     throw new SyntaxError(`${table} has no key: it is copied whole, without from, to and where`);
   for (const bound of [from, to]) {
     if (bound === null) continue;
