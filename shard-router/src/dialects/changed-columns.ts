@@ -2,6 +2,22 @@ import type { WireValue } from "@cascade/shared/change-event";
 import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
 import type { SchemaStep } from "../schema-change.ts";
 
+/** A change of a table, to be made at once. */
+export interface TableChangeOptions {
+  readonly from: TableSchema;
+  readonly to: TableSchema;
+  /** What of the way from the one to the other shall be gone. */
+  readonly steps: readonly SchemaStep[];
+  /** Every row is copied again: values that nobody can convert may be missing until then. */
+  readonly rewritten: boolean;
+  /** Values that could be converted turned out not to fit: with `rewritten`, they are left out too. */
+  readonly unfit: boolean;
+  /** The rows go. */
+  readonly empties: boolean;
+  /** The table's name afterwards, as SQL has it. */
+  readonly sqlName: string;
+}
+
 /** The steps of a change put together by column, for engines that take them all at once. */
 export interface ChangedColumns {
   /** Names of the columns that go. */

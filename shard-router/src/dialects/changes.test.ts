@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { identifySchema, type TableSchema } from "@cascade/shared/table-schema";
 import { columnSchema, tableSchema } from "@cascade/shared/testing/table-schemas";
 import { planChange } from "../schema-change.ts";
+import type { TableChangeOptions } from "./changed-columns.ts";
 import * as duckdb from "./duckdb-changes.ts";
 import { mariadbDialect } from "./mariadb.ts";
 import { mysqlDialect } from "./mysql.ts";
@@ -52,7 +53,7 @@ function sayMysql(
   return mysql.mysqlChange({ ...table, ...given }, { ...options, ...given });
 }
 
-function sayDuckdb(to: TableSchema, given: Partial<duckdb.ChangedTable & duckdb.DuckdbChangeOptions> = {}) {
+function sayDuckdb(to: TableSchema, given: Partial<duckdb.ChangedTable & TableChangeOptions> = {}) {
   const types = ["INTEGER", "VARCHAR", "VARCHAR", "TIMESTAMP", "INTEGER"];
   const columns = from.columns.map(({ name, nullable }, index) => ({
     name,

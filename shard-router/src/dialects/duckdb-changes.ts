@@ -1,8 +1,7 @@
 import type { WireValue } from "@cascade/shared/change-event";
 import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
-import type { SchemaStep } from "../schema-change.ts";
 import { conversionOf } from "../types/conversions.ts";
-import { type ChangedColumns, type ColumnChange, changedColumns } from "./changed-columns.ts";
+import { type ChangedColumns, type ColumnChange, changedColumns, type TableChangeOptions } from "./changed-columns.ts";
 import { duckdbDialect } from "./duckdb.ts";
 import { convertedValue } from "./duckdb-conversions.ts";
 import { nameIn, schemaOf } from "./duckdb-names.ts";
@@ -45,21 +44,6 @@ export interface ChangedIndex {
   readonly parts: readonly string[];
 }
 
-export interface DuckdbChangeOptions {
-  readonly from: TableSchema;
-  readonly to: TableSchema;
-  /** What of the way from the one to the other shall be gone. */
-  readonly steps: readonly SchemaStep[];
-  /** Every row is copied again: values that nobody can convert may be missing until then. */
-  readonly rewritten: boolean;
-  /** Values that could be converted turned out not to fit: with `rewritten`, they are left out too. */
-  readonly unfit: boolean;
-  /** The rows go. */
-  readonly empties: boolean;
-  /** The table's name afterwards, qualified and quoted. */
-  readonly sqlName: string;
-}
-
 export interface DuckdbChange {
   /** In one transaction, in which nothing else is done. */
   readonly statements: readonly string[];
@@ -82,7 +66,7 @@ export interface Target {
   readonly isKey: boolean;
 }
 
-export function duckdbChange(given: ChangedTable, options: DuckdbChangeOptions): DuckdbChange {
+export function duckdbChange(given: ChangedTable, options: TableChangeOptions): DuckdbChange {
   const { from, to, steps, rewritten, empties } = options;
   const table = { ...given, isEmpty: given.isEmpty || empties };
   const changed = changedColumns(from, to, steps);
@@ -105,7 +89,7 @@ export function duckdbChange(given: ChangedTable, options: DuckdbChangeOptions):
   };
 }
 
-function targetsOf(table: ChangedTable, changed: ChangedColumns, { from, to, unfit }: DuckdbChangeOptions): readonly Target[] {
+function targetsOf(table: ChangedTable, changed: ChangedColumns, { from, to, unfit }: TableChangeOptions): readonly Target[] {
   const found = new Map(table.columns.map((column) => [foldAscii(column.name), column]));
   const made = new Map(duckdbDialect.columnsOf(to).map(({ name, type }) => [name, type]));
   const madeBefore = new Map(duckdbDialect.columnsOf(from).map(({ type }, at) => [from.columns[at]?.attnum, type]));
@@ -190,7 +174,7 @@ interface Altering {
 function alters(
   table: ChangedTable,
   { targets, dropped, changed }: Altering,
-  options: DuckdbChangeOptions,
+  options: TableChangeOptions,
 ): readonly string[] | null {
   const { sqlName } = options;
   const there = new Map(table.columns.map((column) => [column.name, column]));

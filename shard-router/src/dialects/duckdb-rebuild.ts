@@ -1,5 +1,5 @@
-import type { ChangedColumns } from "./changed-columns.ts";
-import type { ChangedIndex, ChangedTable, DuckdbChangeOptions, Target } from "./duckdb-changes.ts";
+import type { ChangedColumns, TableChangeOptions } from "./changed-columns.ts";
+import type { ChangedIndex, ChangedTable, Target } from "./duckdb-changes.ts";
 import { nameIn, schemaOf } from "./duckdb-names.ts";
 import { quote } from "./sql.ts";
 import { foldAscii } from "./table-names.ts";
@@ -39,7 +39,7 @@ export interface Rebuilding {
 export function rebuild(
   table: ChangedTable,
   { targets, kept, changed }: Rebuilding,
-  { from, to, sqlName, empties }: DuckdbChangeOptions,
+  { from, to, sqlName, empties }: TableChangeOptions,
 ): readonly string[] {
   const schema = schemaOf(sqlName);
   const made = `${schema}.${quote(`cascade ${to.oid}`)}`;

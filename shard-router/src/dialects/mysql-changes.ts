@@ -1,9 +1,8 @@
 import type { WireValue } from "@cascade/shared/change-event";
-import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
+import type { ColumnSchema } from "@cascade/shared/table-schema";
 import { PG_TYPE } from "../row-shape.ts";
-import type { SchemaStep } from "../schema-change.ts";
 import { type Conversion, conversionOf } from "../types/conversions.ts";
-import { type ChangedColumns, type ColumnChange, changedColumns } from "./changed-columns.ts";
+import { type ChangedColumns, type ColumnChange, changedColumns, type TableChangeOptions } from "./changed-columns.ts";
 import { floatText } from "./float-text.ts";
 import { foldName, type MysqlDialect, quoteMysql } from "./mysql.ts";
 import { convertedValue } from "./mysql-conversions.ts";
@@ -36,20 +35,8 @@ export interface ChangedTable {
   readonly withNulls: ReadonlySet<string>;
 }
 
-export interface MysqlChangeOptions {
+export interface MysqlChangeOptions extends TableChangeOptions {
   readonly dialect: MysqlDialect;
-  readonly from: TableSchema;
-  readonly to: TableSchema;
-  /** What of the way from the one to the other shall be gone. */
-  readonly steps: readonly SchemaStep[];
-  /** Every row is copied again: values that nobody can convert may be missing until then. */
-  readonly rewritten: boolean;
-  /** Values that could be converted turned out not to fit: with `rewritten`, they are left out too. */
-  readonly unfit: boolean;
-  /** The rows go. */
-  readonly empties: boolean;
-  /** The table's name afterwards, quoted. */
-  readonly sqlName: string;
   /** The table's comment afterwards, which says that the change was made. */
   readonly comment: string;
 }

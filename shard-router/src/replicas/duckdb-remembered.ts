@@ -1,12 +1,13 @@
 import { FencedError } from "@cascade/shared/errors";
-import { formatLsn, type Position, parseLsn } from "@cascade/shared/lsn";
+import { formatLsn, type Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { SqlValue } from "../dialect.ts";
 import { foldAscii } from "../dialects/table-names.ts";
 import type { Partition } from "../event-consumer.ts";
 import type { Advance, RememberedTable, TableChange, Work } from "../replica.ts";
-import type { DuckdbRow, DuckdbSession } from "./duckdb-session.ts";
+import type { DuckdbSession } from "./duckdb-session.ts";
+import { rememberedOf } from "./remembered-row.ts";
 
 /** cascade_tables: which source table each table of the replica stands for, and what that is like now. */
 
@@ -40,15 +41,6 @@ const READ =
 export async function readRemembered(session: DuckdbSession): Promise<readonly RememberedTable[]> {
   return (await session.rows(READ)).map(rememberedOf);
 }
-
-const rememberedOf = (row: DuckdbRow): RememberedTable => ({
-  oid: Number(row["oid"]),
-  schema: JSON.parse(String(row["schema"])) as TableSchema,
-  at: { commitLsn: parseLsn(String(row["commit_lsn"])), ordinal: Number(row["ordinal"]) },
-  named: { schema: String(row["named_schema"]), table: String(row["named_table"]) },
-  revision: Number(row["revision"]),
-  awaiting: row["awaiting"] === null ? null : String(row["awaiting"]),
-});
 
 /** Within `apply`'s transaction. Rejects with FencedError when a table is not as it was remembered. */
 export async function checkUnchanged(session: DuckdbSession, tables: Work["tables"], { partition }: Advance): Promise<void> {

@@ -1,11 +1,12 @@
 import { FencedError } from "@cascade/shared/errors";
-import { formatLsn, parseLsn } from "@cascade/shared/lsn";
+import { formatLsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import type { TableName } from "@cascade/shared/topic";
 import { flatTableName } from "../dialects/table-names.ts";
 import type { Advance, RememberedTable, TableChange, Work } from "../replica.ts";
 import { findMysqlTable } from "./mysql-catalog.ts";
-import type { MysqlRow, MysqlSession } from "./mysql-session.ts";
+import type { MysqlSession } from "./mysql-session.ts";
+import { rememberedOf } from "./remembered-row.ts";
 
 /** cascade_tables: which source table each table of the replica stands for, and what that is like now. */
 
@@ -121,15 +122,6 @@ export async function readRemembered(session: MysqlSession): Promise<readonly Re
   for (const { oid } of pending) await locked(session, [String(oid)], 0, () => settle(session, Number(oid)));
   return (pending.length === 0 ? rows : await read()).map(rememberedOf);
 }
-
-const rememberedOf = (row: MysqlRow): RememberedTable => ({
-  oid: Number(row["oid"]),
-  schema: JSON.parse(String(row["schema"])) as TableSchema,
-  at: { commitLsn: parseLsn(String(row["commit_lsn"])), ordinal: Number(row["ordinal"]) },
-  named: { schema: String(row["named_schema"]), table: String(row["named_table"]) },
-  revision: Number(row["revision"]),
-  awaiting: row["awaiting"] === null ? null : String(row["awaiting"]),
-});
 
 /** Ends what a crash left undone: the table is as it was, or as it was to be, and says which. To be called under its lock. */
 export async function settle(session: MysqlSession, oid: number): Promise<void> {

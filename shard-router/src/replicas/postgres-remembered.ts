@@ -1,32 +1,19 @@
 import { FencedError } from "@cascade/shared/errors";
-import { formatLsn, parseLsn } from "@cascade/shared/lsn";
-import type { TableSchema } from "@cascade/shared/table-schema";
+import { formatLsn } from "@cascade/shared/lsn";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { Partition } from "../event-consumer.ts";
 import type { Advance, RememberedTable, TableChange, Work } from "../replica.ts";
 import type { Answer, PostgresSession, Query } from "./postgres-session.ts";
+import { rememberedOf } from "./remembered-row.ts";
 
 /** cascade.tables: which source table each table of the replica stands for, and what that is like now. */
-
-type Row = Readonly<Record<"oid" | "named_schema" | "named_table" | "schema" | "commit_lsn" | "ordinal" | "revision", string>> & {
-  readonly awaiting: string | null;
-};
 
 const READ = `SELECT oid::text, named_schema, named_table, schema, commit_lsn::text, ordinal::text, revision::text, awaiting FROM cascade.tables`;
 
 export async function readRemembered(session: PostgresSession): Promise<readonly RememberedTable[]> {
   const [answer] = await session.run([{ text: READ }]);
-  return (answer?.rows ?? []).map((row) => rememberedOf(row as unknown as Row));
+  return (answer?.rows ?? []).map(rememberedOf);
 }
-
-const rememberedOf = (row: Row): RememberedTable => ({
-  oid: Number(row.oid),
-  schema: JSON.parse(row.schema) as TableSchema,
-  at: { commitLsn: parseLsn(row.commit_lsn), ordinal: Number(row.ordinal) },
-  named: { schema: row.named_schema, table: row.named_table },
-  revision: Number(row.revision),
-  awaiting: row.awaiting,
-});
 
 /**
  * Finds one row for each table that is as it was remembered, and keeps it from being changed until the transaction ends: it waits for a

@@ -1,6 +1,6 @@
 import type { Database } from "bun:sqlite";
 import { FencedError } from "@cascade/shared/errors";
-import { formatLsn, parseLsn } from "@cascade/shared/lsn";
+import { formatLsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import { quote } from "../dialects/sql.ts";
@@ -8,6 +8,7 @@ import { flatTableName, foldAscii } from "../dialects/table-names.ts";
 import type { Partition } from "../event-consumer.ts";
 import type { RememberedTable, TableChange, Work } from "../replica.ts";
 import { isSameName } from "../schema-history.ts";
+import { type RememberedRow, rememberedOf } from "./remembered-row.ts";
 import { nameTaken } from "./table-mismatch.ts";
 
 /**
@@ -47,29 +48,11 @@ export function ensureTableNames(database: Database): void {
   database.run("CREATE UNIQUE INDEX IF NOT EXISTS cascade_tables_source_oid ON cascade_tables (source_oid)");
 }
 
-interface Row {
-  readonly source_oid: number;
-  readonly named_schema: string;
-  readonly named_table: string;
-  readonly schema: string;
-  readonly commit_lsn: string;
-  readonly ordinal: number;
-  readonly revision: number;
-  readonly awaiting: string | null;
-}
-
 export function readRemembered(database: Database): readonly RememberedTable[] {
   return database
-    .query<Row, []>("SELECT * FROM cascade_tables WHERE source_oid IS NOT NULL")
+    .query<RememberedRow, []>("SELECT *, source_oid AS oid FROM cascade_tables WHERE source_oid IS NOT NULL")
     .all()
-    .map((row) => ({
-      oid: row.source_oid,
-      schema: JSON.parse(row.schema) as TableSchema,
-      at: { commitLsn: parseLsn(row.commit_lsn), ordinal: row.ordinal },
-      named: { schema: row.named_schema, table: row.named_table },
-      revision: row.revision,
-      awaiting: row.awaiting,
-    }));
+    .map(rememberedOf);
 }
 
 /** In a transaction that has the write lock: nothing changes until it ends. */

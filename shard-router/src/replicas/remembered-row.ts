@@ -1,0 +1,15 @@
+import { parseLsn } from "@cascade/shared/lsn";
+import type { TableSchema } from "@cascade/shared/table-schema";
+import type { RememberedTable } from "../replica.ts";
+
+/** A row of cascade_tables as any engine gives it, numbers as such or as text. */
+export type RememberedRow = Readonly<Record<string, unknown>>;
+
+export const rememberedOf = (row: RememberedRow): RememberedTable => ({
+  oid: Number(row["oid"]),
+  schema: JSON.parse(String(row["schema"])) as TableSchema,
+  at: { commitLsn: parseLsn(String(row["commit_lsn"])), ordinal: Number(row["ordinal"]) },
+  named: { schema: String(row["named_schema"]), table: String(row["named_table"]) },
+  revision: Number(row["revision"]),
+  awaiting: row["awaiting"] === null ? null : String(row["awaiting"]),
+});
