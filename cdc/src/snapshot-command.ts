@@ -3,12 +3,13 @@ import { kafkaOptions } from "@cascade/shared/config";
 import { CascadeError, describeError } from "@cascade/shared/errors";
 import { createLogger } from "@cascade/shared/logging";
 import { EXIT } from "@cascade/shared/service";
+import { encodeSnapshotRequest } from "@cascade/shared/snapshot-request";
 import { formatTableName } from "@cascade/shared/topic";
 import { type CdcConfig, readCdcConfig } from "./config.ts";
 import { openSignals } from "./kafka/signals.ts";
 import { readSnapshotOptions, SNAPSHOT_USAGE, type SnapshotOptions, UsageError } from "./snapshot/command-options.ts";
 import type { SignalLog } from "./snapshot/signal-log.ts";
-import { encodeRequest, isStateKey, type StateMessage, stateMessageOf } from "./snapshot/signals.ts";
+import { isStateKey, type StateMessage, stateMessageOf } from "./snapshot/signals.ts";
 
 /** Asks the running cdc for a snapshot, and tells how it gets on. */
 
@@ -33,7 +34,7 @@ async function main(args: readonly string[]): Promise<number> {
 
 async function ask(signals: SignalLog, config: CdcConfig, { request, wait }: SnapshotOptions): Promise<number> {
   const key = randomUUID();
-  await signals.write([{ key, value: encodeRequest(request) }]);
+  await signals.write([{ key, value: encodeSnapshotRequest(request) }]);
   say(`asked for as ${key}`);
   if (!wait) return EXIT.stopped;
   const silence = setTimeout(

@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
-import { decodeRequest, encodeRequest, type RequestMessage } from "./signals.ts";
+import { encodeSnapshotRequest, type SnapshotRequestMessage } from "@cascade/shared/snapshot-request";
+import { decodeRequest } from "./signals.ts";
 
 export const SNAPSHOT_USAGE = `bun run --cwd cdc snapshot -- --tables PATTERNS [options]
 
@@ -22,7 +23,7 @@ export class UsageError extends Error {
 }
 
 export interface SnapshotOptions {
-  readonly request: RequestMessage;
+  readonly request: SnapshotRequestMessage;
   readonly wait: boolean;
 }
 
@@ -45,7 +46,7 @@ export function readSnapshotOptions(args: readonly string[]): SnapshotOptions | 
     if (values.tables === undefined) throw new SyntaxError("--tables is missing");
     const { tables, replica, from, to, where, wait = false } = values;
     const bound = (name: string, text: string | undefined) => (text === undefined ? {} : { [name]: JSON.parse(text) as never });
-    const request: RequestMessage = {
+    const request: SnapshotRequestMessage = {
       type: "snapshot",
       tables,
       ...(replica === undefined ? {} : { replica }),
@@ -53,7 +54,7 @@ export function readSnapshotOptions(args: readonly string[]): SnapshotOptions | 
       ...bound("to", to),
       ...(where === undefined ? {} : { where }),
     };
-    decodeRequest("command", encodeRequest(request)); // as cdc will
+    decodeRequest("command", encodeSnapshotRequest(request)); // as cdc will
     return { request, wait };
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error));

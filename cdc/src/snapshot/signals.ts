@@ -1,3 +1,4 @@
+import { snapshotRequestShape } from "@cascade/shared/snapshot-request";
 import { parseTableFilter, type TableFilter } from "@cascade/shared/table-pattern";
 import { z } from "zod";
 import { type CopyJob, type CopyState, INITIAL } from "./copy-job.ts";
@@ -6,15 +7,6 @@ import type { RowRange } from "./table-reader.ts";
 /** Messages of `<prefix>.signals` (contract.md §3): requests that anybody writes, and states that cdc writes. */
 
 const keyTexts = z.record(z.string(), z.string());
-const requestShape = z.strictObject({
-  type: z.literal("snapshot"),
-  tables: z.array(z.string()).min(1),
-  oid: z.number().int().positive().optional(),
-  replica: z.string().min(1).optional(),
-  from: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).optional(),
-  to: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).optional(),
-  where: z.string().min(1).optional(),
-});
 
 export interface SnapshotRequest {
   readonly tables: TableFilter;
@@ -31,7 +23,7 @@ export const isStateKey = (key: string): boolean => key.startsWith(STATE_PREFIX)
 /** Throws an Error that says what is wrong with it. */
 export function decodeRequest(key: string, value: string): SnapshotRequest {
   if (key === "" || key === INITIAL) throw new SyntaxError(`a request needs a key of its own, and "${key}" is none`);
-  const request = requestShape.parse(JSON.parse(value));
+  const request = snapshotRequestShape.parse(JSON.parse(value));
   const { oid = null, replica = null, where = null } = request;
   return {
     tables: parseTableFilter(request.tables.join(","), "*.*"),
@@ -43,11 +35,6 @@ export function decodeRequest(key: string, value: string): SnapshotRequest {
 
 const textsOf = (key: Readonly<Record<string, string | number | boolean>> | undefined): RowRange["from"] =>
   key === undefined ? null : Object.fromEntries(Object.entries(key).map(([name, value]) => [name, String(value)]));
-
-/** As it is written. */
-export type RequestMessage = z.input<typeof requestShape>;
-
-export const encodeRequest = (request: RequestMessage): string => JSON.stringify(request);
 
 const stateShape = z.object({
   type: z.literal("snapshot-state"),

@@ -1,6 +1,7 @@
 import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
+import { encodeSnapshotRequest } from "@cascade/shared/snapshot-request";
 import { formatTableName, signalsTopic } from "@cascade/shared/topic";
 import type { CopyRequests } from "../copy-requests.ts";
 
@@ -21,7 +22,7 @@ export function signals({ kafka: options, prefix, replica }: SignalsOptions): Co
     ask: async (copy, { oid, ...table }) => {
       const sockets = new KafkaSockets();
       const producer = kafkaClient(options, sockets).producer({ allowAutoTopicCreation: false, retry: KAFKA_RETRY });
-      const value = JSON.stringify({ type: "snapshot", tables: [formatTableName(table)], oid, replica });
+      const value = encodeSnapshotRequest({ type: "snapshot", tables: [formatTableName(table)], oid, replica });
       const send = async () => {
         await producer.connect();
         await producer.send({ topic, acks: -1, messages: [{ key: copy, value }] });
