@@ -1,8 +1,8 @@
-import { randomUUID } from "node:crypto";
 import { describeError } from "@cascade/shared/errors";
 import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
+import { WholeTopic, wholeTopicConsumer } from "@cascade/shared/kafka-whole-topic";
 import { decodeSchemaMessage, type SchemaMessage } from "@cascade/shared/table-schema";
 import { schemasTopic } from "@cascade/shared/topic";
 import type { Admin, Consumer, KafkaMessage } from "kafkajs";
@@ -16,14 +16,7 @@ export async function readSchemaHistory(kafka: KafkaOptions, prefix: string): Pr
   const sockets = new KafkaSockets();
   const client = kafkaClient(kafka, sockets);
   const admin = client.admin({ retry: KAFKA_RETRY });
-  // A group by itself, which never commits, and which Kafka forgets.
-  const consumer = client.consumer({
-    groupId: `${prefix}.schemas.${randomUUID()}`,
-    allowAutoTopicCreation: false,
-    maxWaitTimeInMs: 100,
-    minBytes: 1,
-    retry: { ...KAFKA_RETRY, restartOnFailure: async () => false },
-  });
+  const consumer = wholeTopicConsumer(client, `${prefix}.schemas`, { maxWaitMs: 100 });
   try {
     const messages = await withDeadline(readAll(topic, admin, consumer), DEADLINE_MS, `read topic ${topic} to its end`);
     return new SchemaHistory(messages.flatMap((message) => decoded(message, topic, kafka)));
@@ -37,25 +30,11 @@ export async function readSchemaHistory(kafka: KafkaOptions, prefix: string): Pr
 async function readAll(topic: string, admin: Admin, consumer: Consumer): Promise<readonly KafkaMessage[]> {
   await admin.connect();
   if (!(await admin.listTopics()).includes(topic)) return [];
-  const [offsets] = await admin.fetchTopicOffsets(topic);
-  const [low, high] = [BigInt(offsets?.low ?? 0), BigInt(offsets?.high ?? 0)];
-  if (low >= high) return [];
   const messages: KafkaMessage[] = [];
-  const { promise: read, resolve, reject } = Promise.withResolvers<void>();
-  consumer.on(consumer.events.CRASH, ({ payload }) => reject(payload.error));
-  // Unlike the handler's batches these include ranges where compaction left nothing to handle.
-  consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
-    if (BigInt(payload.lastOffset) + 1n >= high) resolve();
-  });
+  const whole = new WholeTopic(consumer, topic);
   await consumer.connect();
-  await consumer.subscribe({ topics: [topic], fromBeginning: true });
-  await consumer.run({
-    autoCommit: false,
-    eachBatch: async ({ batch }) => {
-      messages.push(...batch.messages);
-    },
-  });
-  await read;
+  await whole.read((message) => void messages.push(message));
+  await whole.settled(admin);
   return messages;
 }
 

@@ -1,8 +1,7 @@
-import { randomUUID } from "node:crypto";
 import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
-import { Signal } from "@cascade/shared/signal";
+import { WholeTopic, wholeTopicConsumer } from "@cascade/shared/kafka-whole-topic";
 import { schemasTopic, signalsTopic } from "@cascade/shared/topic";
 import type { Admin, Consumer, Producer } from "kafkajs";
 import type { SignalLog, SignalMessage } from "../snapshot/signal-log.ts";
@@ -31,14 +30,7 @@ export async function openSignals(options: SignalsOptions): Promise<SignalLog> {
     createPartitioner: () => () => 0,
     retry: KAFKA_RETRY,
   });
-  const consumer = kafka.consumer({
-    // Every cdc reads all of it, so each is a group by itself; it never commits, and Kafka forgets it.
-    groupId: `${options.prefix}.signals.${randomUUID()}`,
-    allowAutoTopicCreation: false,
-    maxWaitTimeInMs: MAX_WAIT_MS,
-    minBytes: 1,
-    retry: { ...KAFKA_RETRY, restartOnFailure: async () => false },
-  });
+  const consumer = wholeTopicConsumer(kafka, `${options.prefix}.signals`, { maxWaitMs: MAX_WAIT_MS });
   const signals = new Signals(options, { admin, producer, consumer, sockets });
   try {
     await withDeadline(signals.open(), DEADLINE_MS, `read topic ${signalsTopic(options.prefix)} to its end`);
@@ -63,23 +55,14 @@ class Signals implements SignalLog {
   readonly messages = new Map<string, string>();
   #opened = false;
   #news: SignalMessage[] = [];
-  /** Everything before this offset has been read. */
-  #position = 0n;
-  readonly #moved = new Signal();
-  #failure: unknown = null;
+  readonly #whole: WholeTopic;
   #writing: Promise<unknown> = Promise.resolve();
 
   constructor(options: SignalsOptions, clients: Clients) {
     this.#options = options;
     this.#clients = clients;
     this.#topic = signalsTopic(options.prefix);
-    const { consumer } = clients;
-    consumer.on(consumer.events.CRASH, ({ payload }) => this.#fail(payload.error));
-    // Unlike the handler's batches these include ranges where compaction left nothing to handle.
-    consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
-      this.#position = BigInt(payload.lastOffset) + 1n;
-      this.#moved.notify();
-    });
+    this.#whole = new WholeTopic(clients.consumer, this.#topic);
   }
 
   async open(): Promise<void> {
@@ -88,19 +71,8 @@ class Signals implements SignalLog {
     await Promise.all([admin.connect(), producer.connect(), consumer.connect()]);
     const compactedTopics = [schemasTopic(prefix), this.#topic];
     await new Topics(admin, { compactedTopics, partitions: 1, replicationFactor, logger: kafka.logger }).ensure([this.#topic]);
-    await consumer.subscribe({ topics: [this.#topic], fromBeginning: true });
-    await consumer.run({
-      autoCommit: false,
-      eachBatch: async ({ batch }) => {
-        for (const { key, value } of batch.messages) this.#take(key?.toString("utf8") ?? "", value?.toString("utf8") ?? null);
-      },
-    });
-    const [offsets] = await admin.fetchTopicOffsets(this.#topic);
-    const [low, high] = [BigInt(offsets?.low ?? 0), BigInt(offsets?.high ?? 0)];
-    while (low < high && this.#position < high) {
-      if (this.#failure !== null) throw this.#failure;
-      await this.#moved.wait();
-    }
+    await this.#whole.read(({ key, value }) => this.#take(key?.toString("utf8") ?? "", value?.toString("utf8") ?? null));
+    await this.#whole.settled(admin);
     this.#opened = true;
   }
 
@@ -111,12 +83,12 @@ class Signals implements SignalLog {
   }
 
   async next(signal: AbortSignal): Promise<readonly SignalMessage[]> {
-    const wake = () => this.#moved.notify();
+    const wake = () => this.#whole.wake();
     signal.addEventListener("abort", wake);
     try {
       while (this.#news.length === 0 && !signal.aborted) {
-        if (this.#failure !== null) throw kafkaError(this.#failure, `read topic ${this.#topic}`);
-        await this.#moved.wait();
+        if (this.#whole.failure !== null) throw kafkaError(this.#whole.failure, `read topic ${this.#topic}`);
+        await this.#whole.moved();
       }
       return this.#news.splice(0);
     } finally {
@@ -138,11 +110,6 @@ class Signals implements SignalLog {
     } catch (error) {
       throw kafkaError(error, `write to topic ${this.#topic}`);
     }
-  }
-
-  #fail(error: unknown): void {
-    this.#failure ??= error;
-    this.#moved.notify();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,15 +1,9 @@
 import { CascadeError } from "@cascade/shared/errors";
-import { kafkaError } from "@cascade/shared/kafka-errors";
+import { watermarks } from "@cascade/shared/kafka-watermarks";
 import type { Admin } from "kafkajs";
 import type { Partition } from "../event-consumer.ts";
 
 const OFFSET_ABOVE_LOG = "OFFSET_ABOVE_LOG";
-
-/** The offsets a partition holds: from `low` up to, but not including, `high`. */
-export interface Watermarks {
-  readonly low: bigint;
-  readonly high: bigint;
-}
 
 /** A leader just elected may show an older end of the log for a moment, before it has caught up with what it has acknowledged. */
 const CATCH_UP_TRIES = 6;
@@ -52,17 +46,6 @@ export class LostLogs {
     if (lost.remembered === undefined) lost.remembered = remembered;
     if (lost.remembered === remembered) throw lost.error;
     this.#lost.delete(key);
-  }
-}
-
-export async function watermarks(admin: Admin, { topic, partition }: Partition): Promise<Watermarks> {
-  try {
-    const offsets = await admin.fetchTopicOffsets(topic);
-    const found = offsets.find((candidate) => candidate.partition === partition);
-    if (!found) throw new Error(`topic ${topic} has no partition ${partition}`);
-    return { low: BigInt(found.low), high: BigInt(found.high) };
-  } catch (error) {
-    throw kafkaError(error, `read the offsets of topic ${topic}`);
   }
 }
 

@@ -1,15 +1,13 @@
-import { randomUUID } from "node:crypto";
 import { CascadeError, describeError } from "@cascade/shared/errors";
 import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
-import { Signal } from "@cascade/shared/signal";
+import { WholeTopic, wholeTopicConsumer } from "@cascade/shared/kafka-whole-topic";
 import { decodeSchemaMessage, type TableSchema } from "@cascade/shared/table-schema";
 import { schemasTopic, type TableName } from "@cascade/shared/topic";
 import type { Admin, Consumer, KafkaMessage } from "kafkajs";
 import type { SchemaBook } from "../schema-book.ts";
 import { SchemaHistory } from "../schema-history.ts";
-import { watermarks } from "./resume-offset.ts";
 
 export interface SchemaTopicOptions {
   readonly kafka: KafkaOptions;
@@ -32,15 +30,8 @@ export async function openSchemaTopic(options: SchemaTopicOptions): Promise<Sche
   const sockets = new KafkaSockets();
   const kafka = kafkaClient(options.kafka, sockets);
   const admin = kafka.admin({ retry: KAFKA_RETRY });
-  const consumer = kafka.consumer({
-    // Every process needs every schema, so each is a group by itself; it never commits, and Kafka forgets it.
-    groupId: `${options.groupId}.schemas.${randomUUID()}`,
-    allowAutoTopicCreation: false,
-    // A table waits while its new schema is read.
-    maxWaitTimeInMs: 100,
-    minBytes: 1,
-    retry: { ...KAFKA_RETRY, restartOnFailure: async () => false },
-  });
+  // Every process needs every schema. A table waits while its new one is read.
+  const consumer = wholeTopicConsumer(kafka, `${options.groupId}.schemas`, { maxWaitMs: 100 });
   try {
     await withDeadline(Promise.all([admin.connect(), consumer.connect()]), CONNECT_DEADLINE_MS, "connect to Kafka");
   } catch (error) {
@@ -61,26 +52,17 @@ class SchemaTopic implements SchemaBook {
   readonly #options: SchemaTopicOptions;
   readonly #kafka: Connected;
   readonly #topic: string;
+  readonly #whole: WholeTopic;
   readonly #schemas = new Map<string, TableSchema>();
-  readonly #moved = new Signal();
-  /** Everything before this offset has been read. */
-  #position = 0n;
   /** Resolves to whether there is a topic to read; null once there was none. */
   #started: Promise<boolean> | null = null;
-  #failure: CascadeError | null = null;
   #closed = false;
 
   constructor(options: SchemaTopicOptions, kafka: Connected) {
     this.#options = options;
     this.#kafka = kafka;
     this.#topic = schemasTopic(options.prefix);
-    const { consumer } = kafka;
-    consumer.on(consumer.events.CRASH, ({ payload }) => this.#fail(payload.error));
-    // Unlike the handler's batches these include ranges where compaction or a transaction left nothing to handle.
-    consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
-      this.#position = BigInt(payload.lastOffset) + 1n;
-      this.#moved.notify();
-    });
+    this.#whole = new WholeTopic(kafka.consumer, this.#topic);
     this.#start().catch(() => {}); // `get` says it
   }
 
@@ -104,36 +86,30 @@ class SchemaTopic implements SchemaBook {
   /** Resolves when everything that is in the topic now has been read: cdc publishes a schema before the first row naming it. */
   async #catchUp(): Promise<void> {
     if (!(await this.#start())) return;
-    const { low, high } = await watermarks(this.#kafka.admin, { topic: this.#topic, partition: 0 });
-    while (low < high && this.#position < high) {
-      if (this.#failure) throw this.#failure;
-      await this.#moved.wait();
+    try {
+      await this.#whole.settled(this.#kafka.admin);
+    } catch (error) {
+      throw this.#error(error);
     }
   }
 
   /** Reads the topic from its beginning, once there is one. */
   #start(): Promise<boolean> {
-    if (this.#failure) return Promise.reject(this.#failure);
+    if (this.#whole.failure !== null) return Promise.reject(this.#error(this.#whole.failure));
     this.#started ??= this.#subscribe().catch((error: unknown) => {
-      throw this.#fail(error);
+      this.#whole.fail(error);
+      throw this.#error(this.#whole.failure);
     });
     return this.#started;
   }
 
   async #subscribe(): Promise<boolean> {
-    const { admin, consumer } = this.#kafka;
-    const topics = await admin.listTopics();
+    const topics = await this.#kafka.admin.listTopics();
     if (!topics.includes(this.#topic) || this.#closed) {
       this.#started = null;
       return false;
     }
-    await consumer.subscribe({ topics: [this.#topic], fromBeginning: true });
-    await consumer.run({
-      autoCommit: false,
-      eachBatch: async ({ batch }) => {
-        for (const message of batch.messages) this.#learn(message);
-      },
-    });
+    await this.#whole.read((message) => this.#learn(message));
     return true;
   }
 
@@ -151,10 +127,8 @@ class SchemaTopic implements SchemaBook {
     }
   }
 
-  #fail(error: unknown): CascadeError {
-    this.#failure ??= kafkaError(error, `read topic ${this.#topic}`);
-    this.#moved.notify();
-    return this.#failure;
+  #error(error: unknown): CascadeError {
+    return kafkaError(error, `read topic ${this.#topic}`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -164,7 +138,7 @@ class SchemaTopic implements SchemaBook {
     // kafkajs would finish a join under way even after `disconnect`, and stay in the group.
     await Promise.race([Promise.allSettled([this.#started]), Bun.sleep(JOIN_DEADLINE_MS)]);
     await sockets.disconnect(consumer, admin);
-    this.#fail(new Error("closed"));
+    this.#whole.fail(new Error("closed"));
   }
 }
 
