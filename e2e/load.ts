@@ -1,6 +1,5 @@
-import { runWorkload } from "@cascade/local/workload.ts";
-import { Client } from "pg";
-import { isConnectionLoss } from "./reconnecting.ts";
+import { runWorkload, type WorkloadProgress } from "@cascade/local/workload.ts";
+import { reconnecting } from "./reconnecting.ts";
 
 /** A workload that outlives main-db: it comes back with a new connection whenever one is lost. */
 export interface Load {
@@ -12,36 +11,20 @@ export interface Load {
 
 export function startLoad(url: string, options: { readonly seed: number; readonly changesPerSecond: number }): Load {
   const stopping = new AbortController();
+  const { signal } = stopping;
   let before = 0;
   let now = 0;
-  const runOnce = async (seed: number): Promise<void> => {
-    const client = new Client({ connectionString: url, connectionTimeoutMillis: 2_000 });
-    client.on("error", () => {});
+  const onProgress = ({ changes }: WorkloadProgress): void => {
+    now = changes;
+  };
+  const running = reconnecting(url, signal, async (client, attempt) => {
     try {
-      await client.connect();
-      await runWorkload(client, {
-        ...options,
-        seed,
-        signal: stopping.signal,
-        onProgress: ({ changes }) => {
-          now = changes;
-        },
-      });
+      await runWorkload(client, { ...options, seed: options.seed + attempt, signal, onProgress });
     } finally {
       before += now;
       now = 0;
-      // A server that is frozen answers no goodbye.
-      await Promise.race([client.end().catch(() => {}), Bun.sleep(500)]);
     }
-  };
-  const running = (async () => {
-    for (let seed = options.seed; !stopping.signal.aborted; seed += 1)
-      await runOnce(seed).catch((error: unknown) => {
-        if (!isConnectionLoss(error)) throw error;
-        return Bun.sleep(50);
-      });
-  })();
-  running.catch(() => {});
+  });
   return {
     changes: () => before + now,
     stop: async () => {
