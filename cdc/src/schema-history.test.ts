@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import type { Position } from "@cascade/shared/lsn";
 import { identifySchema, type SchemaMessage } from "@cascade/shared/table-schema";
+import { columnSchema } from "@cascade/shared/testing/table-schemas";
 import { SchemaHistory } from "./schema-history.ts";
 
 const schemaOf = (oid: number, table: string, columns = 1) =>
@@ -8,16 +9,7 @@ const schemaOf = (oid: number, table: string, columns = 1) =>
     schema: "public",
     table,
     oid,
-    columns: Array.from({ length: columns }, (_, n) => ({
-      name: `c${n}`,
-      attnum: n + 1,
-      type: "integer",
-      typeOid: 23,
-      typmod: -1,
-      nullable: false,
-      default: null,
-      generated: false,
-    })),
+    columns: Array.from({ length: columns }, (_, n) => columnSchema(`c${n}`, "integer", { attnum: n + 1, nullable: false })),
     key: ["c0"],
     identity: "default",
   });

@@ -4,9 +4,10 @@ import { CascadeError } from "@cascade/shared/errors";
 import { type ColumnSchema, identifySchema, type TableSchema } from "@cascade/shared/table-schema";
 import { comparableRows } from "@cascade/shared/testing/table-histories";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
-import pg from "pg";
+import type pg from "pg";
 import { conversionOf } from "../src/types/conversions.ts";
 import { applier, event, isMysql, REPLICA_KINDS, type ReplicaLab, replicaLab } from "./replica-labs.ts";
+import { openSourceDatabase, type SourceDatabase } from "./source-database.ts";
 import { type Changer, changer } from "./table-changer.ts";
 
 /**
@@ -59,20 +60,14 @@ const TYPES: Readonly<Record<string, readonly string[]>> = {
   "public.mood": ["so so"],
 };
 const NAMES = Object.keys(TYPES);
-const PINNED =
-  "SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET timezone = 'UTC'; SET lc_monetary = 'C'; SET extra_float_digits = 1; SET search_path = ''";
-
-let source: ReplicaLab;
+let source: SourceDatabase;
 let client: pg.Client;
 beforeAll(async () => {
-  source = await replicaLab("postgres");
-  client = new pg.Client({ connectionString: source.url });
-  await client.connect();
-  await client.query(`CREATE TYPE mood AS ENUM ('so so'); ${PINNED}`);
+  source = await openSourceDatabase("CREATE TYPE mood AS ENUM ('so so')");
+  client = source.client;
 });
 afterAll(async () => {
-  await client.end();
-  await source.close();
+  await source[Symbol.asyncDispose]();
 });
 
 let tables = 0;

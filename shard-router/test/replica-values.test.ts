@@ -4,11 +4,12 @@ import type { WireRow, WireValue } from "@cascade/shared/change-event";
 import { UnsupportedValueError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
-import pg from "pg";
+import type pg from "pg";
 import type { Replica } from "../src/replica.ts";
 import { asText, type TypeRow } from "../src/types/type-row.ts";
 import { TYPE_TABLE } from "../src/types/type-table.ts";
 import { applier, event, REPLICA_KINDS, type ReplicaLab, replicaLab, type TestedDialect } from "./replica-labs.ts";
+import { openSourceDatabase, type SourceDatabase } from "./source-database.ts";
 
 /** Every literal of every type arrives exactly on every engine, or is refused where the type table says so. */
 
@@ -27,23 +28,15 @@ const CASES = [...TYPE_TABLE, ...OWN_TYPES].flatMap((row: Omit<TypeRow, "group">
 );
 type Case = (typeof CASES)[number][1];
 
-const PINNED =
-  "SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET timezone = 'UTC'; SET lc_monetary = 'C'; SET extra_float_digits = 1; SET search_path = ''";
-
-let source: ReplicaLab;
+let source: SourceDatabase;
 let client: pg.Client;
 beforeAll(async () => {
-  source = await replicaLab("postgres");
-  client = new pg.Client({ connectionString: source.url });
-  await client.connect();
-  await client.query(
-    `CREATE TYPE mood AS ENUM ('so so', 'it''s "ok"'); CREATE TYPE pair AS (a int, b text);
-     CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION ltree; CREATE EXTENSION isn; ${PINNED}`,
-  );
+  source = await openSourceDatabase(`CREATE TYPE mood AS ENUM ('so so', 'it''s "ok"'); CREATE TYPE pair AS (a int, b text);
+     CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION ltree; CREATE EXTENSION isn`);
+  client = source.client;
 });
 afterAll(async () => {
-  await client.end();
-  await source.close();
+  await source[Symbol.asyncDispose]();
 });
 
 interface SourceTable {
@@ -122,7 +115,7 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
   afterAll(() => lab.close());
 
   const expectEqual = async ({ table }: TableSchema) => {
-    const [found] = await compareReplica(source.url, lab.url, `public.${table}`);
+    const [found] = await compareReplica(source.lab.url, lab.url, `public.${table}`);
     expect(found).toBeDefined();
     if (found !== undefined && !isEqual(found)) expect(found.firstDifference ?? found).toBe("equal");
   };

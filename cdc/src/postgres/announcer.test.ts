@@ -1,22 +1,14 @@
 import { describe, expect, test } from "bun:test";
 import { type ColumnSchema, identifySchema, type TableSchema } from "@cascade/shared/table-schema";
+import { columnSchema } from "@cascade/shared/testing/table-schemas";
 import type { SourceMessage } from "../change-source.ts";
 import { SchemaHistory } from "../schema-history.ts";
 import { Announcer, mayBeRewritten, type Occasion } from "./announcer.ts";
 import { readDdlMessage } from "./ddl-message.ts";
 import { wireValueOfText } from "./wire-value.ts";
 
-const column = (attnum: number, given: Partial<ColumnSchema> = {}): ColumnSchema => ({
-  name: `c${attnum}`,
-  attnum,
-  type: "integer",
-  typeOid: 23,
-  typmod: -1,
-  nullable: true,
-  default: null,
-  generated: false,
-  ...given,
-});
+const column = (attnum: number, given: Partial<ColumnSchema> = {}): ColumnSchema =>
+  columnSchema(`c${attnum}`, "integer", { attnum, ...given });
 const table = (...columns: readonly ColumnSchema[]): TableSchema =>
   identifySchema({ schema: "public", table: "t", oid: 1, columns, key: ["c1"], identity: "default" });
 

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
 import { identifySchema } from "@cascade/shared/table-schema";
+import { columnSchema } from "@cascade/shared/testing/table-schemas";
 import fc from "fast-check";
 import { replicaOf } from "../../test/replica-of.ts";
 import type { SourceMessage } from "../change-source.ts";
@@ -16,16 +17,7 @@ import type { OpenChunk } from "./open-chunk.ts";
  * and where cdc is killed are all left to chance. What is published must leave a replica equal to the table.
  */
 
-const column = (name: string, attnum: number) => ({
-  name,
-  attnum,
-  type: "integer",
-  typeOid: 23,
-  typmod: -1,
-  nullable: false,
-  default: null,
-  generated: false,
-});
+const column = (name: string, attnum: number) => columnSchema(name, "integer", { attnum, nullable: false });
 const SCHEMA = identifySchema({
   schema: "public",
   table: "t",

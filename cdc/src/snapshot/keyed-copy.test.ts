@@ -1,22 +1,14 @@
 import { expect, test } from "bun:test";
 import type { EventTable } from "@cascade/shared/change-event";
 import { identifySchema, type TableSchema } from "@cascade/shared/table-schema";
+import { columnSchema } from "@cascade/shared/testing/table-schemas";
 import type { SourceMark } from "../change-source.ts";
 import { INITIAL, WAITING, WHOLE } from "./copy-job.ts";
 import { KeyedCopy } from "./keyed-copy.ts";
 import type { OpenChunk } from "./open-chunk.ts";
 import type { ChunkRows } from "./table-reader.ts";
 
-const column = (name: string, attnum: number) => ({
-  name,
-  attnum,
-  type: "integer",
-  typeOid: 23,
-  typmod: -1,
-  nullable: false,
-  default: null,
-  generated: false,
-});
+const column = (name: string, attnum: number) => columnSchema(name, "integer", { attnum, nullable: false });
 const keyedBy = (...key: readonly string[]): TableSchema =>
   identifySchema({ schema: "public", table: "t", oid: 7, columns: [column("id", 1), column("n", 2)], key, identity: "default" });
 const SCHEMA = keyedBy("id");
