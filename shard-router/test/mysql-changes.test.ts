@@ -26,12 +26,13 @@ test.if(REPLICA_KINDS.includes("mariadb"))(
       ],
     });
     const ended = [{ id: 1, b: "a", a: "b", t: "12:30:00.5", n: 7 }];
-    // Statements of the change that are run before the crash: writing it down, computing, altering, dropping defaults.
+    // Statements of the change that are run before the crash: writing it down, computing, altering, renaming, dropping defaults.
     for (const [survived, isDone] of [
       [1, false],
       [2, false],
       [3, true],
       [4, true],
+      [5, true],
     ] as const) {
       const lab = await replicaLab("mariadb");
       labs.push(lab);
@@ -55,7 +56,8 @@ test.if(REPLICA_KINDS.includes("mariadb"))(
       const statements = [
         `UPDATE cascade_tables SET pending = '${JSON.stringify(pending).replaceAll("\\", "\\\\")}' WHERE oid = ${one.oid}`,
         `ALTER TABLE t ADD COLUMN \`cascade 4\` ${text} AS (TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM CAST(t AS CHAR)))) STORED`,
-        `ALTER TABLE t RENAME COLUMN a TO b, RENAME COLUMN b TO a, DROP COLUMN t, CHANGE COLUMN \`cascade 4\` t ${text} NULL, ADD COLUMN n int NOT NULL DEFAULT (7), RENAME TO u, COMMENT = '${mark}'`,
+        `ALTER TABLE t RENAME COLUMN a TO b, RENAME COLUMN b TO a, DROP COLUMN t, CHANGE COLUMN \`cascade 4\` t ${text} NULL, ADD COLUMN n int NOT NULL DEFAULT (7), COMMENT = '${mark}'`,
+        "RENAME TABLE t TO u",
         last,
       ];
       for (const statement of statements.slice(0, survived)) await lab.sql(statement);
@@ -69,6 +71,22 @@ test.if(REPLICA_KINDS.includes("mariadb"))(
       const [table] = await lab.sql("SHOW CREATE TABLE u");
       expect(String(table?.["Create Table"])).not.toMatch(/`cascade 4`|DEFAULT 7/);
     }
+  },
+);
+
+test.if(REPLICA_KINDS.includes("mariadb"))(
+  "MariaDB: a table whose name its file cannot have leaves nothing behind when it is altered and renamed at once",
+  async () => {
+    const lab = await replicaLab("mariadb");
+    labs.push(lab);
+    const one = tableSchema("It's a b", { id: "integer", a: "integer" });
+    const { replica, create, alter } = await changer(lab);
+    await create(one);
+    await put(replica, one, { id: 1, a: 7 });
+    const two = changed(one, { table: "u", columns: columnsOf(one, { id: {}, a: { type: "bigint", typeOid: 20 } }) });
+    await alter(two);
+    expect(comparableRows(await lab.rows(two))).toEqual(comparableRows([{ id: 1, a: 7 }]));
+    expect((await lab.sql("SHOW TABLES")).flatMap((row) => Object.values(row)).sort()).not.toContain("It's a b");
   },
 );
 

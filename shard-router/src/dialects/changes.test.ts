@@ -98,6 +98,7 @@ describe("MySQL and MariaDB", () => {
     expect(sayMysql(dialect, swapped)).toEqual({
       first: [],
       alter: "ALTER TABLE `t` DROP COLUMN `gone`, RENAME COLUMN `a` TO `b`, RENAME COLUMN `b` TO `a`, COMMENT = 'm'",
+      rename: null,
       last: [],
       unknown: [],
     });
@@ -110,12 +111,14 @@ describe("MySQL and MariaDB", () => {
         ...(engine === "MySQL" ? [`ALTER TABLE \`t\` MODIFY COLUMN \`cascade 4\` ${zonedType}`] : []),
       ],
       alter: `ALTER TABLE \`t\` DROP COLUMN \`gone\`, DROP COLUMN \`at\`, CHANGE COLUMN \`cascade 4\` \`at\` ${zonedType} NULL, COMMENT = 'm'`,
+      rename: null,
       last: [],
       unknown: [],
     });
     expect(sayMysql(dialect, added)).toEqual({
       first: [],
       alter: `ALTER TABLE \`t\` ADD COLUMN \`n\` DECIMAL(6,2) NOT NULL DEFAULT (1.50), ADD COLUMN \`m\` INT NULL, ADD COLUMN \`s\` ${longtext(collation)} NULL DEFAULT ('it''s \\\\'), COMMENT = 'm'`,
+      rename: null,
       last: ["ALTER TABLE `t` ALTER COLUMN `n` DROP DEFAULT, ALTER COLUMN `s` DROP DEFAULT"],
       unknown: [],
     });
@@ -128,7 +131,7 @@ describe("MySQL and MariaDB", () => {
     const to = changed({ columns: [id, a, { ...b, type: "jsonb", typeOid: 3802 }, at, from.columns[4]] as never });
     expect(sayMysql(mariadbDialect, to).unknown).toEqual(["b"]);
     const alter = `ALTER TABLE \`t\` DROP COLUMN \`b\`, ADD COLUMN \`b\` ${longtext("utf8mb4_nopad_bin")} NULL COMMENT 'it''s', COMMENT = 'm'`;
-    expect(sayMysql(mariadbDialect, to, { rewritten: true })).toEqual({ first: [], alter, last: [], unknown: [] });
+    expect(sayMysql(mariadbDialect, to, { rewritten: true })).toEqual({ first: [], alter, rename: null, last: [], unknown: [] });
     expect(sayMysql(mariadbDialect, to, { rewritten: true, empties: true }).first).toEqual(["TRUNCATE TABLE `t`"]);
   });
 

@@ -46,6 +46,11 @@ export interface MysqlChange {
   readonly first: readonly string[];
   /** All the rest at once: it happens or it does not. null: there is nothing to do. */
   readonly alter: string | null;
+  /**
+   * After that, and by itself: MariaDB (10.11) leaves the old table behind, rows and all, where an ALTER TABLE that copies also renames
+   * a table whose name its file cannot have, "a b" for one. null: it has its name.
+   */
+  readonly rename: string | null;
   /** Defaults that only the older rows needed go. May be run again. */
   readonly last: readonly string[];
   /** Columns, by their new names, whose values are not known for certain to be what main-db's became; not empty: nothing may be run. */
@@ -78,12 +83,12 @@ export function mysqlChange(table: ChangedTable, options: MysqlChangeOptions): M
     else if (there !== undefined) changeColumn(draft, change, there, context);
   }
   draft.clauses.push(...keyClauses(table, changed));
-  if (sqlName !== table.sqlName) draft.clauses.push(`RENAME TO ${sqlName}`);
+  const rename = sqlName === table.sqlName ? null : renameText(table.sqlName, sqlName);
   const left = [...context.found.values()]
     .filter(({ name }) => COMPUTED.test(name))
     .map(({ name }) => `DROP COLUMN ${quoteMysql(name)}`);
   const first = [...left, ...draft.first];
-  const isNothing = draft.clauses.length === 0 && first.length === 0 && (!empties || table.isEmpty);
+  const isNothing = rename === null && draft.clauses.length === 0 && first.length === 0 && (!empties || table.isEmpty);
   return {
     first: [
       ...(empties && !table.isEmpty ? [`TRUNCATE TABLE ${table.sqlName}`] : []),
@@ -93,10 +98,13 @@ export function mysqlChange(table: ChangedTable, options: MysqlChangeOptions): M
     alter: isNothing
       ? null
       : `ALTER TABLE ${table.sqlName} ${[...draft.clauses, `COMMENT = ${mysqlText(options.comment)}`].join(", ")}`,
+    rename,
     last: draft.last.length === 0 ? [] : [`ALTER TABLE ${sqlName} ${draft.last.join(", ")}`],
     unknown: draft.unknown,
   };
 }
+
+export const renameText = (from: string, to: string): string => `RENAME TABLE ${from} TO ${to}`;
 
 interface Draft {
   readonly first: string[];

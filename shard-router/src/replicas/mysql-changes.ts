@@ -41,8 +41,8 @@ export interface MysqlChanging {
 const LOCK_WAIT_S = 10;
 
 /**
- * DDL commits, so a change is written down before it is made, and its one ALTER TABLE marks the table: whatever a crash leaves is ended
- * by `readRemembered`, or by the next change.
+ * DDL commits, so a change is written down before it is made, and its one ALTER TABLE marks the table, which then gets its name: whatever
+ * a crash leaves is ended by `readRemembered`, or by the next change.
  */
 export async function changeMysqlTables(changing: MysqlChanging, changes: readonly TableChange[]): Promise<void> {
   const { session, advance } = changing;
@@ -149,13 +149,14 @@ async function planOf(
   // Somebody may have given it its new name already.
   const table = (await find(from.named)) ?? (await find(named));
   if (table === null) return null;
+  const isCalledSo = claimedName(session, from.named) === claimedName(session, named);
   const plan = mysqlChange(table, {
     ...change,
     dialect,
     from: from.schema,
     to: schema,
     unfit,
-    sqlName: quoteMysql(flatTableName(named)),
+    sqlName: isCalledSo ? table.sqlName : quoteMysql(flatTableName(named)),
     comment: markedComment(table.comment, mark),
   });
   if (plan.unknown.length > 0) throw unknownValues(schema, table.sqlName, plan.unknown);
@@ -168,8 +169,7 @@ async function carryOut(
   { plan, mark }: { readonly plan: MysqlChange | null; readonly mark: string },
 ): Promise<void> {
   if (plan === null || plan.alter === null) return;
-  const run = ({ first, alter, last }: MysqlChange) =>
-    ddl(changing.session, [...first, ...(alter === null ? [] : [alter]), ...last]);
+  const run = ({ first, alter, rename, last }: MysqlChange) => ddl(changing.session, [...first, alter, rename, ...last]);
   try {
     await run(plan);
   } catch (error) {
@@ -181,11 +181,11 @@ async function carryOut(
   }
 }
 
-async function ddl(session: MysqlSession, texts: readonly string[]): Promise<void> {
-  for (const text of texts) await session.query(text);
+async function ddl(session: MysqlSession, texts: readonly (string | null)[]): Promise<void> {
+  for (const text of texts) if (text !== null) await session.query(text);
 }
 
-/** The name must be free: RENAME TO would say no more than that it is not. */
+/** The name must be free: RENAME TABLE would say no more than that it is not. */
 async function checkName({ session }: MysqlChanging, { from, schema, named }: Alter): Promise<void> {
   const [oldName, newName] = [claimedName(session, from.named), claimedName(session, named)];
   if (oldName === newName) return;
