@@ -282,6 +282,16 @@ describe.each(KINDS)("%s replica", (kind: ReplicaKind) => {
     expect(await l.rows(fewer)).toHaveLength(2);
   });
 
+  test("a table that is called otherwise since its name was read is not made anew under that one", async () => {
+    const { lab: l, replica, change, remembered } = await filled();
+    const from = await remembered(t.oid);
+    const named = { schema: "public", table: "cascade moving 7" };
+    await change({ kind: "move", from, named });
+    expect(await failure(replica.prepare(t, true, from.named))).toMatchObject({ code: "REPLICA_LOCKED", verdict: "stop-table" });
+    expect((await l.sql(`SELECT 1 FROM ${l.nameOf(t)}`).catch(() => "no table")) as unknown).toBe("no table");
+    await replica.prepare(t, true, named);
+  });
+
   test("an older Cascade's table is taken as it is, if it fits; and one that is gone is told", async () => {
     const l = await lab();
     const replica = await l.open();

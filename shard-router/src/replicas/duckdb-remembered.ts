@@ -42,6 +42,12 @@ export async function readRemembered(session: DuckdbSession): Promise<readonly R
   return (await session.rows(READ)).map(rememberedOf);
 }
 
+/** Whether the table has another name by now than the caller has read. */
+export async function isCalledOtherwise(session: DuckdbSession, oid: number, named: TableName): Promise<boolean> {
+  const text = "SELECT 1 FROM main.cascade_tables WHERE oid = $1 AND (schema_name <> $2 OR table_name <> $3)";
+  return (await session.rows(text, [BigInt(oid), foldAscii(named.schema), foldAscii(named.table)])).length > 0;
+}
+
 /** Within `apply`'s transaction. Rejects with FencedError when a table is not as it was remembered. */
 export async function checkUnchanged(session: DuckdbSession, tables: Work["tables"], { partition }: Advance): Promise<void> {
   for (const { oid, revision } of tables ?? []) {

@@ -7,9 +7,9 @@ import { quote } from "../dialects/sql.ts";
 import { foldAscii } from "../dialects/table-names.ts";
 import { isSameName } from "../schema-history.ts";
 import { type FoundColumn, type FoundTable, misfitsOf } from "./duckdb-misfits.ts";
-import { CREATE_TABLES } from "./duckdb-remembered.ts";
+import { CREATE_TABLES, isCalledOtherwise } from "./duckdb-remembered.ts";
 import type { DuckdbSession } from "./duckdb-session.ts";
-import { nameTaken, tableLost, tableMismatch } from "./table-mismatch.ts";
+import { beingChanged, nameTaken, tableLost, tableMismatch } from "./table-mismatch.ts";
 
 /** To be called in a transaction, before anything is prepared. */
 export async function ensureTableNames(session: DuckdbSession): Promise<void> {
@@ -35,6 +35,7 @@ export async function prepareDuckdbTable(
   const found = await findTable(session, named, { sqlName, key: schema.key });
   if (found === null) {
     if (!mayCreate) throw tableLost(schema, sqlName, "cascade_progress");
+    if (await isCalledOtherwise(session, schema.oid, named)) throw beingChanged(formatTableName(schema));
     for (const text of createDuckdbTable(schema, sqlName)) await session.run(text);
     await makeRoom(session);
     return { source: schema, sqlName, columns, referenced: false };

@@ -2,6 +2,8 @@ import { FencedError } from "@cascade/shared/errors";
 import { formatLsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import type { TableName } from "@cascade/shared/topic";
+import { quoteMysql } from "../dialects/mysql.ts";
+import { renameText } from "../dialects/mysql-changes.ts";
 import { flatTableName } from "../dialects/table-names.ts";
 import type { Advance, RememberedTable, TableChange, Work } from "../replica.ts";
 import { findMysqlTable } from "./mysql-catalog.ts";
@@ -143,11 +145,23 @@ export async function settle(session: MysqlSession, oid: number): Promise<void> 
     else await session.query("DELETE FROM cascade_tables WHERE oid = ? AND revision = ?", [oid, revision]);
     return;
   }
-  const found = await findMysqlTable(session, flatTableName(pending.named));
-  if (found?.comment.includes(pending.mark) !== true) return forget(session, oid);
+  if (!(await endRename(session, { from: String(row["name"]), to: flatTableName(pending.named), mark: pending.mark })))
+    return forget(session, oid);
   for (const text of pending.last) await session.query(text);
   if (!pending.isWhole) return forget(session, oid);
   await remember(session, { oid, revision }, pending);
+}
+
+/** Gives a table that was altered its new name, where it has not got it. False when it was not altered, or the name is another's. */
+async function endRename(
+  session: MysqlSession,
+  { from, to, mark }: { readonly from: string; readonly to: string; readonly mark: string },
+): Promise<boolean> {
+  const isMarked = async (name: string) => (await findMysqlTable(session, name))?.comment.includes(mark) === true;
+  if (await isMarked(to)) return true;
+  if (!(await isMarked(from)) || (await findMysqlTable(session, to)) !== null) return false;
+  await session.query(renameText(quoteMysql(from), quoteMysql(to)));
+  return true;
 }
 
 /** The table came to nothing; its name stays claimed for whoever has it. */
@@ -162,10 +176,13 @@ export async function forget(session: MysqlSession, oid: number): Promise<void> 
   await session.query("UPDATE cascade_tables SET pending = NULL WHERE oid = ?", [oid]);
 }
 
-/** Its table is being altered or dropped, by a router that may be gone by now. */
-export async function isBeingChanged(session: MysqlSession, { oid }: TableSchema): Promise<boolean> {
-  const text = "SELECT 1 FROM cascade_tables WHERE oid = ? AND pending IS NOT NULL AND pending <> ?";
-  return (await session.query(text, [oid, CREATING])).length > 0;
+/**
+ * Whether a table of that name may be made for it: not while it is being altered or dropped, by a router that may be gone by now, nor
+ * where it is called otherwise since the caller has read that. To be called under its lock.
+ */
+export async function mayBeMade(session: MysqlSession, { oid }: TableSchema, named: TableName): Promise<boolean> {
+  const text = "SELECT 1 FROM cascade_tables WHERE oid = ? AND (name <> ? OR (pending IS NOT NULL AND pending <> ?))";
+  return (await session.query(text, [oid, claimedName(session, named), CREATING])).length === 0;
 }
 
 type Told = Pick<RememberedTable, "oid" | "revision">;

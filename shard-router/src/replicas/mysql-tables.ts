@@ -8,7 +8,7 @@ import { parseMysqlType } from "../dialects/mysql-types.ts";
 import { flatTableName } from "../dialects/table-names.ts";
 import { isSameName } from "../schema-history.ts";
 import { type FoundColumn, type FoundTable, findMysqlTable } from "./mysql-catalog.ts";
-import { claimedName, isBeingChanged } from "./mysql-remembered.ts";
+import { claimedName, locked, mayBeMade } from "./mysql-remembered.ts";
 import type { MysqlSession } from "./mysql-session.ts";
 import {
   beingChanged,
@@ -36,8 +36,12 @@ export async function prepareMysqlTable(
   if (found === null) {
     if (!mayCreate) throw tableLost(schema, sqlName, "cascade_progress");
     // For a router that was killed the server may still be giving the table another name: then this one would be nobody's.
-    if (await isBeingChanged(session, schema)) throw beingChanged(formatTableName(schema));
-    for (const text of dialect.createTable(schema, named)) await session.query(text);
+    const made = await locked(session, [schema.oid], 0, async () => {
+      if (!(await mayBeMade(session, schema, named))) return null;
+      for (const text of dialect.createTable(schema, named)) await session.query(text);
+      return true;
+    });
+    if (made === null) throw beingChanged(formatTableName(schema));
     // Another router may have made it meanwhile, from an older schema.
     found = await findMysqlTable(session, name);
     if (found === null) throw tableLost(schema, sqlName, "cascade_progress");

@@ -15,6 +15,13 @@ export async function readRemembered(session: PostgresSession): Promise<readonly
   return (answer?.rows ?? []).map(rememberedOf);
 }
 
+/** Whether the table has another name by now than the caller has read. It keeps what it has until the transaction ends. */
+export async function isCalledOtherwise(session: PostgresSession, oid: number, named: TableName): Promise<boolean> {
+  const text = "SELECT named_schema, named_table FROM cascade.tables WHERE oid = $1 FOR SHARE";
+  const [answer] = await session.run([{ text, values: [oid] }]);
+  return (answer?.rows ?? []).some((row) => row["named_schema"] !== named.schema || row["named_table"] !== named.table);
+}
+
 /**
  * Finds one row for each table that is as it was remembered, and keeps it from being changed until the transaction ends: it waits for a
  * change that is under way, and then finds none.

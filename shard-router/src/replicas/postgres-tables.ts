@@ -1,12 +1,13 @@
 import type { TableSchema } from "@cascade/shared/table-schema";
-import type { TableName } from "@cascade/shared/topic";
+import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { ReplicaTable } from "../dialect.ts";
 import { postgresDialect, postgresTableName } from "../dialects/postgres.ts";
 import { holds } from "../dialects/postgres-types.ts";
 import { quote } from "../dialects/sql.ts";
 import { ensureSchema, SCHEMA_CHANGE_LOCK } from "./postgres-progress.ts";
+import { isCalledOtherwise } from "./postgres-remembered.ts";
 import type { PostgresSession } from "./postgres-session.ts";
-import { constantDefault, type Misfit, missingColumn, tableLost, tableMismatch } from "./table-mismatch.ts";
+import { beingChanged, constantDefault, type Misfit, missingColumn, tableLost, tableMismatch } from "./table-mismatch.ts";
 
 /** A table as the replica's catalog has it. */
 export interface FoundTable {
@@ -68,6 +69,7 @@ export async function preparePostgresTable(
   if (found === null) {
     if (!mayCreate) throw tableLost(schema, sqlName, "cascade.progress");
     await session.run([SCHEMA_CHANGE_LOCK]);
+    if (await isCalledOtherwise(session, schema.oid, named)) throw beingChanged(formatTableName(schema));
     await ensureSchema(session, named.schema, quote(named.schema));
     // Another router may have made it meanwhile, from an older schema.
     const made = await findTable(session, named);

@@ -55,6 +55,12 @@ export function readRemembered(database: Database): readonly RememberedTable[] {
     .map(rememberedOf);
 }
 
+/** Whether the table has another name by now than the caller has read. */
+export function isCalledOtherwise(database: Database, oid: number, named: TableName): boolean {
+  const text = "SELECT 1 FROM cascade_tables WHERE source_oid = ? AND name <> ?";
+  return database.query(text).get(oid, foldAscii(flatTableName(named))) !== null;
+}
+
 /** In a transaction that has the write lock: nothing changes until it ends. */
 export function checkUnchanged(database: Database, tables: Work["tables"], { topic, partition }: Partition): void {
   for (const { oid, revision } of tables ?? []) {

@@ -1,13 +1,21 @@
 import type { Database } from "bun:sqlite";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import type { TableName } from "@cascade/shared/topic";
+import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { ReplicaTable } from "../dialect.ts";
 import { quote } from "../dialects/sql.ts";
 import { ROWID_NAMES, sqliteDialect } from "../dialects/sqlite.ts";
 import { storageIn } from "../dialects/sqlite-types.ts";
 import { flatTableName, foldAscii } from "../dialects/table-names.ts";
-import { claimName } from "./sqlite-remembered.ts";
-import { constantDefault, fillAnew, type Misfit, missingColumn, tableLost, tableMismatch } from "./table-mismatch.ts";
+import { claimName, isCalledOtherwise } from "./sqlite-remembered.ts";
+import {
+  beingChanged,
+  constantDefault,
+  fillAnew,
+  type Misfit,
+  missingColumn,
+  tableLost,
+  tableMismatch,
+} from "./table-mismatch.ts";
 
 /** The replica's table for the schema, made when missing. To be called in a transaction that has the write lock. */
 export function prepareSqliteTable(
@@ -23,6 +31,7 @@ export function prepareSqliteTable(
   const found = findTable(database, name);
   if (found === null) {
     if (!mayCreate) throw tableLost(schema, sqlName, "cascade_progress");
+    if (isCalledOtherwise(database, schema.oid, named)) throw beingChanged(formatTableName(schema));
     for (const text of sqliteDialect.createTable(schema, named)) database.run(text);
     return { source: schema, sqlName, columns: wanted, referenced: false };
   }
