@@ -21,25 +21,33 @@ export async function openPostgresReader(url: string): Promise<RowReader> {
   client.on("error", () => {});
   await client.connect();
   return {
-    rows: async (table) => unreadable(table, await columnsOf(client, table)) ?? readRows(client, table),
+    rows: async (table) => {
+      const columns = await columnsOf(client, table);
+      const names = columns.map(({ name }) => name);
+      return unreadable(table, names) ?? readRows(client, table, columns[0]?.kind === "r");
+    },
     [Symbol.asyncDispose]: () => client.end(),
   };
 }
 
-async function columnsOf(client: Client, { schema, name }: CanonicalTable): Promise<readonly string[]> {
-  const { rows } = await client.query<{ name: string }>(
-    `SELECT a.attname AS name FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+async function columnsOf(
+  client: Client,
+  { schema, name }: CanonicalTable,
+): Promise<readonly { readonly name: string; readonly kind: string }[]> {
+  const { rows } = await client.query<{ readonly name: string; readonly kind: string }>(
+    `SELECT a.attname AS name, c.relkind AS kind FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped`,
     [schema, name],
   );
-  return rows.map((row) => row.name);
+  return rows;
 }
 
-async function* readRows(client: Client, table: CanonicalTable): AsyncGenerator<CanonicalRow> {
+/** @param only without those of tables that inherit from it, which are tables of their own */
+async function* readRows(client: Client, table: CanonicalTable, only: boolean): AsyncGenerator<CanonicalRow> {
   const floats = table.columns.flatMap(({ kind }, at) => (isFloat(kind) ? [{ at, kind }] : []));
   await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
   try {
-    await client.query(`DECLARE canonical NO SCROLL CURSOR FOR ${selectText(table)}`);
+    await client.query(`DECLARE canonical NO SCROLL CURSOR FOR ${selectText(table, only)}`);
     for (;;) {
       const { rows } = await client.query<(string | null)[]>({ text: `FETCH ${chunkRows} FROM canonical`, rowMode: "array" });
       for (const row of rows) {
@@ -53,10 +61,11 @@ async function* readRows(client: Client, table: CanonicalTable): AsyncGenerator<
   }
 }
 
-function selectText(table: CanonicalTable): string {
+function selectText(table: CanonicalTable, only: boolean): string {
   const values = table.columns.map(textOf).join(", ");
   const order = orderColumns(table).map((column) => `${orderOf(column)} NULLS FIRST`);
-  return `SELECT ${values} FROM ${quoted(table.schema)}.${quoted(table.name)} ORDER BY ${order.join(", ")}`;
+  const from = `${only ? "ONLY " : ""}${quoted(table.schema)}.${quoted(table.name)}`;
+  return `SELECT ${values} FROM ${from} ORDER BY ${order.join(", ")}`;
 }
 
 function orderOf(column: CanonicalColumn): string {
