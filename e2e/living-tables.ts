@@ -17,7 +17,20 @@ const COLUMN_NAMES = ["a", "b", "c", "d", "e", "order", "Mixed Case"] as const;
 /** The first two columns hold what no two rows share, and are the key in turns: never dropped or altered in type. */
 const UNIQUE_COLUMNS = 2;
 
-export const LIVING_SCHEMA = "CREATE TYPE mood AS ENUM ('fine', 'sad'); CREATE SEQUENCE numbers";
+export const LIVING_SCHEMA = "CREATE TYPE mood AS ENUM ('fine', 'sad'); CREATE SEQUENCE numbers; CREATE SCHEMA away";
+
+/** What has left capture comes back to it. */
+export const BRING_BACK = `DO $$ DECLARE one record; BEGIN
+  FOR one IN SELECT oid::regclass AS name, to_regclass(format('public.%I', relname)) AS other FROM pg_class
+              WHERE relnamespace = 'away'::regnamespace AND relkind = 'r' LOOP
+    IF one.other IS NULL THEN EXECUTE format('ALTER TABLE %s SET SCHEMA public', one.name);
+    ELSE EXECUTE format('DROP TABLE %s', one.name); END IF;
+  END LOOP;
+  FOR one IN SELECT oid::regclass AS name FROM pg_class
+              WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relpersistence = 'u' LOOP
+    EXECUTE format('ALTER TABLE %s SET LOGGED', one.name);
+  END LOOP;
+END $$`;
 
 interface Column {
   readonly name: string;
@@ -91,6 +104,9 @@ const CHANGES: readonly [Change, ...Change[]] = [
   renameTable,
   swapTables,
   (table) => [`TRUNCATE ${quoted(table.name)}`],
+  leave,
+  leave,
+  () => [BRING_BACK],
 ];
 
 function createTable(tables: readonly Table[], random: Random): readonly string[] {
@@ -210,6 +226,17 @@ function swapTables(table: Table, tables: readonly Table[], random: Random): rea
   if (other.name === table.name) return [];
   const rename = (from: string, to: string) => `ALTER TABLE ${quoted(from)} RENAME TO ${quoted(to)}`;
   return [rename(table.name, "between"), rename(other.name, table.name), rename("between", other.name)];
+}
+
+/** Out of capture, changed there, and back at once or later: none of it is in the WAL, or in any topic. */
+function leave(table: Table, _tables: readonly Table[], random: Random): readonly string[] {
+  const name = quoted(table.name);
+  const next = ["COMMIT", "BEGIN"];
+  const [away, out] = random.chance(0.5)
+    ? [`away.${name}`, `ALTER TABLE ${name} SET SCHEMA away`]
+    : [name, `ALTER TABLE ${name} SET UNLOGGED`];
+  const change = `DELETE FROM ${away} WHERE ${some(table, random)}`;
+  return [out, ...next, change, ...(random.chance(0.5) ? [...next, BRING_BACK] : [])];
 }
 
 function rows(table: Table, random: Random): readonly string[] {

@@ -129,8 +129,11 @@ async function expectEqual(
   for (const count of rows) expect(count).toBeGreaterThan(0);
 }
 
+/** CASCADE_STEPS=show: everything that may say why. */
+const SHOWN_LINES = process.env["CASCADE_STEPS"] === "show" ? 1000 : 12;
+
 const logsOf = (services: readonly Service<CdcStatus | RouterStatus>[]): string =>
-  services.map((service) => `--- ${service.name}\n${service.log().split("\n").slice(-12).join("\n")}`).join("\n");
+  services.map((service) => `--- ${service.name}\n${service.log().split("\n").slice(-SHOWN_LINES).join("\n")}`).join("\n");
 
 /** Resolves when the router has applied a first row. */
 export async function untilItApplies(router: Service<RouterStatus>): Promise<void> {

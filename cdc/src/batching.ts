@@ -48,6 +48,7 @@ export function batchesOf(messages: readonly SourceMessage[], { maxRows, maxByte
         batch.schemas.push(message);
         break;
       case "table":
+      case "left":
       case "mark":
         break;
       case "commit":

@@ -75,7 +75,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
         await refuseUnreadable(session.client, catalog, slot === "created" ? config.CDC_SLOT : null);
         logger.info(LOOKS_NUMBERS_UP);
       }
-      const decoder = new ChangeDecoder({ catalog, warn, losesNumbers: plugin.losesNumbers, history });
+      const decoder = new ChangeDecoder({ catalog, warn, losesNumbers: plugin.losesNumbers, history, left: snapshotting.left });
       decoder.told = told;
       const from = (await slotState(session.client, config.CDC_SLOT))?.confirmedLsn ?? 0n;
       await announceAll(publisher, decoder.tables.begin(relations, from));

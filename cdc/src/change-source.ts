@@ -26,6 +26,8 @@ export interface TableChanged {
   readonly change: boolean;
   /** The table's rows were changed past the WAL: it is to be copied again. */
   readonly rewritten?: true;
+  /** It was not captured for a while: rows that went meanwhile are still on the replicas. */
+  readonly returned?: true;
 }
 
 /** Said in each life before the first row with this `table`, whatever was announced before: rows of this schema are to come. */
@@ -42,11 +44,18 @@ export interface TableDropped extends TableName {
   readonly at: Position;
 }
 
+/** The table is there, and not captured any more: what changes in it from here on is in no topic. */
+export interface TableLeft extends TableName {
+  readonly kind: "left";
+  readonly oid: number;
+}
+
 export type SourceMessage =
   | { readonly kind: "change"; readonly event: ChangeEvent }
   | TableChanged
   | TableMet
   | TableDropped
+  | TableLeft
   | SourceMark
   | { readonly kind: "commit"; readonly endLsn: Lsn; readonly committedAtMs: number }
   | { readonly kind: "keepalive"; readonly walEnd: Lsn };

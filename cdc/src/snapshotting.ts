@@ -6,7 +6,7 @@ import type { CdcConfig } from "./config.ts";
 import { openSignals } from "./kafka/signals.ts";
 import type { Catalog } from "./postgres/catalog.ts";
 import { ChunkReader } from "./postgres/chunk-reader.ts";
-import { copyTables } from "./postgres/copy-tables.ts";
+import { copyTables, existingTables } from "./postgres/copy-tables.ts";
 import type { SnapshotProgress } from "./snapshot/progress.ts";
 import { Requests } from "./snapshot/requests.ts";
 import { Snapshotter } from "./snapshot/snapshotter.ts";
@@ -15,6 +15,8 @@ const LOOK_INTERVAL_MS = 10_000;
 
 /** The copying of tables in one life. */
 export interface Snapshotting extends AsyncDisposable, Pick<Snapshotter, "merged" | "copies"> {
+  /** OIDs of tables that a former life has seen leave. */
+  readonly left: readonly number[];
   /** Copies, and takes requests, until `signal` aborts. Rejects with a CascadeError. */
   run(signal: AbortSignal): Promise<void>;
 }
@@ -38,10 +40,12 @@ export async function openSnapshotting(
     const openReader = () => ChunkReader.open({ databaseUrl, filter, topicPrefix: prefix, chunkRows });
     const snapshotter = new Snapshotter({ openReader, log, report: progress, initial });
     const tables = () => copyTables(client, catalog);
-    const requests = new Requests({ log, report: progress, snapshotter, tables, initial });
-    await requests.resume();
+    const existing = (oids: readonly number[]) => existingTables(client, oids);
+    const requests = new Requests({ log, report: progress, snapshotter, tables, existing, initial });
+    const { left } = await requests.resume();
     const over = new AbortController();
     return {
+      left,
       copies: snapshotter.copies,
       merged: (source) => snapshotter.merged(source),
       run: async (signal) => {

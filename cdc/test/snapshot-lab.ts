@@ -4,7 +4,7 @@ import { batchesOf } from "../src/batching.ts";
 import type { ChangeSource } from "../src/change-source.ts";
 import { Catalog } from "../src/postgres/catalog.ts";
 import { ChunkReader } from "../src/postgres/chunk-reader.ts";
-import { copyTables } from "../src/postgres/copy-tables.ts";
+import { copyTables, existingTables } from "../src/postgres/copy-tables.ts";
 import { connect } from "../src/postgres/session.ts";
 import type { SnapshotReport } from "../src/snapshot/report.ts";
 import { Requests } from "../src/snapshot/requests.ts";
@@ -57,6 +57,7 @@ const SILENT: SnapshotReport = {
   begins() {},
   progress() {},
   ended() {},
+  replaced() {},
   refused() {},
   accepted() {},
   warn() {},
@@ -89,7 +90,9 @@ export class Life {
     const report = options.report ?? SILENT;
     const openReader = () => ChunkReader.open({ databaseUrl: lab.url, filter, topicPrefix: "cascade", chunkRows });
     const snapshotter = new Snapshotter({ openReader, log, report, initial });
-    const requests = new Requests({ log, report, snapshotter, tables: () => copyTables(session, catalog), initial });
+    const tables = () => copyTables(session, catalog);
+    const existing = (oids: readonly number[]) => existingTables(session, oids);
+    const requests = new Requests({ log, report, snapshotter, tables, existing, initial });
     await requests.resume();
     const inner = await open(mode, lab);
     const source = snapshotter.merged(inner);

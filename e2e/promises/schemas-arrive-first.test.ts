@@ -3,7 +3,7 @@ import { findMariadb } from "@cascade/local/mariadb-install.ts";
 import { randomOf, seedFromEnvironment } from "@cascade/local/random.ts";
 import { until } from "@cascade/local/wait.ts";
 import { serviceVictim, strike, type Victim } from "../faults.ts";
-import { LIVING_SCHEMA, livingTables } from "../living-tables.ts";
+import { BRING_BACK, LIVING_SCHEMA, livingTables } from "../living-tables.ts";
 import { type Engine, openPipeline } from "../pipeline.ts";
 import { repeat } from "../reconnecting.ts";
 import { shapeDifferences } from "../replica-shape.ts";
@@ -44,6 +44,7 @@ test("tables are altered under load, everything is killed, and schemas and rows 
   const done = await load.stop();
   say(`${done} transactions`);
   expect(done).toBeGreaterThan(100);
+  await pipeline.sql(BRING_BACK);
   await pipeline.expectEqual();
   // A table without rows follows after its rows are equal.
   let differences: readonly string[] = [];

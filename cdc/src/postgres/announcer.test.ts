@@ -54,6 +54,23 @@ describe("an announcer", () => {
     ).toEqual(["b"]);
   });
 
+  test("says that a table has left, and that it is back, over a restart too; nothing at places that were told of", () => {
+    const into: SourceMessage[] = [];
+    const at = (commitLsn: bigint) => ({ commitLsn, ordinal: 0 });
+    const first = new Announcer("x", new SchemaHistory([]));
+    first.current({ schema: a, topic: "x.public.t" }, at(5n), TOLD, into);
+    expect([first.leaves(1, at(4n), into), first.leaves(2, at(6n), into), into.length]).toEqual([false, false, 1]);
+    expect([first.leaves(1, at(6n), into), first.leaves(1, at(7n), into)]).toEqual([true, false]);
+    expect(into.at(-1)).toEqual({ kind: "left", oid: 1, schema: "public", table: "t" });
+    const history = new SchemaHistory([{ kind: "schema", schema: a, at: at(5n), rewritten: false }]);
+    for (const announcer of [first, new Announcer("x", history, [1])]) {
+      announcer.current({ schema: a, topic: "x.public.t" }, at(8n), TOLD, into);
+      expect(into.at(-1)).toMatchObject({ kind: "schema", rewritten: true, returned: true });
+      announcer.current({ schema: a, topic: "x.public.t" }, at(9n), TOLD, into);
+    }
+    expect(into.length).toBe(4);
+  });
+
   test("leaves the newest the newest when rows of an older version come", () => {
     const announcer = new Announcer("x", new SchemaHistory([]));
     const into: SourceMessage[] = [];

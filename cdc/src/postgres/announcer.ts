@@ -27,14 +27,14 @@ export class Announcer {
   readonly #newest = new Map<number, Announced>();
   readonly #ids: Set<string>;
 
-  constructor(prefix: string, history: SchemaHistory) {
+  constructor(prefix: string, history: SchemaHistory, left: readonly number[] = []) {
     this.#prefix = prefix;
     this.#ids = new Set(history.ids);
     for (const oid of history.oids) {
       const newest = history.newest(oid);
       if (newest === undefined) continue;
       const schema = newest.kind === "schema" ? newest.schema : null;
-      this.#newest.set(oidOf(newest), { schema, at: placeOf(newest), left: false });
+      this.#newest.set(oidOf(newest), { schema, at: placeOf(newest), left: left.includes(oid) });
     }
   }
 
@@ -43,13 +43,21 @@ export class Announcer {
     const known = this.#newest.get(schema.oid);
     if (known !== undefined && comparePositions(at, known.at) <= 0) return;
     const before = known?.schema ?? null;
-    const rewritten =
-      occasion.rewritten || known?.left === true || (!occasion.told && before !== null && mayBeRewritten(before, schema));
+    const returned = known?.left === true;
+    const rewritten = occasion.rewritten || returned || (!occasion.told && before !== null && mayBeRewritten(before, schema));
     if (before?.id === schema.id && !rewritten) return;
     this.#newest.set(schema.oid, { schema, at, left: false });
     this.#ids.add(schema.id);
     const change = known !== undefined || occasion.told;
-    into.push({ kind: "schema", topic, schema, at, change, ...(rewritten ? { rewritten: true } : {}) });
+    into.push({
+      kind: "schema",
+      topic,
+      schema,
+      at,
+      change,
+      ...(rewritten ? { rewritten } : {}),
+      ...(returned ? { returned } : {}),
+    });
   }
 
   /** Rows of an older version are to come: it must be known, and the newest stay the newest. */
@@ -82,11 +90,13 @@ export class Announcer {
     into.push({ kind: "dropped", schema, table, oid, at });
   }
 
-  /** The table is there, and not captured any more. Whether that is news. */
-  leaves(oid: number): boolean {
+  /** The table is there, and not captured any more from `at` on. Whether that is news. */
+  leaves(oid: number, at: Position, into: SourceMessage[]): boolean {
     const known = this.#newest.get(oid);
-    if (known === undefined || known.left || known.schema === null) return false;
+    if (known === undefined || known.left || known.schema === null || comparePositions(at, known.at) <= 0) return false;
     known.left = true;
+    const { schema, table } = known.schema;
+    into.push({ kind: "left", oid, schema, table });
     return true;
   }
 

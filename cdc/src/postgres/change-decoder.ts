@@ -31,6 +31,8 @@ export interface DecoderOptions {
   readonly losesNumbers: boolean;
   /** What was announced in earlier lives. */
   readonly history?: SchemaHistory;
+  /** OIDs of tables that were not captured any more when the last life ended. */
+  readonly left?: readonly number[];
 }
 
 /**
@@ -56,11 +58,11 @@ export class ChangeDecoder {
   readonly #losesNumbers: boolean;
   #lost: LostRow[] = [];
 
-  constructor({ catalog, warn, losesNumbers, history = new SchemaHistory([]) }: DecoderOptions) {
+  constructor({ catalog, warn, losesNumbers, history = new SchemaHistory([]), left = [] }: DecoderOptions) {
     this.#catalog = catalog;
     this.#warn = warn;
     this.#losesNumbers = losesNumbers;
-    this.tables = new KnownTables({ capture: catalog.capture, history, warn: (message) => this.#warnOnce(message) });
+    this.tables = new KnownTables({ capture: catalog.capture, history, left, warn: (message) => this.#warnOnce(message) });
     this.#fitting = new Fitting(this.tables, losesNumbers);
   }
 

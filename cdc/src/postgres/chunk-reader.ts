@@ -73,6 +73,8 @@ export class ChunkReader implements TableReader {
   readonly #catalog: Catalog;
   readonly #pid: number;
   readonly #plans = new Map<number, Plan>();
+  /** What the table being read was called last. */
+  #name: TableName | null = null;
 
   private constructor(options: ChunkReaderOptions, client: pg.Client, marker: pg.Client, pid: number) {
     this.#options = options;
@@ -185,7 +187,9 @@ export class ChunkReader implements TableReader {
   async #begin(oid: number): Promise<{ readonly snapshot: Snapshot; readonly plan: Plan } | "gone"> {
     for (;;) {
       const known = this.#plans.get(oid);
-      const name = known?.name ?? (await this.#nameOf(oid));
+      this.#name = known?.name ?? null;
+      this.#name ??= await this.#nameOf(oid);
+      const name = this.#name;
       if (name === null) return "gone";
       // A statement of its own before the first that takes a snapshot: what is seen is then as new as the lock.
       const locked = await this.#lock(name);
@@ -256,8 +260,8 @@ export class ChunkReader implements TableReader {
   /** What the server says may quote values of rows: its SQLSTATE alone is told. */
   #failure(error: unknown, oid: number): CascadeError {
     const state = sqlStateOf(error);
-    const name = this.#plans.get(oid)?.name;
-    const table = name === undefined ? `the table with OID ${oid}` : formatTableName(name);
+    const name = this.#name;
+    const table = name === null ? `the table with OID ${oid}` : formatTableName(name);
     if (state === INSUFFICIENT_PRIVILEGE) return unreadable(table);
     if (state !== null && REFUSALS.some((prefix) => state.startsWith(prefix))) return refusedByServer(table, state);
     return postgresError(error, `cannot read ${table} for the snapshot`);

@@ -12,6 +12,19 @@ const SIZES = `
    WHERE c.relkind = 'r'
    GROUP BY r.oid`;
 
+/** Which of these are tables now, captured or not. */
+export async function existingTables(client: pg.Client, oids: readonly number[]): Promise<ReadonlySet<number>> {
+  try {
+    const { rows } = await client.query<{ readonly oid: string }>(
+      "SELECT oid::text FROM pg_class WHERE oid = ANY($1::oid[]) AND relkind IN ('r', 'p')",
+      [oids],
+    );
+    return new Set(rows.map(({ oid }) => Number(oid)));
+  } catch (error) {
+    throw postgresError(error, "cannot ask main-db for its tables");
+  }
+}
+
 /** Every table that is captured now: ordinary ones, and roots of partition trees. */
 export async function copyTables(client: pg.Client, catalog: Catalog): Promise<readonly CopyTable[]> {
   const roots = (await catalog.captured()).filter(({ kind }) => kind === "table" || kind === "partitioned");

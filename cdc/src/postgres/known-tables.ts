@@ -13,6 +13,8 @@ import { Reader, RelationBook, type Unread } from "./relation-book.ts";
 export interface KnownTablesOptions {
   readonly capture: Capture;
   readonly history: SchemaHistory;
+  /** OIDs of tables that had left when the last life ended. */
+  readonly left: readonly number[];
   readonly warn: (message: string) => void;
 }
 
@@ -32,7 +34,7 @@ export class KnownTables {
 
   constructor(options: KnownTablesOptions) {
     this.#options = options;
-    this.announcer = new Announcer(options.capture.prefix, options.history);
+    this.announcer = new Announcer(options.capture.prefix, options.history, options.left);
   }
 
   get capture(): Capture {
@@ -130,7 +132,7 @@ export class KnownTables {
         const captured = new Map(relationsOf(message.rows, this.capture).map((relation) => [relation.oid, relation]));
         for (const row of message.rows.relations) {
           const relation = captured.get(Number(row.oid));
-          if (relation === undefined) this.#uncaptured(Number(row.oid), row);
+          if (relation === undefined) this.#uncaptured(Number(row.oid), row, at, into);
           else this.#changed(relation, { filled: row.filled === true, told: !message.late }, at, into);
         }
       }
@@ -152,16 +154,16 @@ export class KnownTables {
       before !== undefined && isSame(before.relation, relation) && this.#book.find(name.schema, name.table) === before;
     if (!isKnown) this.#book.put(new Reader(relation));
     // As a table of its own it is no more.
-    if (oid !== schema.oid) this.announcer.leaves(oid);
+    if (oid !== schema.oid) this.announcer.leaves(oid, at, into);
     const rewritten = this.#rewritten.has(schema.oid) || leftOut || moved;
     if (oid === schema.oid || moved) this.announcer.current(relation, at, { told, rewritten }, into);
     if (rewritten) this.#rewritten.delete(schema.oid);
   }
 
-  #uncaptured(oid: number, name: TableName): void {
+  #uncaptured(oid: number, name: TableName, at: Position, into: SourceMessage[]): void {
     this.#book.remove(oid);
     this.#book.putUnread({ schema: name.schema, table: name.table }, "uncaptured");
-    if (this.announcer.leaves(oid))
+    if (this.announcer.leaves(oid, at, into))
       this.#options.warn(`${formatTableName(name)} is not of CDC_TABLES by that name: its changes are not captured any more`);
   }
 
@@ -175,7 +177,7 @@ export class KnownTables {
       this.#options.warn(
         `partition ${name} was ${dropped ? "dropped" : "made unlogged"}: its rows stay in ${formatTableName(relation.schema)} on the replicas; delete them there, or on main-db before the partition is dropped`,
       );
-    else if (!dropped && this.announcer.leaves(oid))
+    else if (!dropped && this.announcer.leaves(oid, at, into))
       this.#options.warn(`${name} is unlogged now: its changes are not captured any more`);
   }
 

@@ -1,6 +1,6 @@
 import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import type { SourceMark, SourceMessage } from "../change-source.ts";
+import type { SourceMark, SourceMessage, TableChanged, TableLeft } from "../change-source.ts";
 import { type Snapshot, sees } from "../postgres/snapshot.ts";
 import { SNAPSHOT_PREFIX } from "../postgres/wal2json.ts";
 import { type CopyJob, type CopyState, INITIAL } from "./copy-job.ts";
@@ -18,6 +18,9 @@ interface Treatment {
   readonly table: EventTable;
 }
 
+/** What the stream tells of tables themselves. */
+export type TableNews = TableChanged | TableLeft;
+
 /** All copies that are not done, and how the stream goes through them. Pure. */
 export class Copies {
   #copies: readonly Copy[] = [];
@@ -27,10 +30,9 @@ export class Copies {
   /** Transactions with changes of tables to be copied that no snapshot has seen yet. */
   readonly #recent = new Set<number>();
   #recentTxId = -1;
-  readonly #onTable: (schema: TableSchema, rewritten: boolean) => void;
+  readonly #onTable: (news: TableNews) => void;
 
-  /** @param onTable a table has come up in the stream, or its rows have changed past the WAL */
-  constructor(onTable: (schema: TableSchema, rewritten: boolean) => void) {
+  constructor(onTable: (news: TableNews) => void) {
     this.#onTable = onTable;
   }
 
@@ -81,7 +83,7 @@ export class Copies {
   merge(messages: readonly SourceMessage[], toSave: (copy: Copy) => void): readonly SourceMessage[] {
     for (const message of messages) {
       if (message.kind === "table" || message.kind === "schema") this.#schemas.set(message.schema.id, message.schema);
-      if (message.kind === "schema") this.#onTable(message.schema, message.rewritten === true);
+      if (message.kind === "schema" || message.kind === "left") this.#onTable(message);
     }
     if (this.#copies.length === 0) return messages;
     const merged: SourceMessage[] = [];

@@ -21,7 +21,10 @@ export interface CopyJob {
 
 /** How far a copy is: what is published in Kafka, and stands in `<prefix>.signals`. */
 export interface CopyState {
-  readonly status: "waiting" | "copying" | "done" | "failed";
+  /** `left`: its table is not captured any more. */
+  readonly status: "waiting" | "copying" | "done" | "failed" | "left";
+  /** The replicas are to empty the table first: they have rows that nothing told of when they went. */
+  readonly empties: boolean;
   /** Key of the last row of the last chunk. */
   readonly after: RowJson | null;
   /** The columns of the table's key when that was written; a copy under another key begins anew. */
@@ -37,6 +40,7 @@ export interface CopyState {
 
 export const WAITING: CopyState = {
   status: "waiting",
+  empties: false,
   after: null,
   keyShape: null,
   begun: false,
@@ -45,6 +49,8 @@ export const WAITING: CopyState = {
   reread: [],
   error: null,
 };
+
+export const LEFT: CopyState = { ...WAITING, status: "left" };
 
 export const TABLE_GONE: NonNullable<CopyState["error"]> = {
   code: "TABLE_GONE",

@@ -15,7 +15,7 @@ const MAX_REREAD_KEYS = 1000;
 export class KeyedCopy {
   readonly kind = "keyed";
   readonly job: CopyJob;
-  /** Of the mark where the replica that asked for it empties its table. */
+  /** Of the mark where the replica that asked for it, or every one, empties its table. */
   readonly beginId = randomUUID();
   #beginArrived: boolean;
   #beginMarked = false;
@@ -51,20 +51,23 @@ export class KeyedCopy {
     return this.#beginArrived;
   }
 
-  /** Its mark is to be written before anything is read: what is read must be newer than the truncate. */
+  /** Its mark is to be written before anything is read. */
   get needsBegin(): boolean {
-    return this.job.replica !== null && !this.#beginArrived && !this.#beginMarked;
+    return this.#awaitsBegin && !this.#beginMarked;
+  }
+
+  get #awaitsBegin(): boolean {
+    return (this.job.replica !== null || this.#state.empties) && !this.#beginArrived;
   }
 
   beginMarked(): void {
     this.#beginMarked = true;
   }
 
-  /** The truncate that begins a copy for one replica; null when the mark names another table where it stands, or none: it begins anew. */
+  /** The truncate that begins the copy; null when the mark names another table where it stands, or none: it is to be written again. */
   arriveBegin(mark: SourceMark, schema: TableSchema | null): ChangeEvent | null {
     if (mark.table === null || schema?.oid !== this.job.oid) {
       this.#beginMarked = false;
-      this.giveUpAll();
       return null;
     }
     this.#beginArrived = true;
@@ -75,7 +78,8 @@ export class KeyedCopy {
 
   /** What to read next; null: wait for what is open to come out. */
   next(): ChunkPlan | "done" | null {
-    if (this.#open.length + this.#arrived.length >= MAX_OPEN) return null;
+    // Rows that the stream brings before the truncate are left out of a chunk that is open, and would be nowhere after it.
+    if (this.#awaitsBegin || this.#open.length + this.#arrived.length >= MAX_OPEN) return null;
     if (this.#reread.size > 0) return { kind: "rows", keys: [...this.#reread].slice(0, MAX_REREAD_KEYS) };
     if (!this.#complete) return { kind: "range", after: this.#after };
     return this.#open.length + this.#arrived.length === 0 ? "done" : null;

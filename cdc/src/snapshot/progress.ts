@@ -100,6 +100,10 @@ export class SnapshotProgress implements SnapshotReport {
     else this.#logger.warn(fields, `${formatTableName(copy.job.name)} is not copied`);
   }
 
+  replaced(copy: Copy): void {
+    this.#rows.delete(copy);
+  }
+
   refused(copy: Copy, { code, message, advice }: CascadeError): void {
     this.#logger.warn({ ...fieldsOf(copy), code, advice }, message);
   }

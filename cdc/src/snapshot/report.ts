@@ -8,6 +8,8 @@ export interface SnapshotReport {
   /** More of its rows are durable. */
   progress(copy: Copy): void;
   ended(copy: Copy): void;
+  /** Begun anew as another, or nothing any more. */
+  replaced(copy: Copy): void;
   refused(copy: Copy, error: CascadeError): void;
   /** A request was taken. */
   accepted(request: string, copies: readonly Copy[]): void;

@@ -15,13 +15,18 @@ const report = {
   begins: nothing,
   progress: nothing,
   ended: nothing,
+  replaced: nothing,
   refused: nothing,
   accepted: nothing,
   warn: nothing,
 };
 
-/** One start of cdc, where `tables` are captured. Resolves to how many are to be copied. */
-async function copiesOf(messages: Map<string, string>, tables: readonly CopyTable[]): Promise<number> {
+/** One start of cdc, where `tables` are captured and these OIDs are tables. Resolves to what is to be copied. */
+async function copiesOf(
+  messages: Map<string, string>,
+  tables: readonly CopyTable[],
+  there: readonly number[] = [7],
+): Promise<readonly { readonly oid: number; readonly empties: boolean }[]> {
   const log: SignalLog = {
     messages: new Map(messages),
     next: () => new Promise(nothing),
@@ -35,14 +40,26 @@ async function copiesOf(messages: Map<string, string>, tables: readonly CopyTabl
   };
   const openReader = () => Promise.reject(new Error("not read"));
   const snapshotter = new Snapshotter({ openReader, log, report, initial: true });
-  await new Requests({ log, report, snapshotter, tables: async () => tables, initial: true }).resume();
-  return snapshotter.copies.all.length;
+  const existing = async (oids: readonly number[]) => new Set(oids.filter((oid) => there.includes(oid)));
+  await new Requests({ log, report, snapshotter, tables: async () => tables, existing, initial: true }).resume();
+  return snapshotter.copies.all.map(({ job, state }) => ({ oid: job.oid, empties: state.empties }));
 }
 
 test("a table that was not captured for a while is copied again: its changes of then are in no topic", async () => {
   const job = { request: INITIAL, oid: 7, name: { schema: "public", table: "t" }, replica: null, range: WHOLE };
   const messages = new Map([[stateKey(INITIAL, 7), encodeState(job, { ...WAITING, status: "done" })]]);
-  expect(await copiesOf(messages, [TABLE])).toBe(0);
-  expect(await copiesOf(messages, [])).toBe(0);
-  expect(await copiesOf(messages, [TABLE])).toBe(1);
+  expect(await copiesOf(messages, [TABLE])).toEqual([]);
+  expect(await copiesOf(messages, [])).toEqual([]);
+  expect(await copiesOf(messages, [])).toEqual([]);
+  expect(await copiesOf(messages, [TABLE])).toEqual([{ oid: 7, empties: true }]);
+  expect(await copiesOf(messages, [TABLE])).toEqual([{ oid: 7, empties: true }]);
+});
+
+test("a table that is new is copied into what is there; nothing is kept of one that is gone", async () => {
+  const messages = new Map<string, string>();
+  expect(await copiesOf(messages, [TABLE])).toEqual([{ oid: 7, empties: false }]);
+  const job = { request: INITIAL, oid: 7, name: { schema: "public", table: "t" }, replica: null, range: WHOLE };
+  messages.set(stateKey(INITIAL, 7), encodeState(job, { ...WAITING, status: "done" }));
+  expect(await copiesOf(messages, [], [])).toEqual([]);
+  expect(messages.size).toBe(0);
 });

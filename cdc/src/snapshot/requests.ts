@@ -2,9 +2,9 @@ import { CascadeError, describeError } from "@cascade/shared/errors";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import { z } from "zod";
 import type { Copy } from "./copies.ts";
-import { type CopyJob, type CopyState, INITIAL, isWhole, TABLE_GONE, WAITING, WHOLE } from "./copy-job.ts";
+import { type CopyJob, type CopyState, INITIAL, isWhole, LEFT, TABLE_GONE, WAITING, WHOLE } from "./copy-job.ts";
 import type { SnapshotReport } from "./report.ts";
-import type { SignalLog } from "./signal-log.ts";
+import type { SignalLog, SignalMessage } from "./signal-log.ts";
 import { decodeRequest, decodeState, encodeState, isStateKey, type SnapshotRequest, stateKey } from "./signals.ts";
 import type { Snapshotter } from "./snapshotter.ts";
 import type { CopyTable } from "./table-reader.ts";
@@ -18,6 +18,8 @@ export interface RequestsOptions {
   readonly snapshotter: Snapshotter;
   /** Every table that is captured now. */
   readonly tables: () => Promise<readonly CopyTable[]>;
+  /** Which of these are tables now, captured or not. */
+  readonly existing: (oids: readonly number[]) => Promise<ReadonlySet<number>>;
   readonly initial: boolean;
 }
 
@@ -31,28 +33,51 @@ export class Requests {
     this.#options = options;
   }
 
-  /** Goes on where former lives have got to. Before the stream is read: its changes depend on what is being copied. */
-  async resume(): Promise<void> {
-    const { log, snapshotter, tables, initial } = this.#options;
+  /** Goes on where former lives have got to; tells which tables they have seen leave. Before the stream is read: its changes depend on what is being copied. */
+  async resume(): Promise<{ readonly left: readonly number[] }> {
+    const { log, snapshotter, tables } = this.#options;
     const found = await tables();
     const byOid = new Map(found.map((table) => [table.schema.oid, table]));
-    for (const [key, value] of log.messages) {
-      const known = isStateKey(key) ? decodeState(value) : null;
-      if (known === null) continue;
-      const { job, state } = known;
+    const known = [...log.messages].flatMap(([key, value]) => (isStateKey(key) ? (decodeState(value) ?? []) : []));
+    const absent: Known[] = [];
+    for (const { job, state } of known) {
       this.#answered.add(job.request);
       const table = byOid.get(job.oid);
-      // From now on its changes are in no topic: should it come back, it is copied as one that never was.
-      if (job.request === INITIAL && initial && table === undefined) await log.write([{ key, value: null }]);
-      else if (job.request === INITIAL && (state.status === "done" || !initial)) snapshotter.know(job.oid);
-      const over = state.status === "done" || state.status === "failed" || (job.request === INITIAL && !initial);
-      if (over) continue;
-      if (table !== undefined) snapshotter.add({ ...job, name: nameOf(table) }, state, table.schema);
-      else if (job.request !== INITIAL)
-        await log.write([{ key, value: encodeState(job, { ...state, status: "failed", error: TABLE_GONE }) }]);
+      if (job.oid === NO_TABLE) continue;
+      if (table === undefined) absent.push({ job, state });
+      else if (job.request === INITIAL) this.#resumeInitial(job, state, table);
+      else if (!isOver(state)) snapshotter.add({ ...job, name: nameOf(table) }, state, table.schema);
     }
+    await this.#missing(absent);
     for (const table of found) snapshotter.meet(table.schema, table);
     for (const [key, value] of log.messages) if (!isStateKey(key)) await this.#accept(key, value);
+    return { left: known.flatMap(({ job, state }) => (state.status === "left" ? [job.oid] : [])) };
+  }
+
+  #resumeInitial(job: CopyJob, state: CopyState, table: CopyTable): void {
+    const { snapshotter, initial } = this.#options;
+    if (state.status === "left") snapshotter.left(job.oid);
+    else if (state.status === "done") snapshotter.know(job.oid);
+    else if (initial) snapshotter.add({ ...job, name: nameOf(table) }, state, table.schema);
+  }
+
+  /** Tables that are not captured now: what changes in them is in no topic. Of those that are gone nothing need be known. */
+  async #missing(known: readonly Known[]): Promise<void> {
+    if (known.length === 0) return;
+    const { log, snapshotter, existing } = this.#options;
+    const there = await existing(known.map(({ job }) => job.oid));
+    const news: SignalMessage[] = [];
+    for (const { job, state } of known) {
+      const key = stateKey(job.request, job.oid);
+      if (job.request !== INITIAL) {
+        if (!isOver(state)) news.push({ key, value: encodeState(job, { ...state, status: "failed", error: TABLE_GONE }) });
+      } else if (!there.has(job.oid)) news.push({ key, value: null });
+      else {
+        snapshotter.left(job.oid);
+        if (state.status !== "left") news.push({ key, value: encodeState(job, LEFT) });
+      }
+    }
+    if (news.length > 0) await log.write(news);
   }
 
   /** Takes what comes until `signal` aborts. Rejects with a CascadeError when Kafka is away. */
@@ -103,6 +128,10 @@ export class Requests {
     await this.#options.log.write([{ key: stateKey(key, NO_TABLE), value: encodeState(job, state) }]);
   }
 }
+
+type Known = NonNullable<ReturnType<typeof decodeState>>;
+
+const isOver = ({ status }: CopyState): boolean => status === "done" || status === "failed";
 
 const waiting = ({ estimatedRows }: CopyTable): CopyState => ({ ...WAITING, estimatedRows });
 

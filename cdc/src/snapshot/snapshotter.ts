@@ -1,10 +1,10 @@
 import { CascadeError } from "@cascade/shared/errors";
 import { Signal } from "@cascade/shared/signal";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import { formatTableName } from "@cascade/shared/topic";
+import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { ChangeSource } from "../change-source.ts";
 import { Copies, type Copy } from "./copies.ts";
-import { type CopyJob, type CopyState, INITIAL, mustBeDone, TABLE_GONE, WAITING, WHOLE } from "./copy-job.ts";
+import { type CopyJob, type CopyState, INITIAL, LEFT, mustBeDone, TABLE_GONE, WAITING, WHOLE } from "./copy-job.ts";
 import { type CopyingContext, type CopyOutcome, copyKeyed, copyKeyless } from "./copying.ts";
 import { KeylessCopy } from "./keyless-copy.ts";
 import { MergedSource } from "./merged-source.ts";
@@ -37,6 +37,8 @@ export class Snapshotter {
   #source: MergedSource | null = null;
   /** Tables whose initial copy is done, or under way. */
   readonly #met = new Set<number>();
+  /** Tables that were captured once, and are not. */
+  readonly #left = new Set<number>();
   readonly #sizes = new Map<number, CopyTable>();
   readonly #notBefore = new Map<Copy, number>();
   /** Copies of tables whose changes were not looked at from the beginning of the life. */
@@ -44,7 +46,11 @@ export class Snapshotter {
 
   constructor(options: SnapshotterOptions) {
     this.#options = options;
-    this.#copies = new Copies((schema, rewritten) => (rewritten ? this.#again(schema) : this.meet(schema, null)));
+    this.#copies = new Copies((news) => {
+      if (news.kind === "left") this.#leave(initialJob(news));
+      else if (news.rewritten) this.#again(news.schema, news.returned === true);
+      else this.meet(news.schema, null);
+    });
     this.#writer = new StateWriter(options.log, (error) => this.#failed.reject(error));
     this.#failed.promise.catch(() => undefined); // `run` says it
   }
@@ -57,21 +63,45 @@ export class Snapshotter {
   meet(schema: TableSchema, size: CopyTable | null): void {
     if (size !== null) this.#sizes.set(schema.oid, size);
     if (!this.#options.initial || this.#met.has(schema.oid)) return;
-    this.add(initialJob(schema), { ...WAITING, estimatedRows: size?.estimatedRows ?? null }, schema);
+    const empties = this.#left.delete(schema.oid);
+    this.add(initialJob(schema), { ...WAITING, empties, estimatedRows: size?.estimatedRows ?? null }, schema);
   }
 
   /** The table's rows have changed past the WAL: what was copied of it is not what is there. */
-  #again(schema: TableSchema): void {
+  #again(schema: TableSchema, returned: boolean): void {
     if (!this.#options.initial) {
       this.#options.report.warn(
         `the rows of ${formatTableName(schema)} were rewritten by a schema change, which is not in the WAL: ask for a snapshot of it`,
       );
       return;
     }
-    for (const copy of this.#copies.all)
-      if (copy.job.oid === schema.oid && copy.job.request === INITIAL) this.#copies.remove(copy);
+    const replaced = this.#takeOut(schema.oid);
+    const empties = returned || this.#left.delete(schema.oid) || replaced.some(({ state }) => state.empties && !state.begun);
     // Written down before the change is confirmed.
-    this.#writer.note(this.add(initialJob(schema), WAITING, schema));
+    this.#writer.note(this.add(initialJob(schema), { ...WAITING, empties }, schema));
+  }
+
+  /** From here on its changes are in no topic. Written down before that is confirmed. */
+  #leave(job: CopyJob): void {
+    this.#takeOut(job.oid);
+    this.left(job.oid);
+    this.#writer.note({ job, state: LEFT });
+  }
+
+  /** The table's initial copies, which go no further. */
+  #takeOut(oid: number): readonly Copy[] {
+    const copies = this.#copies.all.filter(({ job }) => job.oid === oid && job.request === INITIAL);
+    for (const copy of copies) {
+      this.#copies.remove(copy);
+      this.#options.report.replaced(copy);
+    }
+    return copies;
+  }
+
+  /** A table that was captured once: when it comes back the replicas empty it, and it is copied anew. */
+  left(oid: number): void {
+    this.#met.delete(oid);
+    this.#left.add(oid);
   }
 
   /** A table whose initial copy is done. */
@@ -242,19 +272,23 @@ export class Snapshotter {
     copy.set(status === "done" ? { status, error: null } : { status });
     // Before anything else comes from the stream: it would not be looked at any more.
     this.#copies.remove(copy);
-    await this.save([copy]);
+    if (!this.#isOverwritten(copy)) await this.save([copy]);
     this.#source?.confirmWanted();
     this.#options.report.ended(copy);
     this.#notify();
   }
 
+  /** Something was noted under the same key since the copy's last row: the table was rewritten, or has left. */
+  #isOverwritten({ job }: Copy): boolean {
+    return job.request === INITIAL && (this.#left.has(job.oid) || this.#copies.all.some((copy) => isSameWork(copy.job, job)));
+  }
+
   /** The table is gone, or captured no more. */
   async #gone(copy: Copy): Promise<void> {
     if (copy.job.request === INITIAL) {
-      this.#copies.remove(copy);
-      this.#met.delete(copy.job.oid);
-      this.#options.report.ended(copy);
-      return this.#notify();
+      this.#leave(copy.job);
+      this.#notify();
+      return await this.#writer.saved();
     }
     copy.set({ error: TABLE_GONE });
     await this.#end(copy, "failed");
@@ -278,7 +312,9 @@ export class Snapshotter {
   }
 }
 
-const initialJob = ({ oid, schema, table }: TableSchema): CopyJob => ({
+const isSameWork = (a: CopyJob, b: CopyJob): boolean => a.request === b.request && a.oid === b.oid;
+
+const initialJob = ({ oid, schema, table }: TableName & { readonly oid: number }): CopyJob => ({
   request: INITIAL,
   oid,
   name: { schema, table },

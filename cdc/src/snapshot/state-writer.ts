@@ -2,12 +2,15 @@ import type { Copy } from "./copies.ts";
 import type { SignalLog, SignalMessage } from "./signal-log.ts";
 import { encodeState, stateKey } from "./signals.ts";
 
+/** What is written down of a copy. */
+export type CopyNote = Pick<Copy, "job" | "state">;
+
 /** Writes down how far copies are: the newest state of each, one write at a time. */
 export class StateWriter {
   readonly #log: Pick<SignalLog, "write">;
   readonly #onFailure: (error: unknown) => void;
-  readonly #changed = new Set<Copy>();
-  readonly #noted = new Set<Copy>();
+  readonly #changed = new Set<CopyNote>();
+  readonly #noted = new Set<CopyNote>();
   #writing: Promise<void> | null = null;
 
   constructor(log: Pick<SignalLog, "write">, onFailure: (error: unknown) => void) {
@@ -16,13 +19,13 @@ export class StateWriter {
   }
 
   /** Resolves when the state that the copy has now, or a newer one, is durable; never when it cannot be: `onFailure` is told. */
-  async save(...copies: readonly Copy[]): Promise<void> {
+  async save(...copies: readonly CopyNote[]): Promise<void> {
     for (const copy of copies) this.#changed.add(copy);
     await this.saved();
   }
 
   /** To be written before anything else is confirmed. */
-  note(copy: Copy): void {
+  note(copy: CopyNote): void {
     this.#changed.add(copy);
     this.#noted.add(copy);
   }
@@ -55,7 +58,7 @@ export class StateWriter {
   }
 }
 
-const messageOf = ({ job, state }: Copy): SignalMessage => ({
+const messageOf = ({ job, state }: CopyNote): SignalMessage => ({
   key: stateKey(job.request, job.oid),
   value: encodeState(job, state),
 });
