@@ -67,7 +67,14 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       await using ddlSession = await openSession(config.CDC_DATABASE_URL);
       const told = await ensureDdlCapture(ddlSession.client, config.CDC_DDL, warn);
       const request = { slot: config.CDC_SLOT, hasPublished: await publisher.hasPublished() };
-      const { slot, relations } = await slotAtRest(session.client, catalog, request, warn);
+      const { slot, relations } = await slotAtRest({
+        client: session.client,
+        watcher: ddlSession.client,
+        catalog,
+        request,
+        waiting: (reason) => health.waiting(reason),
+        warn,
+      });
       if (slot === "created")
         logger.info({ slot: config.CDC_SLOT }, "replication slot created: changes are captured from here on");
       const plugin = await probePlugin(session.client, config.CDC_SLOT);

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { testPostgres } from "@cascade/local/servers.ts";
+import { until } from "@cascade/local/wait.ts";
 import type { ChangeEvent } from "@cascade/shared/change-event";
 import type { CascadeError } from "@cascade/shared/errors";
 import { parseTableFilter } from "@cascade/shared/table-pattern";
@@ -9,6 +10,7 @@ import { identityWatch } from "../src/postgres/identity-watch.ts";
 import { preflight } from "../src/postgres/preflight.ts";
 import { connect } from "../src/postgres/session.ts";
 import { ensureSlot, slotState } from "../src/postgres/slot.ts";
+import { slotAtRest } from "../src/postgres/slot-at-rest.ts";
 import { cleanUp, cleanups, codeOf, commits, eventsOf, lab, type Mode, open, read } from "./source-lab.ts";
 
 afterEach(cleanUp);
@@ -340,4 +342,29 @@ test("a slot that is gone after something was published, or of another plugin, i
   expect(await codeOf(ensureSlot(session, { slot: `${l.slot}_b`, hasPublished: true }))).toBe("SLOT_LOST");
   await l.sql(`SELECT pg_create_logical_replication_slot('${l.slot}_c', 'test_decoding')`);
   expect(await codeOf(ensureSlot(session, { slot: `${l.slot}_c`, hasPublished: false }))).toBe("FOREIGN_SLOT");
+});
+
+test("whoever keeps the slot from being created is named, to those who watch and in the log", async () => {
+  const l = await lab("");
+  const [client, watcher, other] = [await connect(l.url), await connect(l.url), await connect(l.url)];
+  cleanups.push(() => Promise.all([client.end(), watcher.end(), other.end()]));
+  await other.query("BEGIN; SET application_name = 'nightly'; SELECT pg_current_xact_id()");
+  const [waited, warned]: [(string | null)[], string[]] = [[], []];
+  const creating = slotAtRest({
+    client,
+    watcher,
+    catalog: new Catalog(client, parseTableFilter("public.*"), "cascade"),
+    request: { slot: `${l.slot}_d`, hasPublished: false },
+    waiting: (reason) => void waited.push(reason),
+    warn: (message) => void warned.push(message),
+  });
+  expect(await until(async () => waited.length > 0, 10_000)).toBe(true);
+  await other.query("COMMIT");
+  expect((await creating).slot).toBe("created");
+  await l.sql(`SELECT pg_drop_replication_slot('${l.slot}_d')`);
+  expect(waited[0]).toMatch(
+    /^creating replication slot .* waits until the transaction of main-db's process \d+ \(nightly, database .*, open for \d+ s\) has ended$/,
+  );
+  expect(waited.at(-1)).toBeNull();
+  expect(warned).toHaveLength(1);
 });

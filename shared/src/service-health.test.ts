@@ -7,6 +7,9 @@ const away = (code: string) => new CascadeError({ code, verdict: "retry", messag
 test("ready while running only, and the reason is the error that heals", () => {
   const health = new ServiceHealth();
   expect(health.reasons()).toEqual(["starting: not connected yet"]);
+  health.waiting("waits for somebody");
+  expect(health.reasons()).toEqual(["waits for somebody"]);
+  health.waiting(null);
   health.running();
   expect(health.reasons()).toEqual([]);
   health.silent("no answer");

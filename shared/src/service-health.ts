@@ -28,6 +28,7 @@ export class ServiceHealth {
   #runningSince: number | null = null;
   #toldAt = 0;
   #silence: string | null = null;
+  #waiting: string | null = null;
 
   get state(): ServiceState {
     return this.#state;
@@ -48,13 +49,18 @@ export class ServiceHealth {
     this.#silence = reason;
   }
 
+  /** What must come about before a life can run; null when it has. */
+  waiting(reason: string | null): void {
+    this.#waiting = reason;
+  }
+
   /** A life ended with an error that heals. True when that is news worth a line in the log. */
   failed(error: CascadeError): boolean {
     const now = performance.now();
     const news = this.#state !== "retrying" || this.#lastError?.code !== error.code || now - this.#toldAt > REMIND_MS;
     if (news) this.#toldAt = now;
     this.#state = "retrying";
-    this.#silence = null;
+    this.#silence = this.#waiting = null;
     this.#lastError = reportOf(error);
     this.#runningSince = null;
     return news;
@@ -66,6 +72,7 @@ export class ServiceHealth {
   }
 
   reasons(): readonly string[] {
+    if (this.#waiting !== null) return [this.#waiting];
     switch (this.#state) {
       case "running":
         return this.#silence === null ? [] : [this.#silence];

@@ -131,6 +131,7 @@ export class KnownTables {
       case "relations": {
         const captured = new Map(relationsOf(message.rows, this.capture).map((relation) => [relation.oid, relation]));
         for (const row of message.rows.relations) {
+          this.#detached(Number(row.oid), Number(row.root_oid));
           const relation = captured.get(Number(row.oid));
           if (relation === undefined) this.#uncaptured(Number(row.oid), row, at, into);
           else this.#changed(relation, { filled: row.filled === true, told: !message.late }, at, into);
@@ -160,6 +161,13 @@ export class KnownTables {
     if (rewritten) this.#rewritten.delete(schema.oid);
   }
 
+  /** A partition of a captured table is one no more. */
+  #detached(oid: number, rootOid: number): void {
+    const before = this.#book.ofOid(oid)?.relation;
+    if (before === undefined || before.oid === before.schema.oid || before.schema.oid === rootOid) return;
+    this.#options.warn(rowsStay(before, "detached"));
+  }
+
   #uncaptured(oid: number, name: TableName, at: Position, into: SourceMessage[]): void {
     this.#book.remove(oid);
     this.#book.putUnread({ schema: name.schema, table: name.table }, "uncaptured");
@@ -173,10 +181,7 @@ export class KnownTables {
     if (dropped) this.announcer.dropped(oid, at, into);
     if (relation === undefined) return;
     const name = formatTableName(relation.name);
-    if (relation.oid !== relation.schema.oid)
-      this.#options.warn(
-        `partition ${name} was ${dropped ? "dropped" : "made unlogged"}: its rows stay in ${formatTableName(relation.schema)} on the replicas; delete them there, or on main-db before the partition is dropped`,
-      );
+    if (relation.oid !== relation.schema.oid) this.#options.warn(rowsStay(relation, dropped ? "dropped" : "made unlogged"));
     else if (!dropped && this.announcer.leaves(oid, at, into))
       this.#options.warn(`${name} is unlogged now: its changes are not captured any more`);
   }
@@ -188,6 +193,9 @@ export class KnownTables {
     if (readers.length === 0 && this.capture.filter.matches(schema)) this.#book.put(new Reader(fromSchema(schema, this.capture)));
   }
 }
+
+const rowsStay = ({ name, schema }: Relation, what: string): string =>
+  `partition ${formatTableName(name)} was ${what}: its rows stay in ${formatTableName(schema)} on the replicas; delete them there, or on main-db before a partition goes`;
 
 /** The relation with its table in another version. What a row of it really has is found from the first one that does not fit. */
 function asOf(relation: Relation, schema: TableSchema, capture: Capture): Relation {

@@ -1,4 +1,5 @@
 import type pg from "pg";
+import { tellingBlockers } from "./blocked.ts";
 import type { Catalog } from "./catalog.ts";
 import type { Relation } from "./relation.ts";
 import { dropSlot, ensureSlot, type SlotRequest } from "./slot.ts";
@@ -12,19 +13,26 @@ export interface SlotAtRest {
   readonly relations: readonly Relation[];
 }
 
+export interface SlotAtRestOptions {
+  readonly client: pg.Client;
+  /** Free meanwhile: says who keeps the slot from being created. */
+  readonly watcher: pg.Client;
+  readonly catalog: Catalog;
+  readonly request: SlotRequest;
+  readonly waiting: (reason: string | null) => void;
+  readonly warn: (message: string) => void;
+}
+
 /**
  * Makes sure of the slot. Where it must be created, tables may be altered meanwhile: the catalog would be ahead of the stream's first
  * rows then, and nothing would tell what those were written under. So it is created anew until no table was.
  */
-export async function slotAtRest(
-  client: pg.Client,
-  catalog: Catalog,
-  request: SlotRequest,
-  warn: (message: string) => void,
-): Promise<SlotAtRest> {
+export async function slotAtRest(options: SlotAtRestOptions): Promise<SlotAtRest> {
+  const { client, catalog, request, warn } = options;
+  const doing = `creating replication slot "${request.slot}"`;
   for (let tries = 1; ; tries++) {
     const before = await catalog.fingerprint();
-    const slot = await ensureSlot(client, request);
+    const slot = await tellingBlockers({ ...options, doing }, () => ensureSlot(client, request));
     const relations = await catalog.captured();
     if (slot === "found" || (await catalog.fingerprint()) === before) return { slot, relations };
     if (tries === MAX_TRIES) {
