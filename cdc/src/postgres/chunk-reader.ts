@@ -29,7 +29,7 @@ const READER_SETTINGS: Readonly<Record<string, string>> = {
 const MARKER_SETTINGS: Readonly<Record<string, string>> = { synchronous_commit: "local" };
 
 /** Of a chunk's rows as text; a single larger row is a chunk of its own. */
-const MAX_CHUNK_CHARS = 2 * 1024 * 1024;
+const MAX_CHUNK_CHARS = 1024 * 1024;
 const SCAN_CHARS = 1024 * 1024;
 
 const INSUFFICIENT_PRIVILEGE = "42501";
