@@ -42,7 +42,12 @@ function batchOf(schema: typeof a, sent: readonly Sent[]): EventBatch {
   };
 }
 
-test("the copy begins where it stands, and what comes under the new name waits for it", async () => {
+const CASES = [
+  ["the copy begins where it stands", true],
+  ["a truncate for all ends the waiting, too", undefined],
+] as const;
+
+test.each(CASES)("%s, and what comes under the new name waits for it", async (_, copied) => {
   const { replica, tables: remembered } = memoryReplica();
   const progresses = new Map<string, Progress>();
   const progressOf = async ({ topic }: { topic: string }) => progresses.get(topic) ?? null;
@@ -51,8 +56,8 @@ test("the copy begins where it stands, and what comes under the new name waits f
   const book = new ProgressBook({ progress: progressOf });
   const before = batchOf(a, [
     { op: "c", lsn: 10n, id: 1 },
-    { op: "t", lsn: 20n, copied: true },
-    { op: "r", lsn: 21n, id: 2, copied: true },
+    { op: "t", lsn: 20n, ...(copied && { copied }) },
+    { op: "r", lsn: 21n, id: 2, ...(copied && { copied }) },
   ]);
   const after = batchOf(b, [{ op: "c", lsn: 60n, id: 3 }]);
   const tables = tableBook(
