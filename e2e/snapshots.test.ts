@@ -111,7 +111,7 @@ test("cdc, main-db and Kafka are killed while a table is copied under load; the 
   expect(copied.length).toBeLessThan(ROWS + 20_000);
 });
 
-test("a snapshot is asked for by the command, which tells its end; a table added to CDC_TABLES later is copied alone", async () => {
+test("a snapshot is asked for by the command, which tells its end; a table added to CDC_TABLES later is copied alone, and emptied first when it was there before", async () => {
   await using pipeline = await openPipeline({ name: "snapshots_asked", engines: [], schema });
   const cdc = await pipeline.cdc({ tables: "public.big" });
   await cdc.ready();
@@ -146,6 +146,18 @@ test("a snapshot is asked for by the command, which tells its end; a table added
   await wider.ready();
   expect(await until(async () => (await progressOf(wider, "public.keyless")) === "over", 60_000)).toBe(true);
   expect((await wider.status()).eventsTotal).toBe(501);
+  await wider.stop();
+  const without = await pipeline.cdc({ tables: "public.keyless" });
+  await without.ready();
+  await pipeline.sql("DELETE FROM big WHERE id > 100");
+  await pipeline.sql("INSERT INTO keyless VALUES (0, 'behind it')");
+  expect(await until(async () => (await without.status()).eventsTotal > 0, 20_000)).toBe(true);
+  await without.stop();
+  const back = await pipeline.cdc({ tables: "public.*" });
+  await back.ready();
+  expect(await until(async () => (await progressOf(back, "public.big")) === "over", 60_000)).toBe(true);
+  expect((await back.status()).eventsTotal).toBe(101);
+  await expectEqual(pipeline);
 });
 
 test("what anybody else writes on the signals topic does no harm, and is answered", async () => {
