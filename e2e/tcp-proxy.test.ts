@@ -102,7 +102,11 @@ test("half-open swallows without a word, and resets what has lost bytes when it 
   proxy.set({ swallow: ["up", "down"] });
   caller.socket.write("b");
   await Bun.sleep(100);
-  expect({ echoed: echo.heard.bytes, heard: caller.heard.bytes, ended: caller.ended() }).toEqual({ echoed: 1, heard: 1, ended: null });
+  expect({ echoed: echo.heard.bytes, heard: caller.heard.bytes, ended: caller.ended() }).toEqual({
+    echoed: 1,
+    heard: 1,
+    ended: null,
+  });
   await proxy.heal();
   expect(await until(() => caller.ended() !== null, 5_000)).toBe(true);
 });
