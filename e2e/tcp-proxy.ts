@@ -221,7 +221,10 @@ class Lane {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
     const { swallow, bytesPerSecond } = this.#link.state;
-    if (swallow.includes(this.#direction)) return this.#swallow();
+    if (swallow.includes(this.#direction)) {
+      this.#swallow();
+      return;
+    }
     for (let chunk = this.#queue[0]; chunk !== undefined; chunk = this.#queue[0]) {
       const waitMs = Math.max(chunk.dueMs, this.#freeAtMs) - performance.now();
       if (waitMs > 0) {
