@@ -5,7 +5,7 @@ import { serverFolder, serverUser } from "@cascade/local/server-user.ts";
 import { testMariadb, testReplicaPostgres } from "@cascade/local/servers.ts";
 import type { Client } from "pg";
 import { type Engine, openPipeline } from "../pipeline.ts";
-import { untilItSays } from "./lab.ts";
+import { retrying } from "../refusals.ts";
 import { canMount, mountSmallDisk } from "./small-disk.ts";
 
 /** A replica whose disk is full says so, loses nothing, and goes on by itself once there is room. */
@@ -72,7 +72,7 @@ test.skipIf(!canMount).each(PLACES)(
       await pipeline.sql(FILL, [1, 100]);
       await pipeline.expectEqual();
       await pipeline.sql(FILL, [101, 10_000]);
-      await untilItSays(router, code, 30_000);
+      await retrying(router, code);
       expect((await router.status()).ready).toBe(false);
       disk.grow(400);
       await pipeline.expectEqual();

@@ -2,7 +2,6 @@ import type { LocalMariadb } from "@cascade/local/mariadb.ts";
 import { testFaultKafka, testMariadb } from "@cascade/local/servers.ts";
 import type { CdcStatus, RouterStatus } from "@cascade/local/service-status.ts";
 import type { CdcOptions, RouterOptions, Service } from "@cascade/local/stack.ts";
-import { until } from "@cascade/local/wait.ts";
 import { type Engine, openPipeline, type Pipeline, type PipelineOptions } from "../pipeline.ts";
 import { openTcpProxy, type TcpProxy } from "../tcp-proxy.ts";
 
@@ -60,16 +59,4 @@ export async function openFaultLab(options: Omit<PipelineOptions, "kafka">): Pro
       for (const proxy of links.values()) await proxy[Symbol.asyncDispose]();
     },
   };
-}
-
-/** Waits until a service says this code, in its status or as the reason for a table that is held. */
-export async function untilItSays(service: Service<CdcStatus | RouterStatus>, code: string, withinMs = 20_000): Promise<void> {
-  const said = (): Promise<boolean> =>
-    service.status().then(
-      (status) => status.lastError?.code === code || status.reasons.some((reason) => reason.includes(code)),
-      () => false,
-    );
-  if (await until(said, withinMs)) return;
-  const status = await service.status().catch((error: unknown) => String(error));
-  throw new Error(`${service.name} does not say ${code}:\n${JSON.stringify(status)}\n${service.log()}`);
 }
