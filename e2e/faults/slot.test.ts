@@ -35,7 +35,9 @@ test("a slot that is dropped stops cdc, which says what is lost and what to do",
   const load = startLoad(pipeline.mainUrl, { seed: 11, changesPerSecond: 300 });
   await moreChanges(load, 100);
   const dropped = async (): Promise<boolean> => {
-    await pipeline.sql("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active", [pipeline.name]);
+    await pipeline.sql("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active", [
+      pipeline.name,
+    ]);
     await pipeline.sql("SELECT pg_drop_replication_slot($1)", [pipeline.name]);
     return true;
   };
