@@ -34,7 +34,11 @@ export interface GroupReaderOptions {
 const HEARTBEAT_INTERVAL_MS = 500;
 /** A router that was killed is missed for this long. Above any pause an embedded replica (SQLite, DuckDB) makes by applying in our thread. */
 const DEFAULT_SESSION_TIMEOUT_MS = 15_000;
-const REBALANCE_TIMEOUT_MS = 10_000;
+/**
+ * A router that is started in the place of one that was killed waits this long for the dead one's part in the rebalance. One that is alive
+ * takes its part within a heartbeat; one that is late (its thread was applying) joins again, and its replica's progress keeps all in order.
+ */
+const REBALANCE_TIMEOUT_MS = 2_000;
 /** Longest poll of an idle topic: data end it at once (minBytes 1), so it only bounds how long stopping takes. */
 const MAX_WAIT_MS = 100;
 /** kafkajs's objects cost a multiple of their bytes while a fetch is decoded: larger fetches are no faster, only larger. */
