@@ -50,6 +50,12 @@ const TOO_LARGE: Reaction = {
   verdict: "fatal",
   advice: "raise max.message.bytes of the topic",
 };
+const TIMESTAMP: Reaction = {
+  code: "KAFKA_CLOCK",
+  verdict: "retry",
+  advice:
+    "this machine's clock or the brokers' is wrong: they refuse what is more than message.timestamp.after.max.ms (an hour) ahead of theirs; it goes on by itself when they agree",
+};
 const GROUP: Reaction = {
   code: "KAFKA_GROUP",
   verdict: "retry",
@@ -83,6 +89,7 @@ const BY_TYPE: Readonly<Record<string, Reaction>> = {
   UNKNOWN_TOPIC_OR_PARTITION: MISSING_TOPIC,
   MESSAGE_TOO_LARGE: TOO_LARGE,
   RECORD_LIST_TOO_LARGE: TOO_LARGE,
+  INVALID_TIMESTAMP: TIMESTAMP,
   UNKNOWN_MEMBER_ID: GROUP,
   ILLEGAL_GENERATION: GROUP,
   REBALANCE_IN_PROGRESS: GROUP,

@@ -99,12 +99,13 @@ export class Topics {
 
   /** Brokers hear of a new topic a moment after the controller has made it. */
   async #checkOnceVisible(topics: readonly string[]): Promise<void> {
-    const giveUpAt = Date.now() + VISIBLE_WITHIN_MS;
+    const giveUpAt = performance.now() + VISIBLE_WITHIN_MS;
     for (;;) {
       try {
         return await this.#check(topics);
       } catch (error) {
-        if (!isKafkaError(error, "UNKNOWN_TOPIC_OR_PARTITION", "LEADER_NOT_AVAILABLE") || Date.now() > giveUpAt) throw error;
+        if (!isKafkaError(error, "UNKNOWN_TOPIC_OR_PARTITION", "LEADER_NOT_AVAILABLE") || performance.now() > giveUpAt)
+          throw error;
         await Bun.sleep(VISIBLE_PAUSE_MS);
       }
     }

@@ -34,7 +34,7 @@ export class PollSource implements ChangeSource {
   #undecodable: unknown = null;
   #confirmed: Lsn = 0n;
   #advanced: Lsn = 0n;
-  #advancedAtMs = 0;
+  #advancedAtMs = Number.NEGATIVE_INFINITY;
   /** The last peek found nothing: what is confirmed then is a keepalive's. */
   #idle = false;
 
@@ -105,11 +105,11 @@ export class PollSource implements ChangeSource {
 
   async #advance(now: boolean): Promise<void> {
     if (this.#confirmed <= this.#advanced) return;
-    const idle = this.#idle && !now && Date.now() - this.#advancedAtMs < IDLE_ADVANCE_INTERVAL_MS;
+    const idle = this.#idle && !now && performance.now() - this.#advancedAtMs < IDLE_ADVANCE_INTERVAL_MS;
     if (idle) return;
     const { client, slot } = this.#options;
     await client.query("SELECT pg_replication_slot_advance($1, $2)", [slot, formatLsn(this.#confirmed)]);
     this.#advanced = this.#confirmed;
-    this.#advancedAtMs = Date.now();
+    this.#advancedAtMs = performance.now();
   }
 }

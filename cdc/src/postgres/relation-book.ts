@@ -34,7 +34,7 @@ export class RelationBook {
   /** Readers from before everything was forgotten, by name: rows from before may still be on their way. */
   readonly #former = new Map<string, Reader>();
   #hasUnread = false;
-  #forgottenAtMs = 0;
+  #forgottenAtMs = Number.NEGATIVE_INFINITY;
 
   find(schema: string, table: string): Reader | Unread | undefined {
     return this.#byName.get(schema)?.get(table);
@@ -93,7 +93,7 @@ export class RelationBook {
   /** A name that stood for nothing may be a table by the next transaction. */
   forgetUnread(): void {
     if (!this.#hasUnread) return;
-    const now = Date.now();
+    const now = performance.now();
     const excludedToo = now - this.#forgottenAtMs >= EXCLUDED_FOR_MS;
     if (excludedToo) this.#forgottenAtMs = now;
     this.#hasUnread = !excludedToo;

@@ -54,7 +54,7 @@ export class GroupReader {
   #subscribed = new Set<string>();
   #stopping = false;
   #joining: Promise<unknown> = Promise.resolve();
-  #lastSignMs = Date.now();
+  #lastSignMs = performance.now();
 
   static consumer(
     kafka: Kafka,
@@ -83,7 +83,7 @@ export class GroupReader {
     const { consumer, assignment, onFailure } = options;
     const { GROUP_JOIN, CRASH, HEARTBEAT, FETCH } = consumer.events;
     const alive = () => {
-      this.#lastSignMs = Date.now();
+      this.#lastSignMs = performance.now();
     };
     consumer.on(HEARTBEAT, alive);
     consumer.on(FETCH, alive);
@@ -136,7 +136,7 @@ export class GroupReader {
     await consumer.subscribe({ topics: [...topics].filter((topic) => !this.#subscribed.has(topic)), fromBeginning: true });
     this.#subscribed = topics;
     if (this.#stopping) return;
-    this.#lastSignMs = Date.now();
+    this.#lastSignMs = performance.now();
     const joined = consumer.run({
       autoCommit: false,
       eachBatchAutoResolve: false,
@@ -147,7 +147,7 @@ export class GroupReader {
   }
 
   #checkAlive(allowedMs: number): void {
-    const silentMs = Date.now() - this.#lastSignMs;
+    const silentMs = performance.now() - this.#lastSignMs;
     if (this.#subscribed.size === 0 || silentMs < allowedMs) return;
     throw new CascadeError({
       code: "KAFKA_UNAVAILABLE",
