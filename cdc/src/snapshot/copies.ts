@@ -52,7 +52,7 @@ export class Copies {
     this.#treatments.clear();
   }
 
-  /** The copy is out but for these: from here on the stream's changes of its table go their ordinary way. */
+  /** The copy is given up: from here on the stream's changes of its table go their ordinary way. */
   release(copy: KeylessCopy): readonly ChangeEvent[] {
     const events = copy.release();
     this.remove(copy);
@@ -96,16 +96,19 @@ export class Copies {
   }
 
   #change(message: SourceMessage & { readonly kind: "change" }, merged: SourceMessage[], toSave: (copy: Copy) => void): void {
-    const { event } = message;
+    let { event } = message;
     const treatment = this.#treatmentOf(event.table);
     if (treatment === null) return void merged.push(message);
     this.#noteTransaction(event.transaction.txId);
     for (const copy of treatment.copies) {
       if (copy.kind === "keyless") {
-        if (copy.change(event) === null) return;
+        const passed = copy.change(event);
+        if (passed === null) return;
+        event = passed;
       } else if (copy.change(event, treatment.schema)) toSave(copy);
     }
-    merged.push(treatment.table === event.table ? message : { kind: "change", event: { ...event, table: treatment.table } });
+    if (event !== message.event) merged.push({ kind: "change", event });
+    else merged.push(treatment.table === event.table ? message : { kind: "change", event: { ...event, table: treatment.table } });
   }
 
   #noteTransaction(txId: number): void {
@@ -153,6 +156,7 @@ export class Copies {
   }
 
   #arriveKeyless(copy: KeylessCopy, id: string, mark: SourceMark): readonly ChangeEvent[] {
+    if (id === copy.endId) copy.pass();
     if (id === copy.markId) copy.arrive(mark, this.#schemas.get(mark.table?.schemaId ?? "") ?? null);
     return [];
   }

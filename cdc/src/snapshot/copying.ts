@@ -121,12 +121,14 @@ async function nameNow(reader: TableReader, { oid }: CopyJob): Promise<TableName
 
 /** null when the snapshot does not see yet what it must. */
 async function scanOnce(context: CopyingContext, copy: KeylessCopy, isOver: () => boolean): Promise<CopyOutcome | null> {
-  const { reader, copies, source, report } = context;
+  const { reader, copies, source, report, changed } = context;
   const mustSee = copies.mustSee();
   let first = true;
   let key: readonly string[] = [];
+  let name: TableName = copy.job.name;
   const found = (table: TableFound): boolean => {
     key = table.schema.key;
+    name = { schema: table.schema.schema, table: table.schema.table };
     return key.length === 0 && copy.found(table, mustSee);
   };
   const take = async (rows: readonly SnapshotRow[]): Promise<void> => {
@@ -140,7 +142,12 @@ async function scanOnce(context: CopyingContext, copy: KeylessCopy, isOver: () =
   if (done === "gone") return { kind: "gone" };
   if (done === "done") {
     // Of a table without rows too.
-    await source.offer(() => (isOver() ? [] : [...(first ? copy.rows([], true) : []), ...copies.release(copy)]));
+    await source.offer(() => (isOver() ? [] : [...(first ? copy.rows([], true) : []), ...copy.out()]));
+    // The stream may be behind what the snapshot has seen: it is not over before that is passed.
+    await reader.mark({ id: copy.endId, ...name });
+    while (!copy.isPassed && !isOver()) await changed.wait();
+    if (isOver()) return { kind: "over" };
+    copies.remove(copy);
     return { kind: "done", copy };
   }
   return key.length > 0 || copy.wasAltered ? { kind: "anew", key } : null;

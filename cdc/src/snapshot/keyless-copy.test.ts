@@ -39,6 +39,27 @@ function followers(...txIds: readonly number[]): readonly (readonly [txId: numbe
   return copy.release().map(({ transaction, table }) => [transaction.txId, table.replica]);
 }
 
+test("what the stream brings late of what the copy contains is for nobody, or for all but the replica that had asked for it", () => {
+  for (const [replica, marks] of [
+    [null, { replica: "" }],
+    ["new", { notReplica: "new" }],
+  ] as const) {
+    const job = {
+      request: replica === null ? INITIAL : "asked",
+      oid: 7,
+      name: { schema: "public", table: "t" },
+      replica,
+      range: WHOLE,
+    };
+    const copy = new KeylessCopy(job, WAITING);
+    copy.arrive(MARK, SCHEMA);
+    copy.found({ snapshot: { end: 100n, underWay: new Set() }, schema: SCHEMA }, []);
+    expect(copy.out()).toEqual([]);
+    expect(copy.change(insert(99))?.table).toMatchObject(marks);
+    expect(copy.change(insert(100))?.table).toBe(TABLE);
+  }
+});
+
 test("what the copy contains is not published, but every replica gets past its place", () => {
   expect(followers(150, 160)).toEqual([
     [150, undefined],

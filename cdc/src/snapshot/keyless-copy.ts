@@ -13,16 +13,21 @@ const NOBODY = "";
 
 /**
  * A table without a key: none of its rows can be told from another, so it is copied whole, as one snapshot sees it. From the mark on its
- * changes are held; once the copy is published, those that it does not contain follow.
+ * changes are held; once the copy is published, those that it does not contain follow. The stream may be behind the snapshot then, and
+ * what it still brings of what the copy contains is for nobody.
  */
 export class KeylessCopy {
   readonly kind = "keyless";
   readonly job: CopyJob;
   readonly markId = randomUUID();
+  /** Of the mark written once the table was read: where it stands, the stream has brought all that the copy contains. */
+  readonly endId = randomUUID();
   #state: CopyState;
   #mark: (SourceMark & { readonly table: EventTable }) | null = null;
   #schema: TableSchema | null = null;
   #isLost = false;
+  #isOut = false;
+  #isPassed = false;
   #wasAltered = false;
   #snapshot: Snapshot | null = null;
   #held: ChangeEvent[] = [];
@@ -94,6 +99,7 @@ export class KeylessCopy {
   change(event: ChangeEvent): ChangeEvent | null {
     // Before the mark: the copy of a table that was never copied will contain it.
     if (this.#mark === null) return this.job.request === INITIAL ? null : event;
+    if (this.#isOut) return this.#sees(event) ? { ...event, table: this.#tableOfSeen(event) } : event;
     this.#hold(event);
     return null;
   }
@@ -102,12 +108,20 @@ export class KeylessCopy {
   #lastSeen: ChangeEvent | null = null;
 
   #hold(event: ChangeEvent): void {
-    const seen = this.#snapshot !== null && sees(this.#snapshot, event.transaction.txId);
+    const seen = this.#sees(event);
     this.#lastSeen = seen && this.job.replica === null ? event : null;
     if (this.#lastSeen !== null) return;
     const held = seen ? { ...event, table: this.#withoutReplica(event.table) } : event;
     this.#held.push(held);
     this.#heldChars += (event.before?.length ?? 0) + (event.after?.length ?? 0);
+  }
+
+  #sees({ transaction }: ChangeEvent): boolean {
+    return this.#snapshot !== null && sees(this.#snapshot, transaction.txId);
+  }
+
+  #tableOfSeen({ table }: ChangeEvent): EventTable {
+    return this.job.replica === null ? { ...table, replica: NOBODY } : this.#withoutReplica(table);
   }
 
   #withoutReplica(table: EventTable): EventTable {
@@ -146,6 +160,21 @@ export class KeylessCopy {
     this.#lastSeen = null;
     // For nobody: but every replica is past its place then, and takes none of those that the copy contains when the slot tells them again.
     return last === null ? held : [...held, { ...last, table: { ...last.table, replica: NOBODY } }];
+  }
+
+  /** The copy is out but for these: from here on changes go their way at once, and those that it contains for nobody. */
+  out(): readonly ChangeEvent[] {
+    this.#isOut = true;
+    return this.release();
+  }
+
+  /** The stream has brought all that the copy contains. */
+  get isPassed(): boolean {
+    return this.#isPassed;
+  }
+
+  pass(): void {
+    this.#isPassed = true;
   }
 
   set(change: Partial<CopyState>): void {
