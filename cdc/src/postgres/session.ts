@@ -1,3 +1,4 @@
+import type { ErrorCode } from "@cascade/shared/error-codes";
 import { CascadeError, describeError } from "@cascade/shared/errors";
 import pg from "pg";
 
@@ -126,7 +127,7 @@ export const INVALID_PARAMETER = "22023";
 export const OBJECT_IN_USE = "55006";
 
 interface Judgement {
-  readonly code: string;
+  readonly code: ErrorCode;
   readonly verdict: "retry" | "refuse";
   readonly advice: string;
 }
@@ -134,7 +135,7 @@ interface Judgement {
 export const SLOT_ACTIVE_ADVICE = "nothing to do when it is meant as a standby: this cdc takes over when the other one goes";
 
 /** By SQLSTATE, longest prefix first; never by message text. */
-const JUDGEMENTS: readonly (readonly [string, Judgement])[] = [
+export const MAIN_DB_JUDGEMENTS: readonly (readonly [string, Judgement])[] = [
   [
     "28",
     {
@@ -209,7 +210,7 @@ const SERVER_ERROR: Judgement = {
 
 function judgementOf(state: string | null): Judgement {
   if (state === null || AWAY_STATES.some((prefix) => state.startsWith(prefix))) return AWAY;
-  return JUDGEMENTS.find(([prefix]) => state.startsWith(prefix))?.[1] ?? SERVER_ERROR;
+  return MAIN_DB_JUDGEMENTS.find(([prefix]) => state.startsWith(prefix))?.[1] ?? SERVER_ERROR;
 }
 
 /** An error of pg or of the server as a CascadeError. */
