@@ -115,6 +115,12 @@ export const ERROR_CODES = {
     means: "main-db does not answer, starts up or shuts down, or has no connection left.",
     cure: "Start it, or correct CDC_DATABASE_URL. Nothing to do here: it is tried again for ever.",
   },
+  MAIN_DB_TLS: {
+    by: "cdc",
+    verdict: REFUSE,
+    means: "No encrypted connection to main-db: its certificate is not of the authority, or of another host name.",
+    cure: "Check the certificates, and sslmode and sslrootcert in CDC_DATABASE_URL.",
+  },
   MAIN_DB_ERROR: {
     by: "cdc",
     verdict: RETRY,

@@ -1,4 +1,5 @@
 import { CascadeError, type CascadeErrorInit, describeError } from "./errors.ts";
+import { tlsErrorCode } from "./tls-errors.ts";
 
 export type Reaction = Pick<CascadeErrorInit, "code" | "verdict" | "advice">;
 
@@ -157,9 +158,6 @@ export const KAFKAJS_REACTIONS: Readonly<Record<string, Reaction>> = {
   KafkaJSTimeout: UNAVAILABLE,
 };
 
-/** Codes of Node's TLS errors, which kafkajs passes on in a KafkaJSConnectionError. */
-const TLS_CODE = /^(ERR_TLS_|ERR_SSL_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH)/;
-
 /**
  * What kafkajs threw, as the error that crosses a port; `doing` says what was tried ("publish to topic x"). Total: kafkajs itself throws
  * a bare TypeError when its last broker goes away, so an unknown error here is one more reason for a fresh client.
@@ -180,8 +178,7 @@ export function isKafkaError(error: unknown, ...types: readonly string[]): boole
 }
 
 function reactionTo(error: Error): Reaction | undefined {
-  const code = (error as { readonly code?: unknown }).code;
-  if (typeof code === "string" && TLS_CODE.test(code)) return TLS;
+  if (tlsErrorCode(error) !== null) return TLS; // kafkajs passes its code on in a KafkaJSConnectionError
   return KAFKA_REACTIONS[typeOf(error)] ?? KAFKAJS_REACTIONS[error.name];
 }
 

@@ -1,4 +1,5 @@
 import { CascadeError } from "@cascade/shared/errors";
+import { tlsErrorCode } from "@cascade/shared/tls-errors";
 import { SqlError } from "mariadb";
 import {
   away,
@@ -125,19 +126,13 @@ export const isConstraintError = (error: unknown): boolean => error instanceof S
 /** What the driver throws of its own accord may be a plain Error; these come from code that is wrong, and no retry mends it. */
 const BUGS = [TypeError, RangeError, ReferenceError, SyntaxError];
 
-/** Codes of Node's TLS errors, which the connector passes on. */
-const TLS_CODE = /^(?:ERR_TLS_|ERR_SSL_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH)/;
-
-const errorCode = (error: unknown): string | null =>
-  error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : null;
-
 /** What the server or the connection to it says, as an error of ours. */
 export function mysqlError(error: unknown, doing: string): CascadeError {
   if (error instanceof CascadeError) return error;
   if (BUGS.some((bug) => error instanceof bug)) throw error;
   if (!(error instanceof SqlError)) {
-    const code = errorCode(error);
-    if (code !== null && TLS_CODE.test(code)) return new CascadeError({ ...tls, message: `${doing}: ${code}` });
+    const code = tlsErrorCode(error);
+    if (code !== null) return new CascadeError({ ...tls, message: `${doing}: ${code}` });
     return new CascadeError({ ...away, message: `${doing}: no answer from the replica`, cause: error });
   }
   const rule = ruleOf(error);

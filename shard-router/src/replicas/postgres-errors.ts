@@ -1,4 +1,5 @@
 import { CascadeError } from "@cascade/shared/errors";
+import { tlsErrorCode } from "@cascade/shared/tls-errors";
 import { DatabaseError } from "pg";
 import {
   away,
@@ -28,6 +29,12 @@ const login: Rule = {
   code: "REPLICA_LOGIN_REFUSED",
   verdict: "refuse",
   advice: "check user, password and database in REPLICA_URL, and the replica's pg_hba.conf",
+};
+const tls: Rule = {
+  code: "REPLICA_TLS",
+  verdict: "refuse",
+  advice:
+    "check REPLICA_URL: ?sslmode=verify-full&sslrootcert=FILE wants a certificate of this authority and of that host name, verify-ca of any name, require any certificate at all",
 };
 const noRight: Rule = {
   code: "REPLICA_RIGHT_MISSING",
@@ -119,6 +126,8 @@ export function postgresError(error: unknown, doing: string, table?: string): Ca
   if (error instanceof CascadeError) return error;
   const place = table === undefined ? doing : `${doing} of table ${table}`;
   if (BUGS.some((bug) => error instanceof bug)) throw error;
+  const unencrypted = tlsErrorCode(error);
+  if (unencrypted !== null) return new CascadeError({ ...tls, message: `${place}: no encrypted connection (${unencrypted})` });
   if (!(error instanceof DatabaseError) || error.code === undefined) {
     // Not from the server: the connection. Whether a COMMIT on its way was carried out, the progress will tell.
     return new CascadeError({ ...away, message: `${place}: no answer from the replica`, cause: error });
