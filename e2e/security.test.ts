@@ -79,6 +79,7 @@ async function grantRights(kafka: LocalKafka): Promise<void> {
     ["cdc", TOPIC, `${PREFIX}.`, [CREATE, DESCRIBE, READ, WRITE, DESCRIBE_CONFIGS, ALTER_CONFIGS]],
     ["cdc", GROUP, `${PREFIX}.signals`, [READ]],
     ["router", TOPIC, `${PREFIX}.`, [DESCRIBE, READ]],
+    ["router", TOPIC, `${PREFIX}.signals`, [WRITE]],
     ["router", GROUP, `${PREFIX}.`, [READ]],
   ];
   await admin.createAcls({

@@ -18,7 +18,7 @@ const AUTHORIZATION: Reaction = {
   code: "KAFKA_AUTHORIZATION",
   verdict: "refuse",
   advice:
-    "grant this user on the prefix's topics: cdc Create, Describe, Read, Write, DescribeConfigs, AlterConfigs, cluster IdempotentWrite, and Read on the consumer groups whose names begin with <prefix>.signals; shard-router Describe and Read, and Read on the consumer groups whose names begin with <prefix>.<REPLICA_NAME>",
+    "grant this user on the prefix's topics: cdc Create, Describe, Read, Write, DescribeConfigs, AlterConfigs, cluster IdempotentWrite, and Read on the consumer groups whose names begin with <prefix>.signals; shard-router Describe and Read, Write on <prefix>.signals, and Read on the consumer groups whose names begin with <prefix>.<REPLICA_NAME>",
 };
 const TLS: Reaction = {
   code: "KAFKA_TLS",
