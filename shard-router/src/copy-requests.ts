@@ -34,8 +34,8 @@ export class AwaitedCopies {
   }
 
   /**
-   * Kafka holds nothing of the partition before `low`, and the replica needs it. Resolves to where it goes on: everything up to the copy
-   * is passed over from then on; null when nothing is known of the table.
+   * Kafka does not hold all that the replica needs of the partition, and what it holds begins at `low`. Resolves to where it goes on:
+   * everything up to the copy is passed over from then on; null when nothing is known of the table.
    */
   async recover(partition: Partition, name: TableName, low: bigint): Promise<bigint | null> {
     const { schemas, tables, progress, warn } = this.#options;

@@ -82,6 +82,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       await copies?.askAgain(tableOfTopic(config.KAFKA_TOPIC_PREFIX, partition.topic) as TableName);
       return offset;
     },
+    applied: (partition) => progress.current(partition),
     recover: async (partition, table, low) => (await copies?.recover(partition, table, low)) ?? null,
     onPartitionError: (partition, error) => void holds.held(partition, error),
   });
@@ -167,7 +168,7 @@ function openSchemas(
   return openSchemaTopic({ kafka: kafkaOptions(config, SERVICE, logger), prefix, groupId: `${prefix}.${replicaName}`, onNews });
 }
 
-type ConsumerHooks = Pick<ConsumerOptions, "identity" | "lostLogs" | "resume" | "recover" | "onPartitionError">;
+type ConsumerHooks = Pick<ConsumerOptions, "identity" | "lostLogs" | "resume" | "applied" | "recover" | "onPartitionError">;
 
 function openConsumer(config: RouterConfig, { logger }: ServiceContext, hooks: ConsumerHooks): Promise<EventConsumer> {
   const { KAFKA_TOPIC_PREFIX: prefix, replicaName, ROUTER_TABLES: tables } = config;
