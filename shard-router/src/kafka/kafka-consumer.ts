@@ -58,10 +58,13 @@ export async function openKafkaConsumer(options: ConsumerOptions): Promise<Event
     await sockets.disconnect(consumer, admin);
     throw kafkaError(error, "connect to Kafka");
   }
-  return new KafkaConsumer(options, { admin, consumer, sockets });
+  return consumerOver(options, { admin, consumer, sockets });
 }
 
-interface Connected {
+/** Reads over clients that are connected, which it owns from here on. */
+export const consumerOver = (options: ConsumerOptions, kafka: ConnectedClients): EventConsumer => new KafkaConsumer(options, kafka);
+
+export interface ConnectedClients {
   readonly admin: Admin;
   readonly consumer: Consumer;
   readonly sockets: KafkaSockets;
@@ -69,7 +72,7 @@ interface Connected {
 
 class KafkaConsumer implements EventConsumer {
   readonly #options: ConsumerOptions;
-  readonly #kafka: Connected;
+  readonly #kafka: ConnectedClients;
   readonly #queues: EventQueues;
   readonly #assignment: Assignment;
   readonly #reader: GroupReader;
@@ -85,7 +88,7 @@ class KafkaConsumer implements EventConsumer {
   #failure: CascadeError | null = null;
   #closed = false;
 
-  constructor(options: ConsumerOptions, kafka: Connected) {
+  constructor(options: ConsumerOptions, kafka: ConnectedClients) {
     const { admin, consumer } = kafka;
     this.#options = options;
     this.#lostLogs = options.lostLogs ?? new LostLogs();
