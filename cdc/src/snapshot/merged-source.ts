@@ -83,7 +83,11 @@ export class MergedSource implements ChangeSource {
 
   /** What the stream brings; null when it is something else's turn. */
   async #either<T>(pulling: Promise<T> | null, turn: number): Promise<T | null> {
-    if (this.#offers.length > 0 && (pulling === null || turn % 2 === 1)) return null;
+    if (this.#offers.length > 0) {
+      if (pulling === null || turn % 2 === 1) return null;
+      // The stream's turn, if it has anything: an offer that came while nobody waited is not told of again.
+      return await Promise.race([pulling, null]);
+    }
     // Without a copy that has rows of its own to offer, nothing else can have a turn.
     if (pulling !== null && !this.#copies.all.some(({ kind }) => kind === "keyless")) return await pulling;
     const changed = this.#changed.wait().then(() => null);
