@@ -51,18 +51,28 @@ export class SlotSource implements ChangeSource, SlotHolder {
     this.#at = first === -1 ? wal.length : first;
   }
 
-  static open(options: SlotSourceOptions): Promise<SlotSource> {
+  static async open(options: SlotSourceOptions): Promise<SlotSource> {
     const { mainDb, network, scheduler } = options;
     const host = scheduler.current as Host;
-    return network.call("main-db", () => {
-      const { slot } = mainDb;
-      if (slot === null) throw new Error("no slot");
-      if (slot.holder !== null) throw slotActive(PREFIX);
-      const source = new SlotSource(options, host);
-      slot.holder = source;
-      source.#watch();
-      return source;
-    });
+    let source: SlotSource | null = null;
+    let isGivenUp = false;
+    try {
+      return await network.call("main-db", () => {
+        const { slot } = mainDb;
+        if (slot === null) throw new Error("no slot");
+        if (slot.holder !== null) throw slotActive(PREFIX);
+        source = new SlotSource(options, host);
+        source.#isBroken = isGivenUp;
+        slot.holder = source;
+        source.#watch();
+        return source;
+      });
+    } catch (error) {
+      // The connection is closed: the server will notice.
+      isGivenUp = true;
+      (source as SlotSource | null)?.broken();
+      throw error;
+    }
   }
 
   /** The server's side: lets go of who is dead, or has not been heard of for long. */
@@ -118,7 +128,7 @@ export class SlotSource implements ChangeSource, SlotHolder {
     if (!network.reaches(this.host, "main-db")) this.broken();
     if (this.#isBroken) throw streamEnded();
     const size = random.between(1, maxMessages);
-    while (this.#pending.length < size && this.#at < mainDb.wal.length && !random.chance(0.1))
+    while (this.#pending.length < size && this.#at < mainDb.wal.length && (this.#pending.length === 0 || !random.chance(0.1)))
       this.#decode(mainDb.wal[this.#at++] as Transaction);
     const delivery = this.#pending.splice(0, size);
     const isIdle = this.#pending.length === 0 && this.#at === mainDb.wal.length;
