@@ -144,6 +144,7 @@ class History {
     this.#scheduler.after(0, null, () => this.#begin());
     this.#scheduler.run(MAX_WORKLOAD_MS + PATIENCE_MS, () => this.#isOver);
     const failure = this.#violation ?? (this.#isOver ? null : `stuck: ${this.#differs}`);
+    if (failure !== null) for (const [topic] of this.#kafka.topics) this.#witness.tell(null, () => this.#logOf(topic));
     const sum = (of: (replica: SimulatedReplica) => number) => this.#replicas.reduce((total, replica) => total + of(replica), 0);
     return {
       failure,
@@ -159,6 +160,18 @@ class History {
         faults: this.#network.counts,
       },
     };
+  }
+
+  /** What is in a topic, for whoever looks for a failure's cause. */
+  #logOf(topic: string): string {
+    const lines = this.#kafka.read(topic, 0).map(({ key, value }, offset) => {
+      const { op, before, after, source } = JSON.parse(value ?? "{}") as Record<string, Record<string, unknown>>;
+      if (source === undefined) return `  ${offset} ${key} ${value}`;
+      const { commit_lsn, ordinal, txId, filling, replica, not_replica, snapshot_id } = source;
+      const rows = `${JSON.stringify(before)} -> ${JSON.stringify(after)}`;
+      return `  ${offset} ${commit_lsn}/${ordinal} tx ${txId} ${op} ${rows} ${JSON.stringify({ filling, replica, not_replica, snapshot_id })}`;
+    });
+    return [`${topic} from ${this.#kafka.low(topic)}`, ...lines].join("\n");
   }
 
   close(): void {

@@ -43,7 +43,8 @@ export class AwaitedCopies {
     const newest = schemas.history.current(name);
     if (newest === null) return null;
     const from = progress.current(partition);
-    const copy = await tables.await(newest.schema, randomUUID(), { partition, from, nextOffset: low });
+    const copy = randomUUID();
+    await tables.await(newest.schema, copy, { partition, from, nextOffset: low });
     warn(
       name,
       `${formatTableName(name)}: its changes are no longer all in Kafka; this replica asks for a copy, and passes over what comes before it`,
