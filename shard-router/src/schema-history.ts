@@ -66,6 +66,12 @@ export class SchemaHistory {
     return newest && isSameName(newest.schema, name) ? newest : null;
   }
 
+  /** What the tables are like now that ever had the name, those left out that are no more; null when none ever had it. */
+  everNamed(name: TableName): readonly SchemaVersion[] | null {
+    const had = [...this.#tables.values()].filter(({ versions }) => versions.some(({ schema }) => isSameName(schema, name)));
+    return had.length === 0 ? null : had.flatMap(({ dropped, newest }) => (dropped ? [] : [newest]));
+  }
+
   /** From where on the table was like this at `position`: where it was published, or that position where nobody said. */
   startOf(schema: TableSchema, position: Position): Position {
     const at = this.#upTo(schema.oid, position).findLast((version) => version.schema.id === schema.id)?.at;

@@ -108,6 +108,16 @@ export class TableBook {
     await this.#change(awaited, place, place.nextOffset);
   }
 
+  /** Whether this replica takes the table by that name. */
+  takes(name: TableName): boolean {
+    return this.#options.matches(name);
+  }
+
+  /** The partition goes on at `nextOffset`: what came before it is nobody's any more. */
+  async passOver(place: Place): Promise<void> {
+    await this.#change([], place, place.nextOffset);
+  }
+
   /** The copy that the table waits for is here. */
   async begin(table: RememberedTable, place: Place): Promise<void> {
     await this.#change([{ kind: "await", from: table, awaiting: null }], place);
