@@ -1,8 +1,9 @@
 import { expect, test } from "bun:test";
 import type { ChangeEvent } from "@cascade/shared/change-event";
+import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import type { ChangeSource, SourceMessage } from "../change-source.ts";
 import { Copies } from "./copies.ts";
-import { WAITING, WHOLE } from "./copy-job.ts";
+import { INITIAL, WAITING, WHOLE } from "./copy-job.ts";
 import { MergedSource } from "./merged-source.ts";
 import { StateWriter } from "./state-writer.ts";
 
@@ -44,4 +45,28 @@ test("rows that are offered one after the other are published while the stream i
   expect(published).toEqual([0, 1, 2, 3, 4, 5]);
   stop.abort();
   await pumping;
+});
+
+test("that rewritten rows are to be copied is written down before the rewrite is announced, which is said once", async () => {
+  const schema = tableSchema("t", { id: "integer" });
+  const at = { commitLsn: 5n, ordinal: 0 };
+  const rewrite: SourceMessage = { kind: "schema", topic: "cascade.public.t", schema, at, change: true, rewritten: true };
+  const source: ChangeSource = {
+    ...idle,
+    async *messages() {
+      yield [rewrite];
+    },
+  };
+  let written = false;
+  const write = async () => {
+    await Bun.sleep(1);
+    written = true;
+  };
+  const writer = new StateWriter({ write }, () => undefined);
+  const job = { request: INITIAL, oid: schema.oid, name: { schema: "public", table: "t" }, replica: null, range: WHOLE };
+  const copies = new Copies(() => writer.note({ job, state: WAITING }));
+  for await (const messages of new MergedSource(source, copies, writer, () => undefined).messages(new AbortController().signal)) {
+    expect(messages).toEqual([rewrite]);
+    expect(written).toBe(true);
+  }
 });

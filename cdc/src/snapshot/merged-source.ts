@@ -71,6 +71,8 @@ export class MergedSource implements ChangeSource {
         pulling = null;
         if (pulled.done) return;
         const merged = this.#merge(pulled.value);
+        // Once it is announced that rows were rewritten nobody tells of it again: that they are to be copied must be written down before.
+        if (!this.#writer.isSafe && merged.some(isRewrite)) await this.#writer.saved();
         if (merged.length > 0) yield merged;
         this.#onPublished();
       }
@@ -148,3 +150,5 @@ export class MergedSource implements ChangeSource {
     await this.#source[Symbol.asyncDispose]();
   }
 }
+
+const isRewrite = (message: SourceMessage): boolean => message.kind === "schema" && message.rewritten === true;
