@@ -121,4 +121,4 @@ export class SimulatedReader implements TableReader {
 }
 
 const byId = (a: Row, b: Row): number => Number(a.get(ID)) - Number(b.get(ID));
-const idOf = (key: string): number => Number(/-?\d+/.exec(key)?.[0]);
+const idOf = (key: string): number => Number(/:(-?\d+)/.exec(key)?.[1]);
