@@ -62,12 +62,12 @@ export class Machine {
     for (let failures = 1; ; failures++) {
       const startedAtMs = performance.now();
       try {
-        this.#witness.tell(host, () => "begins a life");
         await live(host, never);
         throw new Error("the pipeline ended by itself");
       } catch (error) {
         if (!(error instanceof CascadeError) || error.verdict !== "retry") throw error;
-        this.#witness.tell(host, () => `ends a life: ${error.code} ${error.message}`);
+        // A standby looks every second.
+        if (error.code !== "SLOT_ACTIVE") this.#witness.tell(host, () => `ends a life: ${error.code} ${error.message}`);
         if (performance.now() - startedAtMs > 10_000) failures = 1;
         await pause(error.retryAfterMs ?? backoffMs(failures), never);
       }
