@@ -1,3 +1,4 @@
+import type { SourceMessage } from "@cascade/cdc/src/change-source.ts";
 import { pump } from "@cascade/cdc/src/pipeline.ts";
 import { Announcer } from "@cascade/cdc/src/postgres/announcer.ts";
 import { slotActive } from "@cascade/cdc/src/postgres/slot.ts";
@@ -5,7 +6,6 @@ import { SchemaHistory } from "@cascade/cdc/src/schema-history.ts";
 import { SnapshotProgress } from "@cascade/cdc/src/snapshot/progress.ts";
 import { Requests } from "@cascade/cdc/src/snapshot/requests.ts";
 import { Snapshotter } from "@cascade/cdc/src/snapshot/snapshotter.ts";
-import type { SourceMessage } from "@cascade/cdc/src/change-source.ts";
 import type { CopyTable } from "@cascade/cdc/src/snapshot/table-reader.ts";
 import { topicOf } from "@cascade/shared/topic";
 import type { SimulatedKafka } from "./kafka.ts";

@@ -188,8 +188,16 @@ class History {
       witness: this.#witness,
     };
     plan.tables.forEach(({ name, keyed, rows }, at) => {
-      const row = (id: number): Row => new Map<number, number | string>([[1, id + 1], [2, -id], [3, `old${id}`]]);
-      this.#mainDb.create(firstSchema(name, 16_400 + at, keyed), Array.from({ length: rows }, (_, id) => row(id)));
+      const row = (id: number): Row =>
+        new Map<number, number | string>([
+          [1, id + 1],
+          [2, -id],
+          [3, `old${id}`],
+        ]);
+      this.#mainDb.create(
+        firstSchema(name, 16_400 + at, keyed),
+        Array.from({ length: rows }, (_, id) => row(id)),
+      );
     });
     // Without copies what comes before the slot is nobody's.
     if (!plan.initial) this.#mainDb.createSlot();
@@ -206,7 +214,13 @@ class History {
     });
     const isAnnounced = () => this.#kafka.end(schemasTopic(PREFIX)) >= plan.tables.length;
     const { transactions, ddl, pauseMs } = plan;
-    this.#workload = new Workload(this.#mainDb, this.#scheduler, { transactions, ddl, rewrites: plan.initial, pauseMs, isAnnounced });
+    this.#workload = new Workload(this.#mainDb, this.#scheduler, {
+      transactions,
+      ddl,
+      rewrites: plan.initial,
+      pauseMs,
+      isAnnounced,
+    });
     this.#storm();
     this.#checkpoint();
     this.#awaitEnd();
@@ -274,7 +288,8 @@ class History {
   async #difference(): Promise<string | null> {
     const confirmed = this.#mainDb.slot?.confirmed ?? 0n;
     const last = this.#mainDb.wal.at(-1);
-    if (last !== undefined && confirmed < last.endLsn) return `the slot is confirmed up to ${confirmed}, and the WAL ends at ${last.endLsn}`;
+    if (last !== undefined && confirmed < last.endLsn)
+      return `the slot is confirmed up to ${confirmed}, and the WAL ends at ${last.endLsn}`;
     for (const replica of this.#replicas) {
       const remembered = new Map((await replica.remembered()).map((table) => [table.oid, table]));
       for (const { schema, rows } of this.#mainDb.tables.values()) {

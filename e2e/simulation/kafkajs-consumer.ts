@@ -89,7 +89,9 @@ class SimulatedConsumer {
   /** False when it must join again. */
   async #beat(): Promise<boolean> {
     const { group, network } = this.#context;
-    const answer = await this.#retried(() => network.call("kafka", () => group.heartbeat(this.#memberId ?? "", this.#generation)));
+    const answer = await this.#retried(() =>
+      network.call("kafka", () => group.heartbeat(this.#memberId ?? "", this.#generation)),
+    );
     this.#beatAtMs = this.#context.scheduler.nowMs;
     if (answer === "unknown") this.#memberId = null;
     if (answer === "ok") this.#emit("heartbeat", {});

@@ -1,13 +1,52 @@
-import { runHistory } from "./history.ts";
-const seed = Number(process.argv[2] ?? 1); const n = Number(process.argv[3] ?? 1); const trace = process.argv[4] === "trace";
-process.on("unhandledRejection", (e) => console.log("UNHANDLED", seed, e));
-const t = performance.now(); let bad = 0; const seeds: number[] = []; const kinds = new Map<string, number>(); let commits=0, fenced=0, virtual=0;
-for (let i = 0; i < n; i++) {
-  const r = runHistory({ seed: seed + i, trace });
-  await new Promise((r) => setImmediate(r));
-  commits += r.figures.commits; fenced += r.figures.fenced; virtual += r.figures.virtualMs;
-  if (r.failure !== null) { bad++; seeds.push(seed+i); const k = r.failure.split("\n")[0]!.slice(0, 90); kinds.set(k, (kinds.get(k) ?? 0) + 1); if (n === 1) { if (trace) console.log(r.trace.join("\n")); console.log(r.failure); } }
-  if (n === 1) console.log(r.digest, r.figures);
+import { parseArgs } from "node:util";
+import { FAULTS, type Fault } from "./network.ts";
+import { reportText, simulate } from "./simulate.ts";
+
+const USAGE = `usage: npm run simulate -- [--histories N] [--seed N] [--seconds N] [--without FAULT,...] [--transactions N] [--keep-going]
+  Random histories of both pipelines under a virtual clock, each checked (docs/decisions/0025). Faults: ${FAULTS.join(", ")}`;
+const PROGRESS_EVERY = 5_000;
+
+const { values } = parseArgs({
+  options: {
+    histories: { type: "string", default: "10000" },
+    seed: { type: "string", default: String(Date.now() % 2 ** 31) },
+    seconds: { type: "string" },
+    without: { type: "string", default: "" },
+    transactions: { type: "string" },
+    "keep-going": { type: "boolean", default: false },
+    help: { type: "boolean", default: false },
+  },
+});
+
+function number(name: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 0) fail(`--${name} is a whole number`);
+  return value;
 }
-console.log(n, "histories", bad, "failed", ((performance.now() - t) / n).toFixed(2), "ms each", {commits, fenced, virtual}, seeds.slice(0, 12), [...kinds].sort((a,b)=>b[1]-a[1]).slice(0,12));
-process.exit(0);
+
+function fail(reason: string): never {
+  process.stderr.write(`${reason}\n${USAGE}\n`);
+  process.exit(2);
+}
+
+if (values.help) {
+  process.stdout.write(`${USAGE}\n`);
+  process.exit(0);
+}
+const without = values.without.split(",").filter((name) => name !== "");
+for (const name of without) if (!FAULTS.includes(name as Fault)) fail(`no fault is called ${name}`);
+const seed = number("seed", values.seed);
+const report = await simulate({
+  seed,
+  histories: number("histories", values.histories),
+  faults: new Set(FAULTS.filter((fault) => !without.includes(fault))),
+  ...(values.seconds !== undefined && { seconds: number("seconds", values.seconds) }),
+  ...(values.transactions !== undefined && { transactions: number("transactions", values.transactions) }),
+  ...(values["keep-going"] && { maxFailures: Number.POSITIVE_INFINITY }),
+  onProgress: (done) => {
+    if (done % PROGRESS_EVERY === 0) process.stderr.write(`${done} histories\n`);
+  },
+});
+for (const failure of report.failures) process.stdout.write(`\n${failure}\n\n`);
+process.stdout.write(`${reportText(report, seed)}\n`);
+process.exit(report.failures.length === 0 ? 0 : 1);

@@ -1,6 +1,6 @@
 import { CascadeError } from "@cascade/shared/errors";
-import { backoffMs, pause } from "@cascade/shared/retry";
 import type { Logger } from "@cascade/shared/logging";
+import { backoffMs, pause } from "@cascade/shared/retry";
 import type { ServiceContext } from "@cascade/shared/service";
 import { ServiceHealth } from "@cascade/shared/service-health";
 import type { Telemetry } from "@cascade/shared/telemetry";
@@ -39,7 +39,9 @@ export class Machine {
     this.#scheduler.after(delayMs, host, () => {
       this.#liveOn(host, this.#start(host)).catch((error: unknown) => {
         const stack = error instanceof Error ? error.stack : "";
-        this.#witness.violated(`${host.name} ended by ${error instanceof CascadeError ? error.code : "a bug"}: ${error}\n${stack}`);
+        this.#witness.violated(
+          `${host.name} ended by ${error instanceof CascadeError ? error.code : "a bug"}: ${error}\n${stack}`,
+        );
       });
     });
     return host;

@@ -1,9 +1,9 @@
 import { Database } from "bun:sqlite";
-import { comparePositions } from "@cascade/shared/lsn";
-import { tableOfTopic } from "@cascade/shared/topic";
 import type { Partition } from "@cascade/shard-router/src/event-consumer.ts";
 import type { Advance, Progress, RememberedTable, Replica } from "@cascade/shard-router/src/replica.ts";
 import { openSqliteReplica } from "@cascade/shard-router/src/replicas/sqlite.ts";
+import { comparePositions } from "@cascade/shared/lsn";
+import { tableOfTopic } from "@cascade/shared/topic";
 import type { Network } from "./network.ts";
 import type { Witness } from "./process.ts";
 import type { Host, Scheduler } from "./scheduler.ts";
@@ -62,10 +62,7 @@ export class SimulatedReplica implements Disposable {
       throw error;
     }
     this.commits++;
-    this.#witness.tell(
-      host,
-      () => `commits on ${this.name}: ${partition.topic} ${place(from)} -> ${place(to)}`,
-    );
+    this.#witness.tell(host, () => `commits on ${this.name}: ${partition.topic} ${place(from)} -> ${place(to)}`);
     if (from !== null && (to.nextOffset < from.nextOffset || comparePositions(to, from) < 0))
       this.#witness.violated(`the progress of ${partition.topic} on ${this.name} went back`);
     await this.onCommit(partition);
@@ -84,7 +81,10 @@ export class SimulatedReplica implements Disposable {
     const columns = new Map(schema.columns.map(({ name, attnum }) => [name, attnum]));
     const found = this.#database.query<Record<string, Value>, []>(`SELECT * FROM "${named.table}"`).all();
     return found.map(
-      (row) => new Map(Object.entries(row).flatMap(([name, value]) => (columns.has(name) ? [[columns.get(name) as number, value]] : []))),
+      (row) =>
+        new Map(
+          Object.entries(row).flatMap(([name, value]) => (columns.has(name) ? [[columns.get(name) as number, value]] : [])),
+        ),
     );
   }
 

@@ -1,9 +1,9 @@
-import { encodeSnapshotRequest } from "@cascade/shared/snapshot-request";
-import { formatTableName, signalsTopic } from "@cascade/shared/topic";
 import { readRouterConfig } from "@cascade/shard-router/src/config.ts";
 import { consumerOver } from "@cascade/shard-router/src/kafka/kafka-consumer.ts";
 import { consumerSettings, type RouterKafka, routingService } from "@cascade/shard-router/src/routing.ts";
-import { type GroupContext } from "./group.ts";
+import { encodeSnapshotRequest } from "@cascade/shared/snapshot-request";
+import { formatTableName, signalsTopic } from "@cascade/shared/topic";
+import type { GroupContext } from "./group.ts";
 import { connectConsumer } from "./kafkajs-consumer.ts";
 import { type Live, quietContext, type Witness } from "./process.ts";
 import type { SimulatedReplica } from "./replica.ts";

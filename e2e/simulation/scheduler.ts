@@ -139,8 +139,10 @@ export class Scheduler {
     const { sleep } = Bun;
     const clear = (timer: VirtualTimer | undefined) => timer?.cancel();
     Object.assign(globalThis, {
-      setTimeout: (run: (...given: unknown[]) => void, ms = 0, ...given: unknown[]) => this.#timer(() => run(...given), ms, false),
-      setInterval: (run: (...given: unknown[]) => void, ms = 0, ...given: unknown[]) => this.#timer(() => run(...given), ms, true),
+      setTimeout: (run: (...given: unknown[]) => void, ms = 0, ...given: unknown[]) =>
+        this.#timer(() => run(...given), ms, false),
+      setInterval: (run: (...given: unknown[]) => void, ms = 0, ...given: unknown[]) =>
+        this.#timer(() => run(...given), ms, true),
       clearTimeout: clear,
       clearInterval: clear,
     });

@@ -1,9 +1,9 @@
+import type { SchemaBook } from "@cascade/shard-router/src/schema-book.ts";
+import { SchemaHistory } from "@cascade/shard-router/src/schema-history.ts";
 import { CascadeError } from "@cascade/shared/errors";
 import { Signal } from "@cascade/shared/signal";
 import { decodeSchemaMessage, type SchemaMessage, type TableSchema } from "@cascade/shared/table-schema";
 import { schemasTopic, type TableName } from "@cascade/shared/topic";
-import type { SchemaBook } from "@cascade/shard-router/src/schema-book.ts";
-import { SchemaHistory } from "@cascade/shard-router/src/schema-history.ts";
 import type { LogMessage, SimulatedKafka } from "./kafka.ts";
 import type { Network } from "./network.ts";
 import { PREFIX } from "./slot-source.ts";

@@ -1,5 +1,5 @@
 import type { ChangeSource, SourceMessage } from "@cascade/cdc/src/change-source.ts";
-import { Announcer } from "@cascade/cdc/src/postgres/announcer.ts";
+import type { Announcer } from "@cascade/cdc/src/postgres/announcer.ts";
 import { slotActive } from "@cascade/cdc/src/postgres/slot.ts";
 import { SNAPSHOT_PREFIX } from "@cascade/cdc/src/postgres/wal2json.ts";
 import { markedTable } from "@cascade/cdc/src/snapshot/mark.ts";

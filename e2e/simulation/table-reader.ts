@@ -1,7 +1,14 @@
 import type { Snapshot } from "@cascade/cdc/src/postgres/snapshot.ts";
 import { SNAPSHOT_PREFIX } from "@cascade/cdc/src/postgres/wal2json.ts";
 import { encodeMark, type SnapshotMark } from "@cascade/cdc/src/snapshot/mark.ts";
-import type { ChunkPlan, ChunkRows, RowRange, SnapshotRow, TableFound, TableReader } from "@cascade/cdc/src/snapshot/table-reader.ts";
+import type {
+  ChunkPlan,
+  ChunkRows,
+  RowRange,
+  SnapshotRow,
+  TableFound,
+  TableReader,
+} from "@cascade/cdc/src/snapshot/table-reader.ts";
 import type { MainDb } from "./main-db.ts";
 import type { Network } from "./network.ts";
 import type { Host, Scheduler } from "./scheduler.ts";

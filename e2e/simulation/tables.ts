@@ -28,7 +28,14 @@ export function firstSchema(table: string, oid: number, keyed: boolean): TableSc
     columnSchema("n", "integer", { attnum: COUNT }),
     columnSchema("text", "text", { attnum: TEXT }),
   ];
-  return identifySchema({ schema: "public", table, oid, columns, key: keyed ? ["id"] : [], identity: keyed ? "default" : "full" });
+  return identifySchema({
+    schema: "public",
+    table,
+    oid,
+    columns,
+    key: keyed ? ["id"] : [],
+    identity: keyed ? "default" : "full",
+  });
 }
 
 export const withColumns = ({ id: _id, ...schema }: TableSchema, columns: readonly ColumnSchema[]): TableSchema =>

@@ -76,9 +76,13 @@ export class Workload {
     const identity = (row: Row) => (isKeyed(schema) ? String(row.get(ID)) : textOf(row));
     const locked = new Set(unseen.flatMap(({ before, after }) => [before, after].flatMap((row) => (row ? [identity(row)] : []))));
     const free = rows.all.filter((row) => !locked.has(identity(row)));
-    const add = (change: Omit<RowChange, "kind" | "schema" | "unsent">, unsent = NOTHING) =>
-      void items.push({ kind: "row", schema, unsent, ...change });
-    if (random.chance(0.02) && this.#mainDb.canLock(oid)) return add({ op: "t", before: null, after: null });
+    const add = (change: Omit<RowChange, "kind" | "schema" | "unsent">, unsent = NOTHING): void => {
+      items.push({ kind: "row", schema, unsent, ...change });
+    };
+    if (random.chance(0.02) && this.#mainDb.canLock(oid)) {
+      add({ op: "t", before: null, after: null });
+      return;
+    }
     const taken = new Set([...rows.all.map((row) => row.get(ID)), ...[...locked].map(Number)]);
     const ids = Array.from({ length: MAX_ID }, (_, at) => at + 1).filter((id) => !isKeyed(schema) || !taken.has(id));
     const before = free.length > 0 ? random.pick(free) : null;
@@ -86,22 +90,28 @@ export class Workload {
       if (ids.length > 0) add({ op: "c", before: null, after: this.#row(schema, random.pick(ids)) });
       return;
     }
-    if (random.chance(0.3)) return add({ op: "d", before, after: null });
+    if (random.chance(0.3)) {
+      add({ op: "d", before, after: null });
+      return;
+    }
     const movesTo = random.chance(0.15) && ids.length > 0 ? random.pick(ids) : before.get(ID);
     const isPartial = random.chance(0.4) && before.get(TEXT) != null && schema.columns.some(({ attnum }) => attnum === TEXT);
-    const after = new Map([...this.#row(schema, Number(movesTo)), ...(isPartial ? [[TEXT, before.get(TEXT)] as [number, Value]] : [])]);
+    const after = new Map([
+      ...this.#row(schema, Number(movesTo)),
+      ...(isPartial ? [[TEXT, before.get(TEXT)] as [number, Value]] : []),
+    ]);
     add({ op: "u", before, after }, isPartial ? new Set([TEXT]) : NOTHING);
   }
 
   #row({ columns }: RowChange["schema"], id: number): Row {
     const { random } = this.#scheduler;
-    const valueOf = ({ attnum, type }: { readonly attnum: number; readonly type: string }): Value => {
+    const value = ({ attnum, type }: { readonly attnum: number; readonly type: string }): Value => {
       if (attnum === ID) return id;
       if (random.chance(0.15)) return null;
-      const value = ++this.#value;
-      return type === "integer" ? value : `v${value}`;
+      const number = ++this.#value;
+      return type === "integer" ? number : `v${number}`;
     };
-    return new Map(columns.map((column) => [column.attnum, valueOf(column)]));
+    return new Map(columns.map((column) => [column.attnum, value(column)]));
   }
 
   #schemaChange(): SchemaChange | null {
@@ -123,7 +133,9 @@ export class Workload {
         return change(withColumns(schema, [...columns, columnSchema(`c${last + 1}`, "text", { attnum: last + 1 })]));
       case 1: {
         const target = random.pick(columns).attnum;
-        const named = columns.map((column) => (column.attnum === target ? { ...column, name: `${column.name}_${number}` } : column));
+        const named = columns.map((column) =>
+          column.attnum === target ? { ...column, name: `${column.name}_${number}` } : column,
+        );
         const key = schema.key.map((name) => named[columns.findIndex((column) => column.name === name)]?.name ?? name);
         return change(withColumns({ ...schema, key }, named));
       }
@@ -138,7 +150,12 @@ export class Workload {
       default:
         return change(
           schema,
-          rows.all.map((row) => new Map([...row].map(([attnum, value]) => [attnum, attnum === COUNT && value !== null ? Number(value) + 1_000 : value]))),
+          rows.all.map(
+            (row) =>
+              new Map(
+                [...row].map(([attnum, value]) => [attnum, attnum === COUNT && value !== null ? Number(value) + 1_000 : value]),
+              ),
+          ),
         );
     }
   }

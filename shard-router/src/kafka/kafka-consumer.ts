@@ -62,7 +62,8 @@ export async function openKafkaConsumer(options: ConsumerOptions): Promise<Event
 }
 
 /** Reads over clients that are connected, which it owns from here on. */
-export const consumerOver = (options: ConsumerOptions, kafka: ConnectedClients): EventConsumer => new KafkaConsumer(options, kafka);
+export const consumerOver = (options: ConsumerOptions, kafka: ConnectedClients): EventConsumer =>
+  new KafkaConsumer(options, kafka);
 
 export interface ConnectedClients {
   readonly admin: Admin;
