@@ -95,7 +95,10 @@ export class MainDb {
   #carryOut(item: WalItem): void {
     if (item.kind === "mark") return;
     const table = this.#table(item.schema.oid);
-    if (item.kind === "row") return table.rows.apply(item);
+    if (item.kind === "row") {
+      table.rows.apply(item);
+      return;
+    }
     table.schema = item.schema;
     if (item.rewritten !== null) table.rows = new Rows(item.rewritten);
   }

@@ -30,7 +30,7 @@ export class SimulatedReplica implements Disposable {
     this.#witness = world.witness;
     this.#scheduler = world.scheduler;
     this.#engine = openSqliteReplica(":memory:", { connect: () => this.#database });
-    this.#engine.then((engine) => {
+    void this.#engine.then((engine) => {
       this.#opened = engine;
     });
   }
