@@ -19,12 +19,28 @@ const OF_ONE_EVENT: ReadonlySet<string> = new Set([
 export const isOfOneEvent = (error: unknown): boolean =>
   error instanceof CascadeError && OF_ONE_EVENT.has(error.code) && !OF_TABLES.has(error);
 
+/** Errors that are a row's own: the table's other rows can go on without it. Which of an engine's errors they are, its own table says. */
+const OF_THE_ROW: ReadonlySet<string> = new Set(["MALFORMED_EVENT", "UNSUPPORTED_VALUE", "CONSTRAINT_VIOLATED", "MISSING_ROW"]);
+
+export const isOfTheRow = (error: unknown): error is CascadeError =>
+  error instanceof CascadeError && OF_THE_ROW.has(error.code) && !OF_TABLES.has(error);
+
 /** Errors that a smaller batch would meet as well: everything before the first event has been applied. */
 const OF_TABLES = new WeakSet<object>();
 
-/** Marks an error met at the first event of a batch. */
+/** Marks an error that the table has met, and no row of the batch is to blame for. */
 export function asOfTable(error: unknown): unknown {
   if (error instanceof CascadeError) OF_TABLES.add(error);
+  return error;
+}
+
+const OFFSETS = new WeakMap<object, bigint>();
+
+/** Where the message is that the error stops its partition at, null when it is not one message alone. */
+export const offsetOf = (error: object): bigint | null => OFFSETS.get(error) ?? null;
+
+export function atOffset<T>(error: T, { events: [event] }: EventBatch): T {
+  if (error instanceof CascadeError && event !== undefined) OFFSETS.set(error, event.offset);
   return error;
 }
 
