@@ -84,5 +84,5 @@ function rowKey(schema: TableSchema, row: WireRow): RowKey | null {
 const jsonOf = (key: readonly (readonly [string, WireValue])[]): string => JSON.stringify(Object.fromEntries(key));
 
 /** Whether the event at `position` is among those held back of the key. */
-export const covers = ({ first, last }: HeldKey, position: Position): boolean =>
+export const covers = ({ first, last }: Pick<HeldKey, "first" | "last">, position: Position): boolean =>
   comparePositions(first, position) <= 0 && comparePositions(position, last) <= 0;
