@@ -6,7 +6,6 @@ import { DeadLetters, type ErrorPolicy } from "../src/dead-letters.ts";
 import type { EventBatch, EventConsumer, RawEvent } from "../src/event-consumer.ts";
 import { HeldBook } from "../src/held-book.ts";
 import { pump } from "../src/pipeline.ts";
-import { offsetOf } from "../src/poison.ts";
 import { ProgressBook } from "../src/progress-book.ts";
 import { type ReplayReport, replay, type Selected } from "../src/replay.ts";
 import type { Replica } from "../src/replica.ts";
@@ -41,8 +40,9 @@ export interface Change {
 
 const encode = eventEncoder("cascade", "app");
 
-export function rawEvents(changes: readonly Change[]): readonly RawEvent[] {
-  return changes.map(({ op, before = null, after = null, schema = keyed, replica }, at) => {
+export function rawEvents(changes: readonly Change[], firstOffset = 0): readonly RawEvent[] {
+  return changes.map(({ op, before = null, after = null, schema = keyed, replica }, index) => {
+    const at = firstOffset + index;
     const event: ChangeEvent = {
       op,
       table: { ...name, topic: partition.topic, schemaId: schema.id, ...(replica === undefined ? {} : { replica }) },
@@ -62,7 +62,7 @@ export interface LineOptions {
   readonly maxKeys?: number;
   readonly batchSize?: number;
   /** Called before each of these: what it throws is what happens, before or (`after`) after it was done. */
-  readonly fault?: (what: "publish" | "apply", when: "before" | "after") => void;
+  readonly fault?: (what: "publish" | "apply", when: "before" | "after") => void | Promise<void>;
 }
 
 export class Crash extends Error {}
@@ -71,11 +71,13 @@ export class Crash extends Error {}
 export class PoisonLine {
   readonly events: RawEvent[] = [];
   readonly letters: DeadLetter[] = [];
-  readonly schemas = new Map([keyed, keyless].map((schema) => [schema.id, schema]));
+  readonly schemas: Map<string, TableSchema>;
   readonly replica: Replica;
 
-  constructor(replica: Replica) {
+  /** @param schemas of one table, the newest last */
+  constructor(replica: Replica, schemas: readonly TableSchema[] = [keyed]) {
     this.replica = replica;
+    this.schemas = new Map(schemas.map((schema) => [schema.id, schema]));
   }
 
   /** One router, from its start to the end of the topic or to the error that holds the partition. Throws the Crash that ended it. */
@@ -84,9 +86,9 @@ export class PoisonLine {
     const { progress, tables, schemas } = this.#books();
     const held = new HeldBook(this.replica);
     const publish = async (letters: readonly DeadLetter[]) => {
-      fault("publish", "before");
+      await fault("publish", "before");
       this.letters.push(...letters);
-      fault("publish", "after");
+      await fault("publish", "after");
     };
     const deadLetters = new DeadLetters({
       ...{ policy, maxKeys, held, tables },
@@ -114,9 +116,9 @@ export class PoisonLine {
         consumer: { batches, confirm: () => {} } as unknown as EventConsumer,
         replica: {
           apply: async (work, advance) => {
-            fault("apply", "before");
+            await fault("apply", "before");
             await this.replica.apply(work, advance);
-            fault("apply", "after");
+            await fault("apply", "after");
           },
         },
         received: () => {},
@@ -153,7 +155,6 @@ export class PoisonLine {
     const history = new SchemaHistory();
     for (const schema of this.schemas.values())
       history.learn({ kind: "schema", schema, at: { commitLsn: 0n, ordinal: 0 }, rewritten: false });
-    history.learn({ kind: "schema", schema: keyed, at: { commitLsn: 0n, ordinal: 0 }, rewritten: false });
     const tables = tableBook(this.replica, { history, moved: (advance) => progress.moved(advance) });
     const schemas = {
       history,
@@ -169,5 +170,3 @@ export class PoisonLine {
     return { progress, tables, schemas };
   }
 }
-
-export { offsetOf };

@@ -1,17 +1,17 @@
 import { keyed } from "./poison-lab.ts";
 import type { ReplicaKind, ReplicaLab } from "./replica-labs.ts";
 
-/** Values from here on are refused by the replica's table until it is cured. */
+/** A value that the replica's table refuses until it is cured. */
 export const POISON = 666;
+/** The constraint's own limit: engines show it in their errors. */
+export const SANE = "CONSTRAINT sane CHECK (v < 600)";
 
 /** A replica's table with a constraint of the user's own, and what takes it away. */
 export async function makeSick(kind: ReplicaKind, lab: ReplicaLab): Promise<void> {
   const table = lab.nameOf(keyed);
   const type = { postgres: "integer", duckdb: "INTEGER", sqlite: "INTEGER", mariadb: "INT", mysql: "INT" }[kind];
   if (kind === "duckdb") await lab.sql("CREATE SCHEMA IF NOT EXISTS public");
-  await lab.sql(
-    `CREATE TABLE ${table} (id ${type} NOT NULL PRIMARY KEY, v ${type}, w ${type}, CONSTRAINT sane CHECK (v < ${POISON}))`,
-  );
+  await lab.sql(`CREATE TABLE ${table} (id ${type} NOT NULL PRIMARY KEY, v ${type}, w ${type}, ${SANE})`);
 }
 
 export async function cure(kind: ReplicaKind, lab: ReplicaLab): Promise<void> {
