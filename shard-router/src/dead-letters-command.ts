@@ -33,7 +33,7 @@ async function main(args: readonly string[]): Promise<number> {
     case "list":
       return list(config, (await replica.held()).filter(selected));
     case "replay":
-      return replayAll({ config, replica, kafka: kafkaOptions(config, NAME, createLogger(NAME, "error")) }, selected);
+      return await replayAll({ config, replica, kafka: kafkaOptions(config, NAME, createLogger(NAME, "error")) }, selected);
     case "discard":
       return discardAll(config, await discard({ replica }, selected));
   }
