@@ -1,10 +1,11 @@
-import type { CascadeError } from "@cascade/shared/errors";
+import { CascadeError } from "@cascade/shared/errors";
 import { formatTableName } from "@cascade/shared/topic";
 import type { DeadLetter, DeadLetterLog } from "./dead-letter.ts";
-import type { EventBatch } from "./event-consumer.ts";
+import type { EventBatch, Partition } from "./event-consumer.ts";
 import type { HeldBook } from "./held-book.ts";
 import { HoldPlan, type HoldPlanOptions } from "./hold-plan.ts";
 import { isOfTheRow } from "./poison.ts";
+import type { Replica } from "./replica.ts";
 import type { TableBook } from "./table-book.ts";
 
 /** ROUTER_ON_ERROR. */
@@ -31,6 +32,7 @@ export interface DeadLettersOptions {
   readonly policy: ErrorPolicy;
   readonly maxKeys: number;
   readonly held: HeldBook;
+  readonly replica: Pick<Replica, "settle">;
   readonly tables: Pick<TableBook, "forget" | "suspect">;
   readonly open: () => Promise<DeadLetterLog>;
 }
@@ -63,13 +65,36 @@ export class DeadLetters implements PoisonPolicy, AsyncDisposable {
 
   async publish(letters: readonly DeadLetter[]): Promise<void> {
     this.#log ??= this.#options.open();
-    await (await this.#log).publish(letters);
+    try {
+      await (await this.#log).publish(letters);
+    } catch (error) {
+      await this[Symbol.asyncDispose]();
+      throw asStop(error);
+    }
+  }
+
+  /** Of a table that main-db has dropped nothing is held back any more. */
+  async releaseGone(partition: Partition, isGone: (oid: number) => boolean): Promise<void> {
+    const { held, replica } = this.#options;
+    const gone = [...held.current(partition).values()].filter(({ oid }) => isGone(oid));
+    if (gone.length === 0) return;
+    const holds = gone.map((from) => ({ kind: "release", from }) as const);
+    await replica.settle({ statements: [], inOrder: () => [], holds }, partition);
+    held.moved(partition, holds);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     const log = await this.#log?.catch(() => null); // whoever wanted to write has heard of it
+    this.#log = null;
     await log?.[Symbol.asyncDispose]();
   }
+}
+
+/** A missing right, or a letter too large, keeps one table from being led past its row; the others need no letters. */
+function asStop(error: unknown): unknown {
+  if (!(error instanceof CascadeError) || (error.verdict !== "refuse" && error.verdict !== "fatal")) return error;
+  const { code, message, advice } = error;
+  return new CascadeError({ code, verdict: "stop-table", message, advice, cause: error });
 }
 
 /** For the log: what was refused, in words, without the row's values. */

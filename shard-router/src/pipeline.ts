@@ -50,7 +50,7 @@ async function applyUpToPoison(ports: RouterPorts, batch: EventBatch): Promise<v
     }
   } catch (error) {
     if (!isOfOneEvent(error)) throw error;
-    if (rest.events.length < 2) return passOver(ports, rest, atOffset(error, rest));
+    if (rest.events.length < 2) return passOver(ports, rest, error);
     for (const half of halves(rest)) await applyUpToPoison(ports, half);
   }
 }
@@ -65,10 +65,22 @@ async function applyStep({ poison, replica, consumer, applied }: RouterPorts, ba
 
 /** One event that was refused: it is tried once more, and then held back, where the policy and its error allow that. */
 async function passOver(ports: RouterPorts, batch: EventBatch, error: unknown): Promise<void> {
-  ports.poison.blame(batch, error);
+  const { poison } = ports;
+  try {
+    poison.blame(batch, error);
+    const again = await tried(ports, batch);
+    if (again !== null) await applyStep(ports, batch, await ports.turn(batch, poison.blame(batch, again)));
+  } catch (failure) {
+    throw atOffset(failure, batch);
+  }
+}
+
+/** null when it was applied. */
+async function tried(ports: RouterPorts, batch: EventBatch): Promise<unknown> {
   try {
     await applyStep(ports, batch, await ports.turn(batch));
-  } catch (again) {
-    await applyStep(ports, batch, await ports.turn(batch, ports.poison.blame(batch, atOffset(again, batch))));
+    return null;
+  } catch (error) {
+    return error;
   }
 }

@@ -14,6 +14,8 @@ const OF_ONE_EVENT: ReadonlySet<string> = new Set([
   "MISSING_ROW",
   "REPLICA_TABLE_MISMATCH",
   "REPLICA_TIMEOUT",
+  "TOO_MANY_HELD_KEYS",
+  "HELD_KEY_CHANGED",
 ]);
 
 export const isOfOneEvent = (error: unknown): boolean =>

@@ -8,7 +8,7 @@ import { atEnd } from "./at-end.ts";
 import type { RouterConfig } from "./config.ts";
 import { AwaitedCopies } from "./copy-requests.ts";
 import { type DeadLetter, KEY_HELD } from "./dead-letter.ts";
-import { DeadLetters, describeLetter } from "./dead-letters.ts";
+import { DeadLetters, type DeadLettersOptions, describeLetter } from "./dead-letters.ts";
 import type { EventConsumer } from "./event-consumer.ts";
 import { HeldBook } from "./held-book.ts";
 import { applySpan, countApplied, instrumentedReplica } from "./instrumented.ts";
@@ -92,7 +92,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   });
   reading = consumer;
   const tables = tablesOf(routing, replica, { schemas, consumer, progress });
-  await using deadLetters = deadLettersOf(routing, held, tables);
+  await using deadLetters = deadLettersOf(routing, { replica, held, tables });
   copies = new AwaitedCopies({
     schemas,
     tables,
@@ -117,7 +117,11 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       turn: (batch, poison) =>
         turn(batch, { replicaName: name, dialect: replica.dialect, schemas, tables, progress, deadLetters }, poison),
       poison: deadLetters,
-      atEnd: (batch) => atEnd(batch, { schemas, tables, consumer, progress, status }),
+      atEnd: async (batch) => {
+        await atEnd(batch, { schemas, tables, consumer, progress, status });
+        if (config.ROUTER_DDL === "apply")
+          await deadLetters.releaseGone(batch.partition, (oid) => schemas.history.newest(oid) === null);
+      },
       applied: (batch, step) => {
         progress.moved(step.advance);
         held.moved(batch.partition, step.work.holds);
@@ -143,10 +147,12 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   await whileAnswering(check, pumping, { onSilence });
 }
 
-function deadLettersOf({ config, context }: Routing, held: HeldBook, tables: TableBook): DeadLetters {
+type Holding = Pick<DeadLettersOptions, "replica" | "held" | "tables">;
+
+function deadLettersOf({ config, context }: Routing, holding: Holding): DeadLetters {
   const { ROUTER_ON_ERROR: policy, ROUTER_MAX_HELD_KEYS: maxKeys, KAFKA_TOPIC_PREFIX: prefix, replicaName: replica } = config;
   const kafka = kafkaOptions(config, SERVICE, context.logger);
-  return new DeadLetters({ policy, maxKeys, held, tables, open: () => openDeadLetterLog({ kafka, prefix, replica }) });
+  return new DeadLetters({ ...holding, policy, maxKeys, open: () => openDeadLetterLog({ kafka, prefix, replica }) });
 }
 
 /** Once for each that is refused; those that only follow are counted. */

@@ -91,7 +91,7 @@ export class PoisonLine {
       await fault("publish", "after");
     };
     const deadLetters = new DeadLetters({
-      ...{ policy, maxKeys, held, tables },
+      ...{ policy, maxKeys, held, tables, replica: this.replica },
       open: async () => ({ publish, [Symbol.asyncDispose]: async () => {} }),
     });
     let error: CascadeError | null = null;

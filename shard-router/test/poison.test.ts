@@ -278,9 +278,47 @@ describe.each(REPLICA_KINDS)("%s", (kind) => {
     expect([(await rows())[0], await replica.held()]).toEqual([[1, 5, 0], []]);
   });
 
+  test("what is held stays so under stop, where nothing more is", async () => {
+    await go([put(1, POISON), put(2, 2)]);
+    more(update(1, 5), update(2, 6), put(3, POISON));
+    expect((await line.route({ policy: "stop" })).error?.code).toBe("CONSTRAINT_VIOLATED");
+    expect([await heldTexts(), await rows()]).toEqual([[['{"id":1}', 2]], [[2, 6, 0]]]);
+  });
+
+  test("a replay that does not find every letter says so, and changes nothing", async () => {
+    await go([put(1, POISON), put(2, 2)]);
+    more(update(1, 5));
+    await line.route();
+    await cure(kind, lab);
+    line.letters.shift();
+    const { failed } = await line.replay();
+    expect(failed.map(({ error }) => error.code)).toEqual(["DEAD_LETTERS_LOST"]);
+    expect([await heldTexts(), await rows()]).toEqual([[['{"id":1}', 2]], [[2, 2, 0]]]);
+    expect((await replica.held())[0]?.cause.code).toBe("DEAD_LETTERS_LOST");
+  });
+
+  test("a row that moved, incomplete, from a key that was discarded cannot be made of what is left", async () => {
+    await go([put(1, 1, 1), update(1, POISON, 2)]);
+    more({ op: "u", before: { id: 1 }, after: { id: 5, v: 7 } });
+    await line.route();
+    await discard({ replica }, ({ text }) => text === '{"id":1}');
+    await cure(kind, lab);
+    expect((await line.replay()).failed.map(({ error }) => error.code)).toEqual(["HELD_ROW_UNKNOWN"]);
+    more({ op: "r", after: { id: 5, v: 7, w: 2 } });
+    await line.route();
+    expect([await heldTexts(), await rows()]).toEqual([
+      [],
+      [
+        [1, 1, 1],
+        [5, 7, 2],
+      ],
+    ]);
+  });
+
   test("past the limit of keys the table stops; what is held stays, and replay lets it go on", async () => {
     const changes = [put(1, POISON), put(2, POISON), put(3, 3), put(4, POISON), put(5, 5)];
     const { error } = await go(changes, { maxKeys: 2 });
+    expect(error && offsetOf(error)).toBe(3n);
     expect(error).toMatchObject({ code: "TOO_MANY_HELD_KEYS", message: expect.stringContaining("CONSTRAINT_VIOLATED") });
     expect(await rows()).toEqual([[3, 3, 0]]);
     await cure(kind, lab);
