@@ -375,6 +375,30 @@ export const ERROR_CODES = {
     means: "A constraint of the replica's own refuses a row.",
     cure: "Drop the constraint, or mend the rows that it names; the table goes on by itself.",
   },
+  TOO_MANY_HELD_KEYS: {
+    by: "shard-router",
+    verdict: STOP,
+    means: "ROUTER_MAX_HELD_KEYS keys of a table are held back already: it is the table that is refused, not a row.",
+    cure: "Mend the cause that the message names, and replay what is held; the table goes on by itself.",
+  },
+  HELD_KEY_CHANGED: {
+    by: "shard-router",
+    verdict: STOP,
+    means: "A table's key changed while keys of before are held back.",
+    cure: "Replay or discard them (docs/dead-letters.md); the table goes on by itself.",
+  },
+  HELD_ROW_UNKNOWN: {
+    by: "shard-router",
+    verdict: STOP,
+    means: "A replay lacks what a row was before: it came from a key that is not held back.",
+    cure: "Discard the key, and copy its row again.",
+  },
+  DEAD_LETTERS_LOST: {
+    by: "shard-router",
+    verdict: STOP,
+    means: "Changes that are held back are no longer in the dead letters' topic.",
+    cure: "Discard the keys, and copy their rows again.",
+  },
   REPLICA_FUNCTION_FAILED: {
     by: "shard-router",
     verdict: STOP,

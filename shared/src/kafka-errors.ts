@@ -18,7 +18,7 @@ const AUTHORIZATION: Reaction = {
   code: "KAFKA_AUTHORIZATION",
   verdict: "refuse",
   advice:
-    "grant this user on the prefix's topics: cdc Create, Describe, Read, Write, DescribeConfigs, AlterConfigs, cluster IdempotentWrite, and Read on the consumer groups whose names begin with <prefix>.signals; shard-router Describe and Read, Write on <prefix>.signals, and Read on the consumer groups whose names begin with <prefix>.<REPLICA_NAME>",
+    "grant this user on the prefix's topics: cdc Create, Describe, Read, Write, DescribeConfigs, AlterConfigs, cluster IdempotentWrite, and Read on the consumer groups whose names begin with <prefix>.signals; shard-router Describe and Read, Write on <prefix>.signals, and Read on the consumer groups whose names begin with <prefix>.<REPLICA_NAME>; with ROUTER_ON_ERROR=dead-letter also Create and Write on <prefix>.dead-letters.<REPLICA_NAME>, and cluster IdempotentWrite",
 };
 const TLS: Reaction = {
   code: "KAFKA_TLS",
