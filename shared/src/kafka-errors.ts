@@ -17,7 +17,7 @@ const AUTHORIZATION: Reaction = {
   code: "KAFKA_AUTHORIZATION",
   verdict: "refuse",
   advice:
-    "grant this user on the prefix's topics: cdc Create, Describe, Read, Write, DescribeConfigs, AlterConfigs, cluster IdempotentWrite, and Read on the consumer groups whose names begin with <prefix>.signals; shard-router Describe and Read, and Read on the consumer groups whose names begin with <prefix>.<REPLICA_NAME>",
+    "grant this user on the prefix's topics: cdc Create, Describe, Read, Write, DescribeConfigs, AlterConfigs, cluster IdempotentWrite, Read on the consumer groups whose names begin with <prefix>.signals, and Describe and Write on the transactional ids that begin with <prefix>.cdc; shard-router Describe and Read, and Read on the consumer groups whose names begin with <prefix>.<REPLICA_NAME>",
 };
 const TLS: Reaction = {
   code: "KAFKA_TLS",
@@ -49,6 +49,12 @@ const TOO_LARGE: Reaction = {
   code: "KAFKA_MESSAGE_TOO_LARGE",
   verdict: "fatal",
   advice: "raise max.message.bytes of the topic",
+};
+const FENCED: Reaction = {
+  code: "CDC_FENCED",
+  verdict: "retry",
+  advice:
+    "nothing to do when another cdc of this KAFKA_TOPIC_PREFIX has taken over: this one waits for its slot; two that run at once need a prefix each",
 };
 const GROUP: Reaction = {
   code: "KAFKA_GROUP",
@@ -83,6 +89,10 @@ const BY_TYPE: Readonly<Record<string, Reaction>> = {
   UNKNOWN_TOPIC_OR_PARTITION: MISSING_TOPIC,
   MESSAGE_TOO_LARGE: TOO_LARGE,
   RECORD_LIST_TOO_LARGE: TOO_LARGE,
+  INVALID_PRODUCER_EPOCH: FENCED,
+  PRODUCER_FENCED: FENCED,
+  INVALID_PRODUCER_ID_MAPPING: FENCED,
+  INVALID_TXN_STATE: FENCED,
   UNKNOWN_MEMBER_ID: GROUP,
   ILLEGAL_GENERATION: GROUP,
   REBALANCE_IN_PROGRESS: GROUP,
