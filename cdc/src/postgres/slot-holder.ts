@@ -40,6 +40,8 @@ export class StandbyWatch {
   #seen: { readonly pid: number; readonly beat: string; readonly sinceMs: number } | null = null;
   #looks = 0;
   #mayNot = false;
+  /** Was found frozen, and told to end. */
+  #ended: number | null = null;
 
   constructor(slot: string, warn: (message: string) => void) {
     this.#slot = slot;
@@ -50,6 +52,7 @@ export class StandbyWatch {
   async look(client: pg.Client): Promise<boolean> {
     const { rows } = await client.query<HolderRow>(HOLDER, [LOCK_CLASS, this.#slot]);
     const holder = rows[0];
+    this.#ended = null;
     // One that waits for main-db's answer has asked, and one that may not be seen may be well.
     if (holder === undefined || holder.beat === null || holder.state !== "idle") return this.#forget();
     if (this.#seen?.pid !== holder.pid || this.#seen.beat !== holder.beat) {
@@ -60,6 +63,18 @@ export class StandbyWatch {
     this.#looks++;
     if (this.#looks < FROZEN_LOOKS || performance.now() - this.#seen.sinceMs < FROZEN_MS) return false;
     return await this.#end(client, holder);
+  }
+
+  /**
+   * A walsender that was told to end says goodbye first, and waits for ever where nobody reads it: told again, it goes without. Asked
+   * while this cdc has the lock: who streams then is the one that was found frozen.
+   */
+  async endAgain(client: pg.Client): Promise<void> {
+    if (this.#ended === null) return;
+    await client.query(
+      "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active_pid = $2",
+      [this.#slot, this.#ended],
+    );
   }
 
   #forget(): false {
@@ -74,6 +89,7 @@ export class StandbyWatch {
       // The streamer first: the lock keeps others out until it is gone.
       if (streamer !== null) await client.query("SELECT pg_terminate_backend($1)", [streamer]);
       await client.query("SELECT pg_terminate_backend($1)", [pid]);
+      this.#ended = streamer;
       this.#warn(
         `the cdc that held replication slot "${this.#slot}" has not moved for ${FROZEN_MS / 1_000} s: its sessions on main-db were ended, and this one takes over`,
       );
@@ -110,7 +126,10 @@ export class SlotHolder implements AsyncDisposable {
         "SELECT pg_try_advisory_lock($1, hashtext($2)) AS taken",
         [LOCK_CLASS, slot],
       );
-      if (rows[0]?.taken === true) return new SlotHolder(session);
+      if (rows[0]?.taken === true) {
+        await standby.endAgain(session.client);
+        return new SlotHolder(session);
+      }
       throw slotActive(slot, undefined, (await standby.look(session.client)) ? TAKES_OVER_MS : undefined);
     } catch (error) {
       await session[Symbol.asyncDispose]();
