@@ -1,20 +1,17 @@
 import { kafkaOptions } from "@cascade/shared/config";
-import type { Lsn } from "@cascade/shared/lsn";
 import type { Service, ServiceContext } from "@cascade/shared/service";
 import { RefusalError } from "@cascade/shared/settings";
 import { whileAnswering } from "@cascade/shared/while-answering";
 import type { ChangeBatch } from "./batching.ts";
 import { BoundedSource } from "./bounded-source.ts";
 import { CaptureStatus } from "./capture-status.ts";
-import type { ChangeSource } from "./change-source.ts";
 import type { CdcConfig } from "./config.ts";
 import type { Announcement, EventPublisher } from "./event-publisher.ts";
 import { instrumentedPublisher } from "./instrumented.ts";
-import { openKafkaPublisher } from "./kafka/kafka-publisher.ts";
 import { readSchemaHistory } from "./kafka/schema-topic.ts";
-import { openSignals } from "./kafka/signals.ts";
 import { limitedPublisher } from "./limited-publisher.ts";
 import { pump } from "./pipeline.ts";
+import { openPublisher, openSignalLog, openSource } from "./ports.ts";
 import { Catalog } from "./postgres/catalog.ts";
 import { ChangeDecoder } from "./postgres/change-decoder.ts";
 import { refuseUncopyable } from "./postgres/copy-rights.ts";
@@ -25,18 +22,14 @@ import { identityWatch } from "./postgres/identity-watch.ts";
 import { withLostNumbers } from "./postgres/lost-numbers.ts";
 import { NumberReader } from "./postgres/number-reader.ts";
 import { probePlugin } from "./postgres/plugin-options.ts";
-import { PollSource } from "./postgres/poll-source.ts";
 import { preflight } from "./postgres/preflight.ts";
 import { refuseUnreadable } from "./postgres/read-rights.ts";
-import { checkAnswers, connect, databaseName, openSession } from "./postgres/session.ts";
+import { checkAnswers, databaseName, openSession } from "./postgres/session.ts";
 import { checkSlot, slotState } from "./postgres/slot.ts";
 import { SlotHolder, StandbyWatch } from "./postgres/slot-holder.ts";
-import { watchSlot } from "./postgres/slot-watch.ts";
-import { WalSource } from "./postgres/wal-source.ts";
-import type { PluginOptions } from "./postgres/wal2json.ts";
+import { slotReporting } from "./slot-reporting.ts";
 import { SlotStart } from "./slot-start.ts";
 import { SnapshotProgress } from "./snapshot/progress.ts";
-import type { SignalLog } from "./snapshot/signal-log.ts";
 import { openSnapshotting } from "./snapshotting.ts";
 
 const SERVICE = "cdc";
@@ -57,10 +50,12 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
   const progress = new SnapshotProgress(logger, telemetry);
   const { CDC_DATABASE_URL: url, CDC_SLOT: slot } = config;
   const standby = new StandbyWatch(slot, (message) => logger.warn(message));
+  const reporting = slotReporting(config, context, status);
   return {
     status: () => ({ ...status.toJSON(), snapshots: progress.toJSON() }),
-    reasons: () => progress.reasons(),
+    reasons: () => [...progress.reasons(), ...status.reasons()],
     live: async (signal) => {
+      reporting.begin(signal);
       const warn = (message: string) => logger.warn(message);
       await using holder = await SlotHolder.take(url, slot, standby); // before Kafka is troubled: a standby looks every second
       await using session = await openSession(url, { synchronous_commit: "local" });
@@ -107,7 +102,6 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       const opened = await openSource(config, decoder, plugin.options, from);
       await using slotSource = new BoundedSource(opened, start.book, { eager: config.CDC_MODE === "poll" });
       const source = snapshotting.merged(reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader));
-      await using _watch = watchSlot(url, slot, (state) => status.slot(state));
       health.running();
       logger.info({ slot, mode: config.CDC_MODE, tables: config.CDC_TABLES.text }, "capturing");
       const guarded = limitedPublisher(instrumentedPublisher(publisher, telemetry, status), start.book);
@@ -133,55 +127,4 @@ function beside(work: Promise<void>, other: Promise<unknown>): Promise<void> {
 async function announceAll(publisher: EventPublisher, news: readonly Announcement[]): Promise<void> {
   for (let start = 0; start < news.length; start += ANNOUNCED_AT_ONCE)
     await publisher.announce(news.slice(start, start + ANNOUNCED_AT_ONCE));
-}
-
-function openPublisher(config: CdcConfig, { logger, telemetry }: ServiceContext, db: string): Promise<EventPublisher> {
-  return openKafkaPublisher({
-    kafka: kafkaOptions(config, SERVICE, logger),
-    prefix: config.KAFKA_TOPIC_PREFIX,
-    db,
-    slot: config.CDC_SLOT,
-    partitions: 1,
-    replicationFactor: config.KAFKA_REPLICATION_FACTOR,
-    compression: config.KAFKA_COMPRESSION,
-    traceparent: () => telemetry.traceparent(),
-  });
-}
-
-function openSignalLog(config: CdcConfig, { logger }: ServiceContext): Promise<SignalLog> {
-  return openSignals({
-    kafka: kafkaOptions(config, SERVICE, logger),
-    prefix: config.KAFKA_TOPIC_PREFIX,
-    replicationFactor: config.KAFKA_REPLICATION_FACTOR,
-    writer: "cdc",
-  });
-}
-
-async function openSource(
-  config: CdcConfig,
-  decoder: ChangeDecoder,
-  pluginOptions: PluginOptions,
-  from: Lsn,
-): Promise<ChangeSource> {
-  const { CDC_DATABASE_URL: url, CDC_SLOT: slot } = config;
-  switch (config.CDC_MODE) {
-    case "stream":
-      return WalSource.open({
-        client: await connect(url, { replication: true }),
-        slot,
-        pluginOptions,
-        decoder,
-        from,
-        maxMessages: config.CDC_BATCH_ROWS,
-        lingerMs: config.CDC_BATCH_LINGER_MS,
-      });
-    case "poll":
-      return new PollSource({
-        client: await connect(url),
-        slot,
-        pluginOptions,
-        decoder,
-        intervalMs: config.CDC_POLL_INTERVAL_MS,
-      });
-  }
 }
