@@ -186,3 +186,63 @@ test("without the right to write messages there are no heartbeats, said once; 0 
     await sql("DROP OWNED BY slot_role; DROP ROLE slot_role");
   }
 });
+
+test("a slot that falls behind while Kafka is away is told of with the setting to raise", async () => {
+  const pipeline = await pipelineOf("slot_behind");
+  const { sql, name, kafka } = pipeline;
+  await sql("ALTER SYSTEM SET max_slot_wal_keep_size = '400MB'");
+  await sql("SELECT pg_reload_conf()");
+  try {
+    const cdc = await pipeline.cdc();
+    await cdc.ready();
+    expect(await until(async () => (await cdc.status()).slot?.active === true, 20_000)).toBe(true);
+    expect((await cdc.status()).slot).toMatchObject({ status: "reserved", failover: false, secondsToExhaustion: null });
+    await kafka.kill();
+    for (let round = 0; round < 30; round++) {
+      await sql("INSERT INTO keyless SELECT n, repeat('x', 2000) FROM generate_series(1, 1200) AS n");
+      await Bun.sleep(1_000);
+    }
+    const slot = (await cdc.status()).slot;
+    expect(slot?.burnBytesPerSecond).toBeGreaterThan(500_000);
+    expect(slot?.secondsToExhaustion).toBeLessThan(900);
+    expect(cdc.log()).toMatch(/slot_behind\W+ keeps \d+ MiB .* raise max_slot_wal_keep_size/);
+    const metrics = await (await fetch(`${cdc.httpUrl}/metrics`)).text();
+    for (const metric of ["burn_bytes_per_second", "exhaustion_seconds", "active"])
+      expect(metrics).toMatch(new RegExp(`^cascade_cdc_slot_${metric} \\d`, "m"));
+    expect(await sql("SELECT wal_status FROM pg_replication_slots WHERE slot_name = $1", [name])).not.toEqual([
+      { wal_status: "lost" },
+    ]);
+    await kafka.start();
+    await pipeline.router("postgres");
+    await pipeline.expectEqual(45_000, ["postgres"]);
+  } finally {
+    await sql("ALTER SYSTEM RESET max_slot_wal_keep_size");
+    await sql("SELECT pg_reload_conf()");
+  }
+});
+
+test("a slot that has lost WAL is repaired", async () => {
+  const pipeline = await pipelineOf("slot_wal_gone");
+  const { sql } = pipeline;
+  await equalOnce(pipeline);
+  await sql("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'");
+  await sql("SELECT pg_reload_conf()");
+  try {
+    await changeUnseen(pipeline);
+    for (let round = 0; round < 6; round++) {
+      await sql("INSERT INTO keyless SELECT n, repeat('x', 2000) FROM generate_series(1, 3000) AS n");
+      await sql("SELECT pg_switch_wal()");
+      await sql("DELETE FROM keyless WHERE length(v) > 100");
+    }
+    await sql("CHECKPOINT");
+    expect(await sql("SELECT wal_status FROM pg_replication_slots WHERE slot_name = $1", [pipeline.name])).toEqual([
+      { wal_status: "lost" },
+    ]);
+  } finally {
+    await sql("ALTER SYSTEM RESET max_slot_wal_keep_size");
+    await sql("SELECT pg_reload_conf()");
+  }
+  const [finding] = await refusal(await pipeline.cdc());
+  expect(finding).toMatchObject({ code: "SLOT_LOST", msg: expect.stringContaining("has lost WAL") });
+  await repaired(pipeline);
+});
