@@ -54,7 +54,7 @@ export function cdcProcess(world: CdcWorld): (host: Host) => Live {
       const openReader = async () => new SimulatedReader({ scheduler, network, mainDb, chunkRows });
       const snapshotter = new Snapshotter({ openReader, log, report: progress, initial });
       const existing = async (oids: readonly number[]) => new Set(oids);
-      const requests = new Requests({ log, report: progress, snapshotter, tables, existing, initial });
+      const requests = new Requests({ log, report: progress, snapshotter, tables, existing, initial, anew: false });
       const { left } = await requests.resume();
       const history = new SchemaHistory(await readSchemaMessages(kafka, network));
       const hasPublished = await publisher.hasPublished();

@@ -205,6 +205,36 @@ export const ERROR_CODES = {
     means: "The slot is gone, or has lost WAL that was not read: changes since its last confirmed LSN will not arrive.",
     cure: "Copy the tables anew, as the advice says; raise max_slot_wal_keep_size so that it does not happen again.",
   },
+  SLOT_MOVED: {
+    by: "cdc",
+    verdict: REFUSE,
+    means: "The slot stands beyond what cdc has confirmed: somebody has read or advanced it, or has dropped it and made it anew.",
+    cure: "CDC_ON_SLOT_LOST=resnapshot has every table copied anew; or by hand, as the advice says.",
+  },
+  MAIN_DB_REPLACED: {
+    by: "cdc",
+    verdict: REFUSE,
+    means: "CDC_DATABASE_URL leads to another server than before.",
+    cure: "Let it lead to the right one; else as the advice says.",
+  },
+  MAIN_DB_SET_BACK: {
+    by: "cdc",
+    verdict: REFUSE,
+    means: "main-db lacks WAL that cdc has published: a restored backup, or a standby promoted without the newest changes.",
+    cure: "As the advice says: where positions would run backwards, only a new KAFKA_TOPIC_PREFIX helps.",
+  },
+  SLOT_RECORD_UNREADABLE: {
+    by: "cdc",
+    verdict: REFUSE,
+    means: "What <prefix>.signals says of the slot cannot be read.",
+    cure: "Run the version of cdc that wrote it; else as the advice says.",
+  },
+  CDC_FENCED: {
+    by: "cdc",
+    verdict: RETRY,
+    means: "Another cdc of this KAFKA_TOPIC_PREFIX has taken over.",
+    cure: "Nothing to do: this one waits for its slot. Two that are to run at once need a prefix each.",
+  },
   FOREIGN_SLOT: {
     by: "cdc",
     verdict: REFUSE,

@@ -18,7 +18,7 @@ const AUTHORIZATION: Reaction = {
   code: "KAFKA_AUTHORIZATION",
   verdict: "refuse",
   advice:
-    "grant this user on the prefix's topics: cdc Create, Describe, Read, Write, DescribeConfigs, AlterConfigs, cluster IdempotentWrite, and Read on the consumer groups whose names begin with <prefix>.signals; shard-router Describe and Read, Write on <prefix>.signals, and Read on the consumer groups whose names begin with <prefix>.<REPLICA_NAME>; with ROUTER_ON_ERROR=dead-letter also Create and Write on <prefix>.dead-letters.<REPLICA_NAME>, and cluster IdempotentWrite",
+    "grant this user on the prefix's topics: cdc Create, Describe, Read, Write, DescribeConfigs, AlterConfigs, cluster IdempotentWrite, Read on the consumer groups whose names begin with <prefix>.signals, and Describe and Write on the transactional ids that begin with <prefix>.cdc; shard-router Describe and Read, Write on <prefix>.signals, and Read on the consumer groups whose names begin with <prefix>.<REPLICA_NAME>; with ROUTER_ON_ERROR=dead-letter also Create and Write on <prefix>.dead-letters.<REPLICA_NAME>, and cluster IdempotentWrite",
 };
 const TLS: Reaction = {
   code: "KAFKA_TLS",
@@ -50,6 +50,12 @@ const TOO_LARGE: Reaction = {
   code: "KAFKA_MESSAGE_TOO_LARGE",
   verdict: "fatal",
   advice: "raise max.message.bytes of the topic",
+};
+const FENCED: Reaction = {
+  code: "CDC_FENCED",
+  verdict: "retry",
+  advice:
+    "nothing to do when another cdc of this KAFKA_TOPIC_PREFIX has taken over: this one waits for its slot; two that run at once need a prefix each",
 };
 const GROUP: Reaction = {
   code: "KAFKA_GROUP",
@@ -87,6 +93,10 @@ export const KAFKA_REACTIONS: Readonly<Record<string, Reaction>> = {
   UNKNOWN_TOPIC_OR_PARTITION: MISSING_TOPIC,
   MESSAGE_TOO_LARGE: TOO_LARGE,
   RECORD_LIST_TOO_LARGE: TOO_LARGE,
+  INVALID_PRODUCER_EPOCH: FENCED,
+  PRODUCER_FENCED: FENCED,
+  INVALID_PRODUCER_ID_MAPPING: FENCED,
+  INVALID_TXN_STATE: FENCED,
   UNKNOWN_MEMBER_ID: GROUP,
   ILLEGAL_GENERATION: GROUP,
   REBALANCE_IN_PROGRESS: GROUP,
