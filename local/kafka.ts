@@ -2,7 +2,7 @@ import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { formatStorage, javaCommand, writeProperties } from "./kafka-install.ts";
 import { kafkaAnswers } from "./kafka-probe.ts";
-import type { ClusterNode, Listener, Properties } from "./kafka-properties.ts";
+import type { ClusterNode, KafkaPorts, Listener, Properties } from "./kafka-properties.ts";
 import { freePort, onFreePort } from "./ports.ts";
 import { type Server, serverOf } from "./server.ts";
 
@@ -19,7 +19,8 @@ export interface KafkaOptions {
   readonly dir: string;
   /** A free one when left out. */
   readonly port?: number;
-  readonly properties?: Properties;
+  /** By the ports, where they are to be named. */
+  readonly properties?: Properties | ((ports: KafkaPorts) => Properties);
   /** Further options of the JVM; the last one counts, so `-Xmx1g` replaces ours. */
   readonly javaOptions?: readonly string[];
   /** For brokers whose data nobody wants back: the folder goes with an owner that was killed. */
@@ -33,13 +34,15 @@ export interface KafkaOptions {
 /** A real Kafka of one node, reachable on the loopback interface alone. Resolves when topics can be made. */
 export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
   const dir = resolve(options.dir);
-  const { node, properties = {} } = options;
+  const { node } = options;
   mkdirSync(dir, { recursive: true });
   return onFreePort(options.port, async (port) => {
     const controller = node?.controllers[node.id - 1] ?? (await freePort());
     const listeners: Listener[] = [];
     for (const [name, advertised] of options.advertised ?? []) listeners.push({ name, advertised, port: await freePort() });
-    const propertiesFile = writeProperties(dir, { broker: port, controller, listeners }, properties, node);
+    const ports = { broker: port, controller, listeners };
+    const properties = (typeof options.properties === "function" ? options.properties(ports) : options.properties) ?? {};
+    const propertiesFile = writeProperties(dir, ports, properties, node);
     await formatStorage(dir, propertiesFile, properties, node);
     const server = serverOf({
       name: node === undefined ? "Kafka" : `Kafka's node ${node.id}`,

@@ -62,10 +62,14 @@ export async function openKafkaConsumer(options: ConsumerOptions): Promise<Event
     await sockets.disconnect(consumer, admin);
     throw kafkaError(error, "connect to Kafka");
   }
-  return new KafkaConsumer(options, { admin, consumer, sockets });
+  return consumerOver(options, { admin, consumer, sockets });
 }
 
-interface Connected {
+/** Reads over clients that are connected, which it owns from here on. */
+export const consumerOver = (options: ConsumerOptions, kafka: ConnectedClients): EventConsumer =>
+  new KafkaConsumer(options, kafka);
+
+export interface ConnectedClients {
   readonly admin: Admin;
   readonly consumer: Consumer;
   readonly sockets: KafkaSockets;
@@ -73,7 +77,7 @@ interface Connected {
 
 class KafkaConsumer implements EventConsumer {
   readonly #options: ConsumerOptions;
-  readonly #kafka: Connected;
+  readonly #kafka: ConnectedClients;
   readonly #queues: EventQueues;
   readonly #assignment: Assignment;
   readonly #reader: GroupReader;
@@ -89,7 +93,7 @@ class KafkaConsumer implements EventConsumer {
   #failure: CascadeError | null = null;
   #closed = false;
 
-  constructor(options: ConsumerOptions, kafka: Connected) {
+  constructor(options: ConsumerOptions, kafka: ConnectedClients) {
     const { admin, consumer } = kafka;
     this.#options = options;
     this.#lostLogs = options.lostLogs ?? new LostLogs();
