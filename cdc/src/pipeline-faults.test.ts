@@ -61,6 +61,7 @@ function brokers(fault: Fault, at: number) {
     release: () => release?.(),
     check: async () => {},
     hasPublished: async () => false,
+    heartbeat: async () => {},
     announce: async () => {},
     publish: async (events: readonly ChangeEvent[]) => {
       const isNow = calls++ === at;

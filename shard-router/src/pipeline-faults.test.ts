@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { CascadeError, FencedError } from "@cascade/shared/errors";
+import { STOP } from "./dead-letters.ts";
 import type { EventBatch, Partition } from "./event-consumer.ts";
 import { pump, type RouterPorts } from "./pipeline.ts";
 import { ProgressBook } from "./progress-book.ts";
@@ -18,7 +19,7 @@ const table = { schema: "public", table: "t" };
 const END = 11;
 const ALL = Array.from({ length: END }, (_, offset) => offset);
 
-const away = (): CascadeError => new CascadeError({ code: "AWAY", verdict: "retry", message: "gone", advice: "" });
+const away = (): CascadeError => new CascadeError({ code: "REPLICA_UNAVAILABLE", verdict: "retry", message: "gone", advice: "" });
 
 /** A table without a key, which shows what is applied twice, and the progress beside it. Its answer to commit number `at` is as `fault` says. */
 function replicaOf(fault: Fault, at: number) {
@@ -83,6 +84,7 @@ function portsOf({ replica, confirmed, kafkaFailsAt }: Life, life: number): Rout
       [Symbol.asyncDispose]: async () => {},
     },
     replica: { apply: (given, advance) => replica.apply(work.get(given) ?? [], advance) },
+    poison: STOP,
     received: () => {},
     traced: (_, apply) => apply(),
     turn: async ({ events, nextOffset }) => {
@@ -92,7 +94,7 @@ function portsOf({ replica, confirmed, kafkaFailsAt }: Life, life: number): Rout
         events.map(({ offset }) => Number(offset)),
       );
       const to = { nextOffset, commitLsn: nextOffset, ordinal: 0, sourceCommittedAtMs: 0 };
-      return { work: given, advance: { partition, from: book.current(partition), to }, events: [], rest: null };
+      return { work: given, advance: { partition, from: book.current(partition), to }, events: [], letters: [], rest: null };
     },
     atEnd: async () => {},
     applied: (_, { advance }) => book.moved(advance),
@@ -110,7 +112,7 @@ async function live(life: Life): Promise<number> {
       await pump(portsOf(life, lives), never);
       return lives;
     } catch (error) {
-      if (!(error instanceof CascadeError) || error.code !== "AWAY") throw error;
+      if (!(error instanceof CascadeError) || error.code !== "REPLICA_UNAVAILABLE") throw error;
     }
   }
 }
