@@ -55,7 +55,7 @@ export async function replay(ports: ReplayPorts, selected: Selected, maxBytes = 
         hasMoved = true;
         for (const key of group.keys) released.set(key.id, key);
       } catch (error) {
-        if (error instanceof FencedError && fenced < MAX_FENCED) isAgain = true;
+        if (isTransient(error) && fenced < MAX_FENCED) isAgain = true;
         else for (const key of group.keys) failed.set(key.id, { key, error: await blamed(ports, group, error) });
       }
     }
@@ -70,6 +70,10 @@ export async function replay(ports: ReplayPorts, selected: Selected, maxBytes = 
   }
 }
 
+/** A running router was in the way. */
+const isTransient = (error: unknown): boolean =>
+  error instanceof FencedError || (error instanceof CascadeError && ["REPLICA_CONFLICT", "REPLICA_LOCKED"].includes(error.code));
+
 /** Gives the keys up: their rows stay as they are. Resolves to those that were held. */
 export async function discard({ replica }: Pick<ReplayPorts, "replica">, selected: Selected): Promise<readonly HeldKey[]> {
   const discarded = new Map<string, HeldKey>();
@@ -82,7 +86,7 @@ export async function discard({ replica }: Pick<ReplayPorts, "replica">, selecte
       }
       return [...discarded.values()];
     } catch (error) {
-      if (!(error instanceof FencedError) || fenced >= MAX_FENCED) throw error;
+      if (!isTransient(error) || fenced >= MAX_FENCED) throw error;
       await Bun.sleep(FENCED_PAUSE_MS);
     }
   }
