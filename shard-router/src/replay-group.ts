@@ -2,10 +2,9 @@ import type { ReceivedEvent } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { EventBatch } from "./event-consumer.ts";
-import { type HeldKey, type HoldChange, keysOfEvent } from "./held-keys.ts";
+import { type HeldKey, type HoldChange, isWhole, keysOfEvent, wholeRow } from "./held-keys.ts";
 import type { HeldGroup, HeldLetter } from "./letter-pile.ts";
 import type { Replica } from "./replica.ts";
-import { countColumns, shapeOf } from "./row-shape.ts";
 import { type FoundBatch, type TurnOptions, turnRuns, workOf } from "./turn.ts";
 import { WaitingError } from "./waiting.ts";
 
@@ -70,9 +69,8 @@ function heldPart({ event, schema, ids }: HeldLetter): ReceivedEvent {
   if (keys.length < 2 || keys.every(({ id }) => ids.includes(id))) return event;
   const [old] = keys;
   if (old !== undefined && ids.includes(old.id)) return { ...event, op: "d", after: null };
-  const after = { ...event.before, ...event.after };
-  const shape = shapeOf(schema);
-  if (countColumns(shape, after) === shape.columns.length) return { ...event, op: "c", before: null, after };
+  const after = wholeRow(event.before, event.after);
+  if (isWhole(schema, after)) return { ...event, op: "c", before: null, after };
   throw new CascadeError({
     code: "HELD_ROW_UNKNOWN",
     verdict: "stop-table",

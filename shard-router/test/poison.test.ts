@@ -303,6 +303,7 @@ describe.each(REPLICA_KINDS)("%s", (kind) => {
     await discard({ replica }, ({ text }) => text === '{"id":1}');
     await cure(kind, lab);
     expect((await line.replay()).failed.map(({ error }) => error.code)).toEqual(["HELD_ROW_UNKNOWN"]);
+    await discard({ replica }, () => true);
     more({ op: "r", after: { id: 5, v: 7, w: 2 } });
     await line.route();
     expect([await heldTexts(), await rows()]).toEqual([
@@ -311,6 +312,22 @@ describe.each(REPLICA_KINDS)("%s", (kind) => {
         [1, 1, 1],
         [5, 7, 2],
       ],
+    ]);
+  });
+
+  test("a copied row of a key that another's row is made of waits to be replayed with it", async () => {
+    await go([put(1, 1, 1), update(1, POISON, 2)]);
+    more({ op: "u", before: { id: 1 }, after: { id: 5, v: 7 } }, put(1, 8, 8), { op: "r", after: { id: 1, v: 8, w: 8 } });
+    await line.route();
+    expect(await heldTexts()).toEqual([
+      ['{"id":1}', 4],
+      ['{"id":5}', 1],
+    ]);
+    await cure(kind, lab);
+    expect((await line.replay()).failed).toEqual([]);
+    expect(await rows()).toEqual([
+      [1, 8, 8],
+      [5, 7, 2],
     ]);
   });
 
