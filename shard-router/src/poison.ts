@@ -1,3 +1,4 @@
+import type { ErrorCode } from "@cascade/shared/error-codes";
 import { CascadeError } from "@cascade/shared/errors";
 import type { EventBatch } from "./event-consumer.ts";
 
@@ -5,12 +6,13 @@ import type { EventBatch } from "./event-consumer.ts";
  * Errors that one event of a batch causes, or the first of those under a newer schema: the events before it can be applied. A statement
  * that takes too long may be of fewer rows.
  */
-const OF_ONE_EVENT: ReadonlySet<string> = new Set([
+const OF_ONE_EVENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   "MALFORMED_MESSAGE",
   "MALFORMED_EVENT",
   "UNKNOWN_SCHEMA",
   "UNSUPPORTED_VALUE",
   "CONSTRAINT_VIOLATED",
+  "REPLICA_FUNCTION_FAILED",
   "MISSING_ROW",
   "REPLICA_TABLE_MISMATCH",
   "REPLICA_TIMEOUT",
@@ -22,7 +24,13 @@ export const isOfOneEvent = (error: unknown): boolean =>
   error instanceof CascadeError && OF_ONE_EVENT.has(error.code) && !OF_TABLES.has(error);
 
 /** Errors that are a row's own: the table's other rows can go on without it. Which of an engine's errors they are, its own table says. */
-const OF_THE_ROW: ReadonlySet<string> = new Set(["MALFORMED_EVENT", "UNSUPPORTED_VALUE", "CONSTRAINT_VIOLATED", "MISSING_ROW"]);
+const OF_THE_ROW: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  "MALFORMED_EVENT",
+  "UNSUPPORTED_VALUE",
+  "CONSTRAINT_VIOLATED",
+  "REPLICA_FUNCTION_FAILED",
+  "MISSING_ROW",
+]);
 
 export const isOfTheRow = (error: unknown): error is CascadeError =>
   error instanceof CascadeError && OF_THE_ROW.has(error.code) && !OF_TABLES.has(error);

@@ -1,12 +1,13 @@
 import { kafkaOptions } from "@cascade/shared/config";
 import { CascadeError } from "@cascade/shared/errors";
+import { collectAfter } from "@cascade/shared/memory-bound";
 import type { Service, ServiceContext } from "@cascade/shared/service";
 import { formatTableName, type TableName, tableOfTopic, topicOf } from "@cascade/shared/topic";
 import { whileAnswering } from "@cascade/shared/while-answering";
 import { ApplyStatus } from "./apply-status.ts";
 import { atEnd } from "./at-end.ts";
 import type { RouterConfig } from "./config.ts";
-import { AwaitedCopies } from "./copy-requests.ts";
+import { AwaitedCopies, type CopyRequests } from "./copy-requests.ts";
 import { type DeadLetter, KEY_HELD } from "./dead-letter.ts";
 import { DeadLetters, type DeadLettersOptions, describeLetter } from "./dead-letters.ts";
 import type { EventConsumer } from "./event-consumer.ts";
@@ -32,8 +33,16 @@ const SERVICE = "shard-router";
 const TOPIC_POLL_MS = 1_000;
 const RECHECK_MS = 10_000;
 
+/** Kafka, as one life of a router has it. */
+export interface RouterKafka {
+  openSchemas(onNews: (names: readonly TableName[]) => void): Promise<SchemaBook>;
+  openConsumer(hooks: ConsumerHooks): Promise<EventConsumer>;
+  readonly requests: CopyRequests;
+}
+
 /** What outlives the lives of a router. */
 interface Routing {
+  readonly kafka: RouterKafka;
   readonly config: RouterConfig;
   readonly context: ServiceContext;
   readonly status: ApplyStatus;
@@ -44,11 +53,15 @@ interface Routing {
 }
 
 /** shard-router as a service: in each life it opens its replica and joins its group, and pumps from the topics to the replica. */
-export function routingService(config: RouterConfig, context: ServiceContext): Service {
+export function routingService(
+  config: RouterConfig,
+  context: ServiceContext,
+  kafka: RouterKafka = kafkaOf(config, context),
+): Service {
   const { replicaName: name, REPLICA_URL: target } = config;
   const status = new ApplyStatus(config.KAFKA_TOPIC_PREFIX, name, context.telemetry);
   const holds = new TableHolds(config, context, status);
-  const routing: Routing = { config, context, status, holds, lostLogs: new LostLogs(), findings: [] };
+  const routing: Routing = { kafka, config, context, status, holds, lostLogs: new LostLogs(), findings: [] };
   return {
     status: () => ({ replica: name, dialect: target.dialect, findings: routing.findings, ...status.toJSON() }),
     reasons: () => status.reasons(),
@@ -65,7 +78,7 @@ export function routingService(config: RouterConfig, context: ServiceContext): S
 
 /** One life. */
 async function route(routing: Routing, signal: AbortSignal): Promise<void> {
-  const { config, context, status, holds, lostLogs } = routing;
+  const { config, context, kafka, status, holds, lostLogs } = routing;
   const { logger, telemetry, health } = context;
   const { replicaName: name, REPLICA_URL: target } = config;
   await using replica = await target.open();
@@ -77,8 +90,8 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   const onNews = (names: readonly TableName[]) => {
     for (const table of names) reading?.lookAtEnd(topicOf(config.KAFKA_TOPIC_PREFIX, table));
   };
-  await using schemas = await openSchemas(config, context, onNews);
-  await using consumer = await openConsumer(config, context, {
+  await using schemas = await kafka.openSchemas(onNews);
+  await using consumer = await kafka.openConsumer({
     lostLogs,
     identity: { replicaId: replica.id, sinceMs: STARTED_AT_MS },
     resume: async (partition) => {
@@ -87,6 +100,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       await copies?.askAgain(tableOfTopic(config.KAFKA_TOPIC_PREFIX, partition.topic) as TableName);
       return offset;
     },
+    applied: (partition) => progress.current(partition),
     recover: async (partition, table, low) => (await copies?.recover(partition, table, low)) ?? null,
     onPartitionError: (partition, error) => void holds.held(partition, error),
   });
@@ -97,7 +111,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
     schemas,
     tables,
     progress,
-    requests: signals({ kafka: kafkaOptions(config, SERVICE, logger), prefix: config.KAFKA_TOPIC_PREFIX, replica: name }),
+    requests: kafka.requests,
     warn: (table, message) => logger.warn({ table: formatTableName(table) }, message),
   });
   status.follow(
@@ -112,7 +126,10 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
     {
       consumer,
       replica: instrumentedReplica(replica, name, telemetry),
-      received: (batch) => status.received(batch),
+      received: (batch) => {
+        collectAfter(batch.bytes);
+        status.received(batch);
+      },
       traced: (batch, work) => applySpan(telemetry, name, batch, work),
       turn: (batch, poison) =>
         turn(batch, { replicaName: name, dialect: replica.dialect, schemas, tables, progress, deadLetters }, poison),
@@ -189,21 +206,15 @@ function tablesOf({ config, context, status }: Routing, replica: Replica, { sche
   });
 }
 
-function openSchemas(
-  config: RouterConfig,
-  { logger }: ServiceContext,
-  onNews: (names: readonly TableName[]) => void,
-): Promise<SchemaBook> {
-  const { KAFKA_TOPIC_PREFIX: prefix, replicaName } = config;
-  return openSchemaTopic({ kafka: kafkaOptions(config, SERVICE, logger), prefix, groupId: `${prefix}.${replicaName}`, onNews });
-}
+export type ConsumerHooks = Pick<
+  ConsumerOptions,
+  "identity" | "lostLogs" | "resume" | "applied" | "recover" | "onPartitionError"
+>;
 
-type ConsumerHooks = Pick<ConsumerOptions, "identity" | "lostLogs" | "resume" | "recover" | "onPartitionError">;
-
-function openConsumer(config: RouterConfig, { logger }: ServiceContext, hooks: ConsumerHooks): Promise<EventConsumer> {
+/** The part of a consumer's options that the configuration says. */
+export function consumerSettings(config: RouterConfig): Omit<ConsumerOptions, "kafka" | keyof ConsumerHooks> {
   const { KAFKA_TOPIC_PREFIX: prefix, replicaName, ROUTER_TABLES: tables } = config;
-  return openKafkaConsumer({
-    kafka: kafkaOptions(config, SERVICE, logger),
+  return {
     prefix,
     groupId: `${prefix}.${replicaName}`,
     matches: (name) => tables.matches(name),
@@ -215,6 +226,18 @@ function openConsumer(config: RouterConfig, { logger }: ServiceContext, hooks: C
     },
     topicPollMs: TOPIC_POLL_MS,
     recheckMs: RECHECK_MS,
-    ...hooks,
-  });
+  };
+}
+
+function kafkaOf(config: RouterConfig, { logger }: ServiceContext): RouterKafka {
+  const { KAFKA_TOPIC_PREFIX: prefix, replicaName } = config;
+  // Read anew in each life: certificates are renewed.
+  const kafka = () => kafkaOptions(config, SERVICE, logger);
+  return {
+    openSchemas: (onNews) => openSchemaTopic({ kafka: kafka(), prefix, groupId: `${prefix}.${replicaName}`, onNews }),
+    openConsumer: (hooks) => openKafkaConsumer({ kafka: kafka(), ...consumerSettings(config), ...hooks }),
+    get requests() {
+      return signals({ kafka: kafka(), prefix, replica: replicaName });
+    },
+  };
 }

@@ -141,11 +141,14 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
   return { runs, passed, plan, end: found.events.length };
 }
 
-/** Where the copy begins that the table waits for; or where every replica's table is empty, for all rows that it will have come after. */
+/**
+ * Where the copy begins that the table waits for, which is where it empties the table: its later rows may be there without its first ones.
+ * Or where every replica's table is empty, for all rows that it will have come after.
+ */
 const beginOf = ({ events }: SchemaRun, { awaiting }: RememberedTable, replicaName: string): ReceivedEvent | undefined =>
   events.find(({ op, marks }) => {
     const replica = marks?.replica ?? null;
-    return replica === null ? op === "t" : replica === replicaName && marks?.snapshotId === awaiting;
+    return op === "t" && (replica === null || (replica === replicaName && marks?.snapshotId === awaiting));
   });
 
 async function schemaOf(batch: EventBatch, { schemaId }: SchemaRun, schemas: SchemaBook): Promise<TableSchema> {

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import type { ErrorCode } from "@cascade/shared/error-codes";
 import { CascadeError } from "@cascade/shared/errors";
 import { isOfTheRow, offsetOf } from "../src/poison.ts";
 import { discard } from "../src/replay.ts";
@@ -400,11 +401,23 @@ describe.each(REPLICA_KINDS)("%s", (kind) => {
 });
 
 test("what an engine, a server or a right is to blame for is no row's", () => {
-  const errors = (code: string) => new CascadeError({ code, verdict: "stop-table", message: code, advice: "" });
-  for (const code of ["UNSUPPORTED_VALUE", "CONSTRAINT_VIOLATED", "MISSING_ROW", "MALFORMED_EVENT"])
+  const errors = (code: ErrorCode) => new CascadeError({ code, verdict: "stop-table", message: code, advice: "" });
+  for (const code of [
+    "UNSUPPORTED_VALUE",
+    "CONSTRAINT_VIOLATED",
+    "REPLICA_FUNCTION_FAILED",
+    "MISSING_ROW",
+    "MALFORMED_EVENT",
+  ] as const)
     expect(isOfTheRow(errors(code))).toBe(true);
-  const tables = ["REPLICA_TABLE_MISMATCH", "REPLICA_RIGHT_MISSING", "REPLICA_CHANGE_REFUSED", "REPLICA_FULL", "REPLICA_TIMEOUT"];
-  const others = [
+  const tables: readonly ErrorCode[] = [
+    "REPLICA_TABLE_MISMATCH",
+    "REPLICA_RIGHT_MISSING",
+    "REPLICA_CHANGE_REFUSED",
+    "REPLICA_FULL",
+    "REPLICA_TIMEOUT",
+  ];
+  const others: readonly ErrorCode[] = [
     "REPLICA_UNAVAILABLE",
     "REPLICA_LOCKED",
     "REPLICA_ERROR",

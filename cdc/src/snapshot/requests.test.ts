@@ -41,7 +41,7 @@ async function copiesOf(
   const openReader = () => Promise.reject(new Error("not read"));
   const snapshotter = new Snapshotter({ openReader, log, report, initial: true });
   const existing = async (oids: readonly number[]) => new Set(oids.filter((oid) => there.includes(oid)));
-  await new Requests({ log, report, snapshotter, tables: async () => tables, existing, initial: true }).resume();
+  await new Requests({ log, report, snapshotter, tables: async () => tables, existing, initial: true, anew: false }).resume();
   return snapshotter.copies.all.map(({ job, state }) => ({ oid: job.oid, empties: state.empties }));
 }
 

@@ -11,6 +11,8 @@ import type { CopyTable } from "./table-reader.ts";
 
 /** A table's OID is never 0: the state of a request that names none. */
 const NO_TABLE = 0;
+/** States in one record batch: well under what a topic takes. */
+const WRITTEN_AT_ONCE = 1_000;
 
 export interface RequestsOptions {
   readonly log: SignalLog;
@@ -21,6 +23,8 @@ export interface RequestsOptions {
   /** Which of these are tables now, captured or not. */
   readonly existing: (oids: readonly number[]) => Promise<ReadonlySet<number>>;
   readonly initial: boolean;
+  /** Changes were lost: every table is emptied by the replicas and copied anew, however far former lives have got. */
+  readonly anew: boolean;
 }
 
 /** What was asked for, and what was begun: from `<prefix>.signals` to the snapshotter. */
@@ -35,8 +39,9 @@ export class Requests {
 
   /** Goes on where former lives have got to; tells which tables they have seen leave. Before the stream is read: its changes depend on what is being copied. */
   async resume(): Promise<{ readonly left: readonly number[] }> {
-    const { log, snapshotter, tables } = this.#options;
+    const { log, snapshotter, tables, anew } = this.#options;
     const found = await tables();
+    if (anew) await this.#begin(found);
     const byOid = new Map(found.map((table) => [table.schema.oid, table]));
     const known = [...log.messages].flatMap(([key, value]) => (isStateKey(key) ? (decodeState(value) ?? []) : []));
     const absent: Known[] = [];
@@ -45,13 +50,26 @@ export class Requests {
       const table = byOid.get(job.oid);
       if (job.oid === NO_TABLE) continue;
       if (table === undefined) absent.push({ job, state });
+      else if (anew && job.request === INITIAL) continue;
       else if (job.request === INITIAL) this.#resumeInitial(job, state, table);
-      else if (!isOver(state)) snapshotter.add({ ...job, name: nameOf(table) }, state, table.schema);
+      else if (!isOver(state)) snapshotter.add({ ...job, name: nameOf(table) }, anew ? waiting(table) : state, table.schema);
     }
     await this.#missing(absent);
     for (const table of found) snapshotter.meet(table.schema, table);
     for (const [key, value] of log.messages) if (!isStateKey(key)) await this.#accept(key, value);
     return { left: known.flatMap(({ job, state }) => (state.status === "left" ? [job.oid] : [])) };
+  }
+
+  /** Written down before the new slot is made: whatever happens then, these copies are to come. */
+  async #begin(found: readonly CopyTable[]): Promise<void> {
+    const { log, snapshotter } = this.#options;
+    const copies = found.map((table) => {
+      const job: CopyJob = { request: INITIAL, oid: table.schema.oid, name: nameOf(table), replica: null, range: WHOLE };
+      return { job, state: { ...waiting(table), empties: true }, table };
+    });
+    for (let at = 0; at < copies.length; at += WRITTEN_AT_ONCE)
+      await log.write(copies.slice(at, at + WRITTEN_AT_ONCE).map(stateOf));
+    for (const { job, state, table } of copies) snapshotter.add(job, state, table.schema);
   }
 
   #resumeInitial(job: CopyJob, state: CopyState, table: CopyTable): void {
@@ -114,7 +132,7 @@ export class Requests {
       return this.#refuse(key, error);
     }
     // All or none: a request that was begun is not looked at again.
-    await log.write(jobs.map(({ job, state }) => ({ key: stateKey(key, job.oid), value: encodeState(job, state) })));
+    await log.write(jobs.map(stateOf));
     const copies: Copy[] = jobs.map(({ job, state, table }) => snapshotter.add(job, state, table.schema));
     report.accepted(key, copies);
   }
@@ -128,6 +146,11 @@ export class Requests {
     await this.#options.log.write([{ key: stateKey(key, NO_TABLE), value: encodeState(job, state) }]);
   }
 }
+
+const stateOf = ({ job, state }: Known): SignalMessage => ({
+  key: stateKey(job.request, job.oid),
+  value: encodeState(job, state),
+});
 
 type Known = NonNullable<ReturnType<typeof decodeState>>;
 

@@ -1,6 +1,7 @@
 import { snapshotRequestShape } from "@cascade/shared/snapshot-request";
 import { parseTableFilter, type TableFilter } from "@cascade/shared/table-pattern";
 import { z } from "zod";
+import { SLOT_KEY } from "../slot-record.ts";
 import { type CopyJob, type CopyState, INITIAL } from "./copy-job.ts";
 import type { RowRange } from "./table-reader.ts";
 
@@ -18,11 +19,13 @@ export interface SnapshotRequest {
 
 const STATE_PREFIX = "snapshot:";
 
-export const isStateKey = (key: string): boolean => key.startsWith(STATE_PREFIX);
+/** What cdc writes, of copies and of its slot: no request. */
+export const isStateKey = (key: string): boolean => key.startsWith(STATE_PREFIX) || key === SLOT_KEY;
 
 /** Throws an Error that says what is wrong with it. */
 export function decodeRequest(key: string, value: string): SnapshotRequest {
-  if (key === "" || key === INITIAL) throw new SyntaxError(`a request needs a key of its own, and "${key}" is none`);
+  if (key === "" || key === INITIAL || key === SLOT_KEY)
+    throw new SyntaxError(`a request needs a key of its own, and "${key}" is none`);
   const request = snapshotRequestShape.parse(JSON.parse(value));
   const { oid = null, replica = null, where = null } = request;
   return {

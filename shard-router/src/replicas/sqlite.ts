@@ -24,12 +24,19 @@ const LOCK_PAUSE_MS = 20;
  */
 const PRAGMAS = ["busy_timeout = 20", "journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = OFF", "cache_size = -16000"];
 
+export interface SqliteOptions {
+  readonly lockTimeoutMs?: number;
+  readonly connect?: (path: string) => Database;
+}
+
+const connectTo = (path: string): Database => new Database(path, { create: true, readwrite: true });
+
 /** A replica in one SQLite file, made when missing. Rejects with verdict refuse when the file cannot be opened. */
 export async function openSqliteReplica(
   path: string,
-  { lockTimeoutMs = LOCK_TIMEOUT_MS }: { readonly lockTimeoutMs?: number } = {},
+  { lockTimeoutMs = LOCK_TIMEOUT_MS, connect = connectTo }: SqliteOptions = {},
 ): Promise<Replica> {
-  const session = await open(path, lockTimeoutMs);
+  const session = await open(path, lockTimeoutMs, connect);
   const { locked } = session;
   const failing = (doing: string) => (error: unknown) => {
     throw sqliteError(error, doing);
@@ -101,10 +108,10 @@ interface Session {
 /** Texts kept prepared; past that all are dropped, for they come from tables and column sets that are few. */
 const MAX_PREPARED = 512;
 
-async function open(path: string, lockTimeoutMs: number): Promise<OpenFile> {
+async function open(path: string, lockTimeoutMs: number, connect: (path: string) => Database): Promise<OpenFile> {
   let database: Database | undefined;
   try {
-    const opened = new Database(path, { create: true, readwrite: true });
+    const opened = connect(path);
     database = opened;
     const session = sessionOver(opened, lockTimeoutMs);
     await session.locked(() => {
