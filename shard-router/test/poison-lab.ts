@@ -109,7 +109,7 @@ export class PoisonLine {
     let error: CascadeError | null = null;
     const resume = async () => {
       const offset = await progress.resume(partition);
-      await held.resume(partition);
+      await held.reread();
       return Number(offset ?? 0n);
     };
     let next: number | null = null;
@@ -139,9 +139,9 @@ export class PoisonLine {
           turn(batch, { replicaName: "mine", dialect: this.replica.dialect, schemas, tables, progress, deadLetters }, poison),
         poison: deadLetters,
         atEnd: async () => {},
-        applied: (batch, step) => {
+        applied: (_, step) => {
           progress.moved(step.advance);
-          held.moved(batch.partition, step.work.holds);
+          held.moved(step.work.holds);
         },
         hold: (_, failed) => {
           if (failed instanceof FencedError) next = null;
