@@ -58,7 +58,8 @@ export class HoldPlan {
 
   /**
    * The events without those that are held back. A truncate, and a row read by a copy, say all that there is to say of their rows: what is
-   * held of them is void from there on (unless another key's row is made of it). Throws a CascadeError that stops the table where it cannot be told what must be held back.
+   * held of them is void from there on (unless another key's row is made of it). Throws a CascadeError that stops the table where it
+   * cannot be told what must be held back.
    */
   withhold(schema: TableSchema, events: readonly ReceivedEvent[]): readonly ReceivedEvent[] {
     const { poison } = this.#options;
