@@ -14,7 +14,7 @@ setDefaultTimeout(60_000);
 const name = "bad_input";
 const engines = ["postgres", "sqlite"] as const;
 type Engine = (typeof engines)[number];
-const messageTables = ["no_json", "no_envelope", "no_schema", "no_fit", "stray"] as const;
+const messageTables = ["no_json", "hostile", "no_envelope", "no_schema", "no_fit", "stray"] as const;
 const tables = ["fine", ...messageTables, "narrow", "typed", "loose", "checked", "deleted", "expired"];
 
 /** The replicas' own tables that do not fit. */
@@ -94,6 +94,8 @@ async function lastEnvelope(table: string): Promise<Envelope> {
   return JSON.parse(messages.at(-1)?.value?.toString() ?? "") as Envelope;
 }
 
+const deep = (levels: number): string => `${'{"a":'.repeat(levels)}1${"}".repeat(levels)}`;
+
 const row = { id: 1_000, v: "r0w-value" };
 
 /** A message that looks like the table's next change, but for what is given. */
@@ -106,6 +108,13 @@ async function forged(table: string, changes: { readonly after?: object; readonl
 describe("messages in a table's topic", () => {
   test.each<readonly [(typeof messageTables)[number], string, string, () => Promise<string>]>([
     ["no_json", "MALFORMED_MESSAGE", "move the replica's progress", async () => '{"op":"c","after":{"v":"r0w-value"'],
+    [
+      "hostile",
+      "MALFORMED_MESSAGE",
+      "who else writes",
+      async () =>
+        (await forged("hostile", {})).replace(/"commit_lsn":\d+/, `"commit_lsn":9007199254740999,"__proto__":${deep(100_000)}`),
+    ],
     ["no_envelope", "MALFORMED_MESSAGE", "who else writes", async () => JSON.stringify({ payload: row })],
     ["no_schema", "UNKNOWN_SCHEMA", "who deleted", () => forged("no_schema", { schemaId: "00000000000000ff" })],
     ["no_fit", "MALFORMED_EVENT", "who else writes", () => forged("no_fit", { after: { ...row, more: "r0w-value" } })],
@@ -121,7 +130,10 @@ describe("messages in a table's topic", () => {
     await produce(topicOf(table), await message());
     await insert(table);
     for (const engine of engines)
-      expect(await held(routers[engine], `public.${table}`)).toMatchObject({ code, advice: expect.stringContaining(advice) });
+      expect(await held(routers[engine], `public.${table}`)).toMatchObject({
+        ...{ code, advice: expect.stringContaining(advice) },
+        ...{ topic: topicOf(table), partition: 0, offset: "1" },
+      });
     await arrives("fine");
     for (const engine of engines) await moveProgress(engine, table, "next_offset + 1");
     await arrives(table);

@@ -4,7 +4,6 @@ import { type ErrorReport, reportOf } from "@cascade/shared/service-health";
 import type { Reading, Telemetry } from "@cascade/shared/telemetry";
 import { formatTableName, type TableName, tableOfTopic } from "@cascade/shared/topic";
 import type { EventBatch, Partition } from "./event-consumer.ts";
-import type { HeldKeys } from "./held-book.ts";
 import { LagWindow } from "./lag-window.ts";
 import { offsetOf } from "./poison.ts";
 import type { Step } from "./turn.ts";
@@ -35,8 +34,8 @@ interface HoldReport extends ErrorReport {
   readonly offset: string | null;
 }
 
-/** What is known of a partition's held keys. */
-export type HeldKeysOf = (partition: Partition) => HeldKeys;
+/** How many keys are held back. */
+export type HeldKeysOf = (partition: Partition) => number;
 
 /** How far the replica is and which tables are held: for /status, readiness and /metrics. */
 export class ApplyStatus {
@@ -45,7 +44,7 @@ export class ApplyStatus {
   readonly #partitions = new Map<string, PartitionStatus>();
   #assigned: (() => readonly Partition[]) | null = null;
   #schemaIds: () => ReadonlyMap<string, string> = () => new Map();
-  #heldKeys: HeldKeysOf = () => new Map();
+  #heldKeys: HeldKeysOf = () => 0;
   /** Of each table, in this process. */
   readonly #schemaChanges = new Map<string, number>();
   #eventsTotal = 0;
@@ -199,7 +198,7 @@ export class ApplyStatus {
   }
 
   #keysHeld(of: readonly PartitionStatus[]): number {
-    return of.reduce((sum, { partition }) => sum + this.#heldKeys(partition).size, 0);
+    return of.reduce((sum, { partition }) => sum + this.#heldKeys(partition), 0);
   }
 
   #table({ topic }: Partition): string {

@@ -5,7 +5,7 @@ import type { EventBatch, Partition } from "./event-consumer.ts";
 import type { HeldBook } from "./held-book.ts";
 import { HoldPlan, type HoldPlanOptions } from "./hold-plan.ts";
 import { isOfTheRow } from "./poison.ts";
-import type { Replica } from "./replica.ts";
+import type { RememberedTable, Replica } from "./replica.ts";
 import type { TableBook } from "./table-book.ts";
 
 /** ROUTER_ON_ERROR. */
@@ -59,8 +59,12 @@ export class DeadLetters implements PoisonPolicy, AsyncDisposable {
   /** null when every event goes the ordinary way: one look per batch. */
   plan(of: Omit<HoldPlanOptions, "held" | "maxKeys">): HoldPlan | null {
     const { held, maxKeys } = this.#options;
-    const keys = held.current(of.batch.partition);
-    return keys.size === 0 && of.poison === null ? null : new HoldPlan({ ...of, held: keys, maxKeys });
+    return held.all.size === 0 && of.poison === null ? null : new HoldPlan({ ...of, held: held.all, maxKeys });
+  }
+
+  /** See HeldBook. */
+  sync(table: RememberedTable): Promise<boolean> {
+    return this.#options.held.sync(table);
   }
 
   async publish(letters: readonly DeadLetter[]): Promise<void> {
@@ -76,11 +80,11 @@ export class DeadLetters implements PoisonPolicy, AsyncDisposable {
   /** Of a table that main-db has dropped nothing is held back any more. */
   async releaseGone(partition: Partition, isGone: (oid: number) => boolean): Promise<void> {
     const { held, replica } = this.#options;
-    const gone = [...held.current(partition).values()].filter(({ oid }) => isGone(oid));
+    const gone = held.current(partition).filter(({ oid }) => isGone(oid));
     if (gone.length === 0) return;
     const holds = gone.map((from) => ({ kind: "release", from }) as const);
     await replica.settle({ statements: [], inOrder: () => [], holds }, partition);
-    held.moved(partition, holds);
+    held.moved(holds);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -28,6 +28,8 @@ export interface HeldKey {
   readonly last: Position;
   /** How many changes these are. */
   readonly events: number;
+  /** One of them moved a row from or to another key and left out what it did not change: only replayed with that one it makes sense. */
+  readonly isLinked: boolean;
   /** Why the first of them, or the last try to replay them, was refused. */
   readonly cause: Cause;
   /** Milliseconds since 1970. */
@@ -42,7 +44,8 @@ export type HoldChange =
 
 export interface RowKey {
   readonly id: string;
-  readonly text: string;
+  /** Holds the key's columns. */
+  readonly row: WireRow;
 }
 
 /** Which columns the key has and of what types: where that changes, keys from before are not found again. */
@@ -60,28 +63,36 @@ export function keysOfEvent(schema: TableSchema, { op, before, after }: Received
   if (schema.key.length === 0) return null;
   const old = before === null ? null : rowKey(schema, before);
   if (op === "d") return old === null ? null : [old];
-  // A key column that is stored out of line and unchanged stands in the old row alone.
-  const now = after === null ? null : rowKey(schema, op === "u" ? { ...before, ...after } : after);
+  const now = after === null ? null : (rowKey(schema, after) ?? (op === "u" ? rowKey(schema, wholeRow(before, after)) : null));
   if (now === null || (op === "u" && before !== null && old === null)) return null;
   return op !== "u" || old === null || old.id === now.id ? [now] : [old, now];
 }
 
+/** A column that is stored out of line and unchanged stands in the old row alone, if anywhere. */
+export const wholeRow = (before: WireRow | null, after: WireRow | null): WireRow => ({ ...before, ...after });
+
+export const isWhole = ({ columns }: TableSchema, row: WireRow): boolean => columns.every(({ name }) => Object.hasOwn(row, name));
+
+/** Most keys' texts serve as they are: hashing one takes longer than all else here. */
+const SHORT_ASCII = /^[\x20-\x7e]{1,60}$/;
+
 function rowKey(schema: TableSchema, row: WireRow): RowKey | null {
-  const shape = shapeOf(schema);
-  const key: [string, WireValue][] = [];
-  for (const name of schema.key) {
+  const { key, keyClass } = shapeOf(schema);
+  let text = `${schema.oid} `;
+  for (const name of key) {
     const value = Object.hasOwn(row, name) ? (row[name] as WireValue | object) : null;
     if (value === null || typeof value === "object") return null;
-    key.push([name, value]);
+    const part = String(value);
+    if (keyClass === null) text += `${part.length}:${part}`;
   }
   // Keys that may be equal are one: rather hold back too much.
-  const text = shape.keyClass?.(row) ?? key.map(([, value]) => `${String(value).length}:${String(value)}`).join("");
-  const id = createHash("sha256").update(`${schema.oid} ${text}`).digest("hex");
-  return { id, text: jsonOf(key) };
+  if (keyClass !== null) text += keyClass(row);
+  return { id: SHORT_ASCII.test(text) ? text : createHash("sha256").update(text).digest("hex"), row };
 }
 
-/** Object.fromEntries keeps a column called __proto__. */
-const jsonOf = (key: readonly (readonly [string, WireValue])[]): string => JSON.stringify(Object.fromEntries(key));
+/** The key as JSON, for people. Object.fromEntries keeps a column called __proto__. */
+export const keyJson = ({ key }: TableSchema, row: WireRow): string =>
+  JSON.stringify(Object.fromEntries(key.map((name) => [name, row[name]])));
 
 /** Whether the event at `position` is among those held back of the key. */
 export const covers = ({ first, last }: Pick<HeldKey, "first" | "last">, position: Position): boolean =>

@@ -5,7 +5,17 @@ import { formatTableName } from "@cascade/shared/topic";
 import { type DeadLetter, KEY_HELD } from "./dead-letter.ts";
 import type { EventBatch, RawEvent } from "./event-consumer.ts";
 import type { HeldKeys } from "./held-book.ts";
-import { type Cause, type HeldKey, type HoldChange, keyColumns, keysOfEvent, type RowKey } from "./held-keys.ts";
+import {
+  type Cause,
+  type HeldKey,
+  type HoldChange,
+  isWhole,
+  keyColumns,
+  keyJson,
+  keysOfEvent,
+  type RowKey,
+  wholeRow,
+} from "./held-keys.ts";
 
 export interface HoldPlanOptions {
   readonly batch: Pick<EventBatch, "partition" | "table">;
@@ -48,7 +58,8 @@ export class HoldPlan {
 
   /**
    * The events without those that are held back. A truncate, and a row read by a copy, say all that there is to say of their rows: what is
-   * held of them is void from there on. Throws a CascadeError that stops the table where it cannot be told what must be held back.
+   * held of them is void from there on (unless another key's row is made of it). Throws a CascadeError that stops the table where it
+   * cannot be told what must be held back.
    */
   withhold(schema: TableSchema, events: readonly ReceivedEvent[]): readonly ReceivedEvent[] {
     const { poison } = this.#options;
@@ -63,7 +74,7 @@ export class HoldPlan {
       } else if (event.op === "t") {
         this.release(schema.oid);
         return true;
-      } else if (event.op === "r") {
+      } else if (event.op === "r" && !keys?.some(({ id }) => this.#keys.get(id)?.isLinked)) {
         for (const { id } of keys ?? []) this.#keys.delete(id);
         return true;
       } else if (keys === null || !keys.some(({ id }) => this.#keys.has(id))) {
@@ -99,17 +110,19 @@ export class HoldPlan {
     const { batch, poison, rawOf } = this.#options;
     const position = { commitLsn: event.commitLsn, ordinal: event.ordinal };
     const cause = poison === null ? KEY_HELD : causeOf(poison);
-    for (const { id, text } of keys) {
+    const links = keys.length > 1 && !isWhole(schema, wholeRow(event.before, event.after));
+    for (const { id, row } of keys) {
       const held = this.#keys.get(id);
       if (held !== undefined) {
         const why = poison === null ? held.cause : cause;
-        this.#keys.set(id, { ...held, last: position, events: held.events + 1, cause: why });
+        const isLinked = held.isLinked || links;
+        this.#keys.set(id, { ...held, last: position, events: held.events + 1, isLinked, cause: why });
         continue;
       }
       this.#checkRoom(schema, cause);
       this.#keys.set(id, {
-        ...{ partition: batch.partition, id, oid: schema.oid, columns: keyColumns(schema), text },
-        ...{ first: position, last: position, events: 1, cause, heldAtMs: Date.now() },
+        ...{ partition: batch.partition, id, oid: schema.oid, columns: keyColumns(schema), text: keyJson(schema, row) },
+        ...{ first: position, last: position, events: 1, isLinked: links, cause, heldAtMs: Date.now() },
       });
     }
     const raw = rawOf(event) as RawEvent & { readonly value: string };

@@ -15,6 +15,7 @@ export interface ReadLetter {
 
 /** One that is held back still. */
 export interface HeldLetter {
+  readonly partition: Partition;
   readonly raw: RawEvent;
   readonly event: ReceivedEvent;
   readonly schema: TableSchema;
@@ -25,7 +26,6 @@ export interface HeldLetter {
 
 /** Keys that must be replayed together, for changes moved rows from one to another. */
 export interface HeldGroup {
-  readonly partition: Partition;
   readonly keys: readonly HeldKey[];
   /** In order, each once: the first of them, at least. */
   readonly letters: readonly HeldLetter[];
@@ -33,7 +33,7 @@ export interface HeldGroup {
   readonly found: ReadonlyMap<string, number>;
 }
 
-/** The letters of one partition's held keys, of which the first are kept, by bytes. */
+/** The letters of held keys, of which the first are kept, by bytes. */
 export class LetterPile {
   readonly #held: ReadonlyMap<string, HeldKey>;
   readonly #schemaOf: (id: string) => TableSchema | undefined;
@@ -60,7 +60,7 @@ export class LetterPile {
   }
 
   /** What a crash, or a router that had lost its partition, has written twice is taken once. */
-  add({ position, event: raw }: ReadLetter): void {
+  add({ partition, position, event: raw }: ReadLetter): void {
     // Most letters are of keys that were released long ago.
     if (this.#all === null || !covers(this.#all, position)) return;
     const event = readEvent(raw.value);
@@ -81,7 +81,7 @@ export class LetterPile {
     }
     if (this.#letters.has(name) || (this.#end !== null && comparePositions(position, this.#end) >= 0)) return;
     const bytes = Buffer.byteLength(raw.value);
-    this.#letters.set(name, { raw, event, schema, ids, bytes });
+    this.#letters.set(name, { partition, raw, event, schema, ids, bytes });
     this.#bytes += bytes;
     if (this.#bytes > 2 * this.#maxBytes) this.#cut();
   }
@@ -94,7 +94,6 @@ export class LetterPile {
     const lettersOf = Map.groupBy(letters, ({ ids: [id] }) => this.#rootOf(id as string));
     return [...byRoot]
       .map(([root, keys]) => ({
-        partition: (keys[0] as HeldKey).partition,
         keys,
         letters: lettersOf.get(root) ?? [],
         found: counts,

@@ -1,5 +1,7 @@
 import type { ReceivedEvent, WireRow, WireValue } from "@cascade/shared/change-event";
+import { type CascadeError, UnsupportedValueError } from "@cascade/shared/errors";
 import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
+import { formatTableName } from "@cascade/shared/topic";
 import { floatText } from "./dialects/float-text.ts";
 import { malformedEvent, PG_TYPE, setOwn, type WireKind, wireKind } from "./row-shape.ts";
 
@@ -86,12 +88,11 @@ function mapRow({ columns, added }: Mapping, row: WireRow, complete: boolean): W
   return mapped;
 }
 
-/** How a value of the column's old type is written under its new one; null: in the same way. What cannot be, throws MALFORMED_EVENT. */
+/** How a value of the column's old type is written under its new one; null: in the same way. What cannot be, throws UNSUPPORTED_VALUE. */
 function conversion(table: TableSchema, from: ColumnSchema, to: ColumnSchema): MappedColumn["convert"] {
   const [kind, newKind] = [wireKind(from.typeOid), wireKind(to.typeOid)];
   if (from.typeOid === to.typeOid) return null;
-  const refuse = () =>
-    malformedEvent(table, `column ${to.name} was ${from.type} when it was written, and its value is no ${to.type}`);
+  const refuse = () => unfitValue(table, from, to);
   if ((from.typeOid === PG_TYPE.bytea) !== (to.typeOid === PG_TYPE.bytea))
     return () => {
       throw refuse();
@@ -103,6 +104,14 @@ function conversion(table: TableSchema, from: ColumnSchema, to: ColumnSchema): M
     return converted;
   };
 }
+
+const unfitValue = (table: TableSchema, from: ColumnSchema, to: ColumnSchema): CascadeError =>
+  new UnsupportedValueError({
+    code: "UNSUPPORTED_VALUE",
+    verdict: "stop-table",
+    message: `a value of table ${formatTableName(table)} from before its column ${to.name} became ${to.type} (it was ${from.type}) is none of that type`,
+    advice: "copy the table again (`cdc snapshot` with --replica): what comes before the copy is passed over",
+  });
 
 function convertKind(kind: WireKind, typeOid: number, value: Exclude<WireValue, null>): WireValue | undefined {
   switch (kind) {

@@ -23,9 +23,11 @@ const OF_ONE_EVENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 export const isOfOneEvent = (error: unknown): boolean =>
   error instanceof CascadeError && OF_ONE_EVENT.has(error.code) && !OF_TABLES.has(error);
 
-/** Errors that are a row's own: the table's other rows can go on without it. Which of an engine's errors they are, its own table says. */
+/**
+ * Errors that are a row's own: the table's other rows can go on without it. Which of an engine's errors they are, its own table says. A
+ * message that cdc has not written is none: its position may be anything, and led past it a replica could miss what comes after.
+ */
 const OF_THE_ROW: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  "MALFORMED_EVENT",
   "UNSUPPORTED_VALUE",
   "CONSTRAINT_VIOLATED",
   "REPLICA_FUNCTION_FAILED",

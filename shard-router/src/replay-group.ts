@@ -1,36 +1,38 @@
 import type { ReceivedEvent } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
-import type { EventBatch } from "./event-consumer.ts";
-import { type HeldKey, type HoldChange, keysOfEvent } from "./held-keys.ts";
+import type { EventBatch, Partition } from "./event-consumer.ts";
+import { type HeldKey, type HoldChange, isWhole, keysOfEvent, wholeRow } from "./held-keys.ts";
 import type { HeldGroup, HeldLetter } from "./letter-pile.ts";
 import type { Replica } from "./replica.ts";
-import { countColumns, shapeOf } from "./row-shape.ts";
 import { type FoundBatch, type TurnOptions, turnRuns, workOf } from "./turn.ts";
 import { WaitingError } from "./waiting.ts";
 
 export interface GroupPorts {
   readonly replica: Pick<Replica, "settle">;
-  /** Its progress is that of the group's partition. */
+  /** Its progress is known of every partition that the group's letters come from. */
   readonly turn: TurnOptions;
+  tableOf(partition: Partition): TableName;
 }
 
 /**
  * Applies the letters that are there in order, as a router would have, and with the last of a key releases it. Resolves to whether any
  * were there: of a large group some come later.
  */
-export async function replayGroup(group: HeldGroup, table: TableName, { replica, turn }: GroupPorts): Promise<boolean> {
-  checkComplete(group, table);
+export async function replayGroup(group: HeldGroup, { replica, turn, tableOf }: GroupPorts): Promise<boolean> {
+  checkComplete(group, tableOf(partitionOf(group)));
   let letters = group.letters;
   let keys: ReadonlyMap<string, HeldKey> = new Map(group.keys.map((key) => [key.id, key]));
   while (letters.length > 0) {
-    const { end, ...ready } = await turnRuns(foundOf(group, table, letters), turn);
+    const [{ partition }] = letters as readonly [HeldLetter];
+    const table = tableOf(partition);
+    const { end, ...ready } = await turnRuns(foundOf(partition, table, ofOneTopic(letters)), turn);
     if (ready.passed.length > 0) throw new WaitingError(`${formatTableName(table)} waits for a copy, which brings all its rows`);
     const done = letters.slice(0, end);
     letters = letters.slice(end);
     const moved = [...keys.values()].map((key) => changeOf(key, done, letters));
     const holds = moved.flatMap((change): HoldChange[] => (change === null ? [] : [change]));
-    await replica.settle({ ...workOf(turn.dialect, ready), holds }, group.partition);
+    await replica.settle({ ...workOf(turn.dialect, ready), holds }, partition);
     const left = [...keys.values()].flatMap((key): HeldKey[] => {
       const change = holds.find((one) => one.kind !== "hold" && one.from === key);
       return change === undefined ? [key] : change.kind === "change" ? [change.to] : [];
@@ -55,7 +57,16 @@ function changeOf(from: HeldKey, done: readonly HeldLetter[], rest: readonly Hel
   };
 }
 
-function foundOf({ partition }: HeldGroup, table: TableName, letters: readonly HeldLetter[]): FoundBatch {
+/** Where its first key was held first. */
+export const partitionOf = ({ keys: [first] }: HeldGroup): Partition => (first as HeldKey).partition;
+
+/** A table that got another name goes on in another topic. */
+function ofOneTopic(letters: readonly HeldLetter[]): readonly HeldLetter[] {
+  const end = letters.findIndex(({ partition }) => partition.topic !== letters[0]?.partition.topic);
+  return end < 0 ? letters : letters.slice(0, end);
+}
+
+function foundOf(partition: Partition, table: TableName, letters: readonly HeldLetter[]): FoundBatch {
   const raws = letters.map(({ raw }) => raw);
   const batch: EventBatch = {
     ...{ partition, table, events: raws, nextOffset: raws[0]?.offset ?? 0n },
@@ -70,9 +81,8 @@ function heldPart({ event, schema, ids }: HeldLetter): ReceivedEvent {
   if (keys.length < 2 || keys.every(({ id }) => ids.includes(id))) return event;
   const [old] = keys;
   if (old !== undefined && ids.includes(old.id)) return { ...event, op: "d", after: null };
-  const after = { ...event.before, ...event.after };
-  const shape = shapeOf(schema);
-  if (countColumns(shape, after) === shape.columns.length) return { ...event, op: "c", before: null, after };
+  const after = wholeRow(event.before, event.after);
+  if (isWhole(schema, after)) return { ...event, op: "c", before: null, after };
   throw new CascadeError({
     code: "HELD_ROW_UNKNOWN",
     verdict: "stop-table",

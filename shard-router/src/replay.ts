@@ -6,7 +6,7 @@ import { causeOf } from "./hold-plan.ts";
 import { type HeldGroup, LetterPile, type ReadLetter } from "./letter-pile.ts";
 import { isOfTheRow } from "./poison.ts";
 import type { ProgressBook } from "./progress-book.ts";
-import { replayGroup } from "./replay-group.ts";
+import { partitionOf, replayGroup } from "./replay-group.ts";
 import type { Replica } from "./replica.ts";
 import type { SchemaBook } from "./schema-book.ts";
 import type { TableBook } from "./table-book.ts";
@@ -55,7 +55,7 @@ export async function replay(ports: ReplayPorts, selected: Selected, maxBytes = 
         hasMoved = true;
         for (const key of group.keys) released.set(key.id, key);
       } catch (error) {
-        if (error instanceof FencedError && fenced < MAX_FENCED) isAgain = true;
+        if (isTransient(error) && fenced < MAX_FENCED) isAgain = true;
         else for (const key of group.keys) failed.set(key.id, { key, error: await blamed(ports, group, error) });
       }
     }
@@ -70,6 +70,10 @@ export async function replay(ports: ReplayPorts, selected: Selected, maxBytes = 
   }
 }
 
+/** A running router was in the way. */
+const isTransient = (error: unknown): boolean =>
+  error instanceof FencedError || (error instanceof CascadeError && ["REPLICA_CONFLICT", "REPLICA_LOCKED"].includes(error.code));
+
 /** Gives the keys up: their rows stay as they are. Resolves to those that were held. */
 export async function discard({ replica }: Pick<ReplayPorts, "replica">, selected: Selected): Promise<readonly HeldKey[]> {
   const discarded = new Map<string, HeldKey>();
@@ -82,7 +86,7 @@ export async function discard({ replica }: Pick<ReplayPorts, "replica">, selecte
       }
       return [...discarded.values()];
     } catch (error) {
-      if (!(error instanceof FencedError) || fenced >= MAX_FENCED) throw error;
+      if (!isTransient(error) || fenced >= MAX_FENCED) throw error;
       await Bun.sleep(FENCED_PAUSE_MS);
     }
   }
@@ -102,42 +106,41 @@ async function readGroups(ports: ReplayPorts, selected: Selected, maxBytes: numb
 }
 
 async function groupsOf({ schemas, letters }: ReplayPorts, held: readonly HeldKey[], maxBytes: number) {
-  const byPartition = Map.groupBy(held, ({ partition }) => nameOf(partition));
-  const piles = new Map(
-    [...byPartition].map(([name, keys]) => [name, new LetterPile(keys, (id) => schemas.known(id), maxBytes)]),
-  );
-  await letters((letter) => piles.get(nameOf(letter.partition))?.add(letter));
-  return [...piles.values()].flatMap((pile) => pile.groups());
+  const pile = new LetterPile(held, (id) => schemas.known(id), maxBytes);
+  await letters((letter) => pile.add(letter));
+  return pile.groups();
 }
 
 async function replayOnce(ports: ReplayPorts, group: HeldGroup): Promise<boolean> {
-  const { tables, progress, replica, replicaName, schemas } = ports;
-  const table = tableOf(ports, group);
+  const { tables, progress, replica, replicaName, schemas, prefix } = ports;
+  const tableOf = ({ topic }: Partition): TableName => tableOfTopic(prefix, topic) as TableName;
   const turn = { replicaName, dialect: replica.dialect, schemas, tables, progress };
-  await progress.resume(group.partition);
+  const partitions = [partitionOf(group), ...group.letters.map(({ partition }) => partition)];
+  const resume = async () => {
+    for (const partition of new Map(partitions.map((one) => [nameOf(one), one])).values()) await progress.resume(partition);
+  };
+  await resume();
   try {
-    return await replayGroup(group, table, { replica, turn });
+    return await replayGroup(group, { replica, turn, tableOf });
   } catch (error) {
     if (!isOfTheRow(error)) throw error;
     // As a router does before it blames a row.
-    tables.forget(table);
-    if (error.code === "CONSTRAINT_VIOLATED") tables.suspect(table);
-    await progress.resume(group.partition);
-    return replayGroup(group, table, { replica, turn });
+    for (const partition of partitions) tables.forget(tableOf(partition));
+    if (error.code === "CONSTRAINT_VIOLATED") for (const partition of partitions) tables.suspect(tableOf(partition));
+    await resume();
+    return replayGroup(group, { replica, turn, tableOf });
   }
 }
 
 /** Throws what is not about the group. */
-async function blamed({ replica }: ReplayPorts, { keys, partition }: HeldGroup, error: unknown): Promise<CascadeError> {
+async function blamed({ replica }: ReplayPorts, group: HeldGroup, error: unknown): Promise<CascadeError> {
   if (!(error instanceof CascadeError) || (error.verdict !== "stop-table" && error.code !== "WAITING")) throw error;
   const cause = causeOf(error);
-  const holds = keys.map((from) => ({ kind: "change", from, to: { ...from, cause } }) as const);
-  await replica.settle({ statements: [], inOrder: () => [], holds }, partition).catch((stale: unknown) => {
+  const holds = group.keys.map((from) => ({ kind: "change", from, to: { ...from, cause } }) as const);
+  await replica.settle({ statements: [], inOrder: () => [], holds }, partitionOf(group)).catch((stale: unknown) => {
     if (!(stale instanceof FencedError)) throw stale; // a part of it was applied, or more is held: the cause is told all the same
   });
   return error;
 }
 
-const tableOf = ({ prefix }: ReplayPorts, { partition: { topic } }: HeldGroup): TableName =>
-  tableOfTopic(prefix, topic) as TableName;
 const nameOf = ({ topic, partition }: Partition): string => `${topic}/${partition}`;

@@ -96,7 +96,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
     identity: { replicaId: replica.id, sinceMs: STARTED_AT_MS },
     resume: async (partition) => {
       const offset = await progress.resume(partition);
-      await held.resume(partition);
+      await held.reread();
       await copies?.askAgain(tableOfTopic(config.KAFKA_TOPIC_PREFIX, partition.topic) as TableName);
       return offset;
     },
@@ -117,7 +117,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   status.follow(
     () => consumer.assigned(),
     () => tables.schemaIds(),
-    (partition) => held.current(partition),
+    (partition) => held.current(partition).length,
   );
   using _ = { [Symbol.dispose]: () => status.follow(null) };
   health.running();
@@ -141,7 +141,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       },
       applied: (batch, step) => {
         progress.moved(step.advance);
-        held.moved(batch.partition, step.work.holds);
+        held.moved(step.work.holds);
         countApplied(telemetry, name, batch, step);
         for (const letter of step.letters) tellOf(context, letter);
         if (status.applied(batch, step)) logger.info({ table: formatTableName(batch.table) }, "the table goes on");

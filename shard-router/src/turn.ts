@@ -35,7 +35,7 @@ export interface TurnOptions {
   readonly schemas: SchemaBook;
   readonly tables: TableBook;
   readonly progress: Pick<ProgressBook, "current">;
-  readonly deadLetters?: Pick<DeadLetters, "plan">;
+  readonly deadLetters?: Pick<DeadLetters, "plan" | "sync">;
 }
 
 /**
@@ -122,6 +122,7 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
       if (begin > 0) return { runs, passed, plan, end: begin };
       continue;
     }
+    if (await options.deadLetters?.sync(remembered)) return turnRuns(from, options);
     const events = sameSide(run.events, schema, remembered);
     const held = plan?.fork() ?? null;
     const turned = turnRun(schema, held?.withhold(schema, events) ?? events, table, tables.isSuspect(remembered));

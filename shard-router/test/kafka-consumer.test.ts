@@ -44,15 +44,19 @@ describe("batches", () => {
       partition: { topic, partition: 0 },
       table: { schema: "public", table: "t.x" },
       events: [
-        { offset: 0n, key: '{"id":"é"}', value: '{"t":"€😀"}' },
-        { offset: 1n, key: null, value: "v" },
+        { offset: 0n, key: '{"id":"é"}', value: '{"t":"€😀"}', traceParent: traceparent },
+        { offset: 1n, key: null, value: "v", traceParent: traceparent },
       ],
       nextOffset: 2n,
       bytes: Buffer.byteLength('{"t":"€😀"}v'),
       lagEvents: 1n,
       traceParents: [traceparent],
     });
-    expect(second).toMatchObject({ events: [{ offset: 2n, key: "k", value: null }], nextOffset: 3n, lagEvents: 0n });
+    expect(second).toMatchObject({
+      events: [{ offset: 2n, key: "k", value: null, traceParent: null }],
+      nextOffset: 3n,
+      lagEvents: 0n,
+    });
   });
 
   test.each([

@@ -18,7 +18,7 @@ import { tableBook } from "./memory-replica.ts";
 export const partition = { topic: "cascade.public.t", partition: 0 };
 const name = { schema: "public", table: "t" };
 
-const column = (attnum: number, columnName: string, type: string, typeOid: number) => ({
+export const column = (attnum: number, columnName: string, type: string, typeOid: number) => ({
   ...{ name: columnName, attnum, type, typeOid, typmod: -1 },
   ...{ nullable: attnum > 1, default: null, generated: false },
 });
@@ -28,7 +28,13 @@ export const keyed = identifySchema({
   ...{ oid: 77, key: ["id"], identity: "default" as const },
   columns: [column(1, "id", "integer", 23), column(2, "v", "integer", 23), column(3, "w", "integer", 23)],
 });
-export const keyless = identifySchema({ ...keyed, key: [], identity: "full" });
+/** The same table, otherwise. */
+export function otherwise(more: Partial<TableSchema>): TableSchema {
+  const { id: _, ...schema } = { ...keyed, ...more };
+  return identifySchema(schema);
+}
+
+export const keyless = otherwise({ key: [], identity: "full" });
 
 export interface Change {
   readonly op: Op;
@@ -73,11 +79,17 @@ export class PoisonLine {
   readonly letters: DeadLetter[] = [];
   readonly schemas: Map<string, TableSchema>;
   readonly replica: Replica;
+  readonly #since: [schema: TableSchema, commitLsn: bigint][];
 
-  /** @param schemas of one table, the newest last */
-  constructor(replica: Replica, schemas: readonly TableSchema[] = [keyed]) {
+  constructor(replica: Replica, schema = keyed) {
     this.replica = replica;
-    this.schemas = new Map(schemas.map((schema) => [schema.id, schema]));
+    this.#since = [[schema, 0n]];
+    this.schemas = new Map([[schema.id, schema]]);
+  }
+
+  announce(schema: TableSchema, commitLsn: bigint): void {
+    this.#since.push([schema, commitLsn]);
+    this.schemas.set(schema.id, schema);
   }
 
   /** One router, from its start to the end of the topic or to the error that holds the partition. Throws the Crash that ended it. */
@@ -97,7 +109,7 @@ export class PoisonLine {
     let error: CascadeError | null = null;
     const resume = async () => {
       const offset = await progress.resume(partition);
-      await held.resume(partition);
+      await held.reread();
       return Number(offset ?? 0n);
     };
     let next: number | null = null;
@@ -127,9 +139,9 @@ export class PoisonLine {
           turn(batch, { replicaName: "mine", dialect: this.replica.dialect, schemas, tables, progress, deadLetters }, poison),
         poison: deadLetters,
         atEnd: async () => {},
-        applied: (batch, step) => {
+        applied: (_, step) => {
           progress.moved(step.advance);
-          held.moved(batch.partition, step.work.holds);
+          held.moved(step.work.holds);
         },
         hold: (_, failed) => {
           if (failed instanceof FencedError) next = null;
@@ -153,8 +165,8 @@ export class PoisonLine {
   #books() {
     const progress = new ProgressBook(this.replica);
     const history = new SchemaHistory();
-    for (const schema of this.schemas.values())
-      history.learn({ kind: "schema", schema, at: { commitLsn: 0n, ordinal: 0 }, rewritten: false });
+    for (const [schema, commitLsn] of this.#since)
+      history.learn({ kind: "schema", schema, at: { commitLsn, ordinal: 0 }, rewritten: false });
     const tables = tableBook(this.replica, { history, moved: (advance) => progress.moved(advance) });
     const schemas = {
       history,

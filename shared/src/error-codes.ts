@@ -421,7 +421,7 @@ export const ERROR_CODES = {
     by: "shard-router",
     verdict: STOP,
     means: "A table's key changed while keys of before are held back.",
-    cure: "Replay or discard them (docs/dead-letters.md); the table goes on by itself.",
+    cure: 'Replay or discard them (README, "Rows that a replica refuses"); the table goes on by itself.',
   },
   HELD_ROW_UNKNOWN: {
     by: "shard-router",

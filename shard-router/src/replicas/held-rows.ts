@@ -31,11 +31,11 @@ export type HeldRow = Readonly<Record<string, unknown>>;
 
 const VALUES = [
   ...["topic", "partition", "key_id", "table_oid", "key_columns", "key_text", "first_commit_lsn", "first_ordinal"],
-  ...["last_commit_lsn", "last_ordinal", "events", "error_code", "error_message", "error_advice", "held_at_ms"],
+  ...["last_commit_lsn", "last_ordinal", "events", "is_linked", "error_code", "error_message", "error_advice", "held_at_ms"],
 ];
 
 const NUMBERS: ReadonlySet<string> = new Set([
-  ...["partition", "table_oid", "first_ordinal", "last_ordinal", "events", "held_at_ms"],
+  ...["partition", "table_oid", "first_ordinal", "last_ordinal", "events", "is_linked", "held_at_ms"],
 ]);
 const KEYS: ReadonlySet<string> = new Set(["topic", "key_id"]);
 
@@ -86,11 +86,11 @@ export class HeldRows {
         return { text, values: valuesOf(change.key), partition: change.key.partition };
       }
       case "change": {
-        const set = ["first_commit_lsn", "first_ordinal", "last_commit_lsn", "last_ordinal", "events"];
+        const set = ["first_commit_lsn", "first_ordinal", "last_commit_lsn", "last_ordinal", "events", "is_linked"];
         const said = ["error_code", "error_message", "error_advice"];
         const text = `UPDATE ${table} SET ${[...set, ...said].map((name) => `${name} = ?`).join(", ")} WHERE ${this.#sameRow}`;
-        const { first, last, events, cause } = change.to;
-        const to = [formatLsn(first.commitLsn), first.ordinal, formatLsn(last.commitLsn), last.ordinal, events];
+        const { first, last, events, isLinked, cause } = change.to;
+        const to = [formatLsn(first.commitLsn), first.ordinal, formatLsn(last.commitLsn), last.ordinal, events, Number(isLinked)];
         const values = [...to, cause.code, cause.message, cause.advice, ...sameRowValues(change.from)];
         return { text: this.#text(text), values, partition: change.from.partition };
       }
@@ -119,9 +119,21 @@ const sameRowValues = ({ partition: { topic, partition }, id, last, events }: He
   ...[formatLsn(last.commitLsn), last.ordinal, events],
 ];
 
-const valuesOf = ({ partition, id, oid, columns, text, first, last, events, cause, heldAtMs }: HeldKey): readonly SqlValue[] => [
+const valuesOf = ({
+  partition,
+  id,
+  oid,
+  columns,
+  text,
+  first,
+  last,
+  events,
+  isLinked,
+  cause,
+  heldAtMs,
+}: HeldKey): readonly SqlValue[] => [
   ...[partition.topic, partition.partition, id, oid, columns, text],
-  ...[formatLsn(first.commitLsn), first.ordinal, formatLsn(last.commitLsn), last.ordinal, events],
+  ...[formatLsn(first.commitLsn), first.ordinal, formatLsn(last.commitLsn), last.ordinal, events, Number(isLinked)],
   ...[cause.code, cause.message, cause.advice, heldAtMs],
 ];
 
@@ -136,6 +148,7 @@ export function heldKeyOf(row: HeldRow): HeldKey {
     first: { commitLsn: parseLsn(text("first_commit_lsn")), ordinal: Number(text("first_ordinal")) },
     last: { commitLsn: parseLsn(text("last_commit_lsn")), ordinal: Number(text("last_ordinal")) },
     events: Number(text("events")),
+    isLinked: Number(text("is_linked")) === 1,
     cause: { code: text("error_code"), message: text("error_message"), advice: text("error_advice") },
     heldAtMs: Number(text("held_at_ms")),
   };
