@@ -57,8 +57,12 @@ export interface RouterStatus {
 
 export interface TableStatus {
   readonly table: string;
-  readonly state: "live" | "held";
-  readonly error: Omit<LastError, "at"> | null;
+  readonly state: "live" | "held" | "keys-held";
+  readonly error:
+    | (Omit<LastError, "at"> & { readonly topic: string; readonly partition: number; readonly offset: string | null })
+    | null;
+  /** How many keys have changes that are held back. */
+  readonly heldKeys: number;
 }
 
 export interface PartitionStatus {

@@ -44,6 +44,13 @@ test("what comes later comes in order, and the newest is the last in the topic",
   expect(history.ids).toEqual(new Set([a.id, wide.id, other.id]));
 });
 
+test("what a cdc says late, which another has overtaken, is news of the past", () => {
+  const late = new SchemaHistory([said(a, at(10n)), said(wide, at(30n)), said(a, at(10n))]);
+  expect(shown(late.newest(1))).toBe(2);
+  const same = new SchemaHistory([said(wide, at(30n)), said(a, at(30n))]);
+  expect(shown(same.newest(1))).toBe(1);
+});
+
 test("schemas of a table, or of a name, come newest first", () => {
   expect([...history.schemasOf(1)].map(({ id }) => id)).toEqual([a.id, wide.id, a.id]);
   expect([...history.schemasNamed({ schema: "public", table: "b" })].map(({ id }) => id)).toEqual([other.id]);

@@ -20,7 +20,14 @@ export class SchemaHistory {
     const versions = Map.groupBy(messages, oidOf);
     for (const list of versions.values()) list.sort((a, b) => comparePositions(placeOf(a), placeOf(b)));
     this.#versions = versions;
-    this.#newest = new Map(messages.map((message) => [oidOf(message), message]));
+    const newest = new Map<number, SchemaMessage>();
+    for (const message of messages) {
+      const known = newest.get(oidOf(message));
+      // What a cdc says late, which another has overtaken, is news of the past.
+      const isOvertaken = known !== undefined && message.at !== null && comparePositions(message.at, placeOf(known)) < 0;
+      if (!isOvertaken) newest.set(oidOf(message), message);
+    }
+    this.#newest = newest;
     this.ids = new Set(messages.flatMap((message) => (message.kind === "schema" ? [message.schema.id] : [])));
   }
 
@@ -28,7 +35,7 @@ export class SchemaHistory {
     return this.#newest.keys();
   }
 
-  /** The last one announced. */
+  /** The last one announced, but for those that were overtaken on their way. */
   newest(oid: number): SchemaMessage | undefined {
     return this.#newest.get(oid);
   }

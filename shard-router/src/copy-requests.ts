@@ -34,21 +34,29 @@ export class AwaitedCopies {
   }
 
   /**
-   * Kafka holds nothing of the partition before `low`, and the replica needs it. Resolves to where it goes on: everything up to the copy
-   * is passed over from then on; null when nothing is known of the table.
+   * Kafka does not hold all that the replica needs of the partition, and what it holds begins at `low`. Resolves to where it goes on:
+   * everything up to the copy is passed over from then on; null when nothing is known of the table. A table that was renamed since is
+   * copied too, for some of its changes were in this topic.
    */
   async recover(partition: Partition, name: TableName, low: bigint): Promise<bigint | null> {
     const { schemas, tables, progress, warn } = this.#options;
     await schemas.settle();
-    const newest = schemas.history.current(name);
-    if (newest === null) return null;
-    const from = progress.current(partition);
-    const copy = await tables.await(newest.schema, randomUUID(), { partition, from, nextOffset: low });
-    warn(
-      name,
-      `${formatTableName(name)}: its changes are no longer all in Kafka; this replica asks for a copy, and passes over what comes before it`,
-    );
-    await this.#ask(copy, newest.schema);
+    const had = schemas.history.everNamed(name);
+    if (had === null) return null;
+    const wanted = had.filter(({ schema }) => tables.takes(schema));
+    for (const { schema } of wanted) {
+      const from = progress.current(partition);
+      const copy = randomUUID();
+      // The offset moves with the last of them: until then this is repeated after a crash.
+      const nextOffset = schema === wanted.at(-1)?.schema ? low : (from?.nextOffset ?? 0n);
+      await tables.await(schema, copy, { partition, from, nextOffset });
+      warn(
+        schema,
+        `${formatTableName(schema)}: its changes are no longer all in Kafka; this replica asks for a copy, and passes over what comes before it`,
+      );
+      await this.#ask(copy, schema);
+    }
+    if (wanted.length === 0) await tables.passOver({ partition, from: progress.current(partition), nextOffset: low });
     return low;
   }
 

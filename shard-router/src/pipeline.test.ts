@@ -1,5 +1,7 @@
 import { expect, test } from "bun:test";
+import type { ErrorCode } from "@cascade/shared/error-codes";
 import { CascadeError, FencedError } from "@cascade/shared/errors";
+import { STOP } from "./dead-letters.ts";
 import type { EventBatch, Partition } from "./event-consumer.ts";
 import { pump, type RouterPorts } from "./pipeline.ts";
 import { halves } from "./poison.ts";
@@ -14,7 +16,7 @@ function batch(offsets: readonly number[]): EventBatch {
   return { partition, table, events, nextOffset: BigInt(offsets.at(-1) ?? 0) + 1n, bytes: 0, lagEvents: 5n, traceParents: [] };
 }
 
-const error = (code: string) => new CascadeError({ code, verdict: "stop-table", message: code, advice: "" });
+const error = (code: ErrorCode) => new CascadeError({ code, verdict: "stop-table", message: code, advice: "" });
 
 function ports(batches: readonly EventBatch[], failure: (offsets: readonly number[]) => unknown) {
   const log: string[] = [];
@@ -37,12 +39,19 @@ function ports(batches: readonly EventBatch[], failure: (offsets: readonly numbe
       apply: async (_, { to }) => void log.push(`commit ${to.nextOffset}`),
     },
     received: () => {},
+    poison: STOP,
     traced: (_, work) => work(),
     turn: async (given) => {
       const failed = failure(given.events.map(({ offset }) => Number(offset)));
       if (failed) throw failed;
       const to = { nextOffset: given.nextOffset, commitLsn: 1n, ordinal: 0, sourceCommittedAtMs: 0 };
-      return { work: { statements: [], inOrder: () => [] }, advance: { partition, from: null, to }, events: [], rest: null };
+      return {
+        work: { statements: [], inOrder: () => [] },
+        advance: { partition, from: null, to },
+        events: [],
+        letters: [],
+        rest: null,
+      };
     },
     atEnd: async () => void log.push("end"),
     applied: (given) => void log.push(`applied ${given.events.length}`),
@@ -96,7 +105,10 @@ test("a commit whose answer was lost is not confirmed", async () => {
   const { fake, log } = ports([batch([0])], () => null);
   const lost = {
     ...fake,
-    replica: { apply: () => Promise.reject(new CascadeError({ code: "AWAY", verdict: "retry", message: "gone", advice: "" })) },
+    replica: {
+      apply: () =>
+        Promise.reject(new CascadeError({ code: "REPLICA_UNAVAILABLE", verdict: "retry", message: "gone", advice: "" })),
+    },
   };
   await expect(pump(lost, never)).rejects.toThrow("gone");
   expect(log).toEqual([]);

@@ -1,14 +1,19 @@
 import { kafkaOptions } from "@cascade/shared/config";
 import { CascadeError } from "@cascade/shared/errors";
+import { collectAfter } from "@cascade/shared/memory-bound";
 import type { Service, ServiceContext } from "@cascade/shared/service";
 import { formatTableName, type TableName, tableOfTopic, topicOf } from "@cascade/shared/topic";
 import { whileAnswering } from "@cascade/shared/while-answering";
 import { ApplyStatus } from "./apply-status.ts";
 import { atEnd } from "./at-end.ts";
 import type { RouterConfig } from "./config.ts";
-import { AwaitedCopies } from "./copy-requests.ts";
+import { AwaitedCopies, type CopyRequests } from "./copy-requests.ts";
+import { type DeadLetter, KEY_HELD } from "./dead-letter.ts";
+import { DeadLetters, type DeadLettersOptions, describeLetter } from "./dead-letters.ts";
 import type { EventConsumer } from "./event-consumer.ts";
+import { HeldBook } from "./held-book.ts";
 import { applySpan, countApplied, instrumentedReplica } from "./instrumented.ts";
+import { openDeadLetterLog } from "./kafka/dead-letter-log.ts";
 import { type ConsumerOptions, DEFAULT_MAX_BUFFERED_BYTES, openKafkaConsumer } from "./kafka/kafka-consumer.ts";
 import { LostLogs } from "./kafka/resume-offset.ts";
 import { openSchemaTopic } from "./kafka/schema-topic.ts";
@@ -28,8 +33,16 @@ const SERVICE = "shard-router";
 const TOPIC_POLL_MS = 1_000;
 const RECHECK_MS = 10_000;
 
+/** Kafka, as one life of a router has it. */
+export interface RouterKafka {
+  openSchemas(onNews: (names: readonly TableName[]) => void): Promise<SchemaBook>;
+  openConsumer(hooks: ConsumerHooks): Promise<EventConsumer>;
+  readonly requests: CopyRequests;
+}
+
 /** What outlives the lives of a router. */
 interface Routing {
+  readonly kafka: RouterKafka;
   readonly config: RouterConfig;
   readonly context: ServiceContext;
   readonly status: ApplyStatus;
@@ -40,11 +53,15 @@ interface Routing {
 }
 
 /** shard-router as a service: in each life it opens its replica and joins its group, and pumps from the topics to the replica. */
-export function routingService(config: RouterConfig, context: ServiceContext): Service {
+export function routingService(
+  config: RouterConfig,
+  context: ServiceContext,
+  kafka: RouterKafka = kafkaOf(config, context),
+): Service {
   const { replicaName: name, REPLICA_URL: target } = config;
   const status = new ApplyStatus(config.KAFKA_TOPIC_PREFIX, name, context.telemetry);
   const holds = new TableHolds(config, context, status);
-  const routing: Routing = { config, context, status, holds, lostLogs: new LostLogs(), findings: [] };
+  const routing: Routing = { kafka, config, context, status, holds, lostLogs: new LostLogs(), findings: [] };
   return {
     status: () => ({ replica: name, dialect: target.dialect, findings: routing.findings, ...status.toJSON() }),
     reasons: () => status.reasons(),
@@ -61,41 +78,46 @@ export function routingService(config: RouterConfig, context: ServiceContext): S
 
 /** One life. */
 async function route(routing: Routing, signal: AbortSignal): Promise<void> {
-  const { config, context, status, holds, lostLogs } = routing;
+  const { config, context, kafka, status, holds, lostLogs } = routing;
   const { logger, telemetry, health } = context;
   const { replicaName: name, REPLICA_URL: target } = config;
   await using replica = await target.open();
   tellFindings(routing, replica.findings());
   const progress = new ProgressBook(replica);
+  const held = new HeldBook(replica);
   let reading: EventConsumer | null = null;
   let copies: AwaitedCopies | null = null;
   const onNews = (names: readonly TableName[]) => {
     for (const table of names) reading?.lookAtEnd(topicOf(config.KAFKA_TOPIC_PREFIX, table));
   };
-  await using schemas = await openSchemas(config, context, onNews);
-  await using consumer = await openConsumer(config, context, {
+  await using schemas = await kafka.openSchemas(onNews);
+  await using consumer = await kafka.openConsumer({
     lostLogs,
     identity: { replicaId: replica.id, sinceMs: STARTED_AT_MS },
     resume: async (partition) => {
       const offset = await progress.resume(partition);
+      await held.resume(partition);
       await copies?.askAgain(tableOfTopic(config.KAFKA_TOPIC_PREFIX, partition.topic) as TableName);
       return offset;
     },
+    applied: (partition) => progress.current(partition),
     recover: async (partition, table, low) => (await copies?.recover(partition, table, low)) ?? null,
     onPartitionError: (partition, error) => void holds.held(partition, error),
   });
   reading = consumer;
   const tables = tablesOf(routing, replica, { schemas, consumer, progress });
+  await using deadLetters = deadLettersOf(routing, { replica, held, tables });
   copies = new AwaitedCopies({
     schemas,
     tables,
     progress,
-    requests: signals({ kafka: kafkaOptions(config, SERVICE, logger), prefix: config.KAFKA_TOPIC_PREFIX, replica: name }),
+    requests: kafka.requests,
     warn: (table, message) => logger.warn({ table: formatTableName(table) }, message),
   });
   status.follow(
     () => consumer.assigned(),
     () => tables.schemaIds(),
+    (partition) => held.current(partition),
   );
   using _ = { [Symbol.dispose]: () => status.follow(null) };
   health.running();
@@ -104,13 +126,24 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
     {
       consumer,
       replica: instrumentedReplica(replica, name, telemetry),
-      received: (batch) => status.received(batch),
+      received: (batch) => {
+        collectAfter(batch.bytes);
+        status.received(batch);
+      },
       traced: (batch, work) => applySpan(telemetry, name, batch, work),
-      turn: (batch) => turn(batch, { replicaName: name, dialect: replica.dialect, schemas, tables, progress }),
-      atEnd: (batch) => atEnd(batch, { schemas, tables, consumer, progress, status }),
+      turn: (batch, poison) =>
+        turn(batch, { replicaName: name, dialect: replica.dialect, schemas, tables, progress, deadLetters }, poison),
+      poison: deadLetters,
+      atEnd: async (batch) => {
+        await atEnd(batch, { schemas, tables, consumer, progress, status });
+        if (config.ROUTER_DDL === "apply")
+          await deadLetters.releaseGone(batch.partition, (oid) => schemas.history.newest(oid) === null);
+      },
       applied: (batch, step) => {
         progress.moved(step.advance);
+        held.moved(batch.partition, step.work.holds);
         countApplied(telemetry, name, batch, step);
+        for (const letter of step.letters) tellOf(context, letter);
         if (status.applied(batch, step)) logger.info({ table: formatTableName(batch.table) }, "the table goes on");
       },
       hold: (batch, error) => {
@@ -124,7 +157,26 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
     signal,
   );
   const onSilence = (silent: boolean) => health.silent(silent ? "the replica has not answered for 10 s" : null);
-  await whileAnswering(() => replica.check(), pumping, { onSilence });
+  const check = async () => {
+    await replica.check();
+    await held.refresh();
+  };
+  await whileAnswering(check, pumping, { onSilence });
+}
+
+type Holding = Pick<DeadLettersOptions, "replica" | "held" | "tables">;
+
+function deadLettersOf({ config, context }: Routing, holding: Holding): DeadLetters {
+  const { ROUTER_ON_ERROR: policy, ROUTER_MAX_HELD_KEYS: maxKeys, KAFKA_TOPIC_PREFIX: prefix, replicaName: replica } = config;
+  const kafka = kafkaOptions(config, SERVICE, context.logger);
+  return new DeadLetters({ ...holding, policy, maxKeys, open: () => openDeadLetterLog({ kafka, prefix, replica }) });
+}
+
+/** Once for each that is refused; those that only follow are counted. */
+function tellOf({ logger }: ServiceContext, letter: DeadLetter): void {
+  if (letter.cause === KEY_HELD) return;
+  const { code, advice } = letter.cause;
+  logger.error({ ...letter.partition, offset: String(letter.event.offset), code, advice }, describeLetter(letter));
 }
 
 function tellFindings(routing: Routing, findings: readonly string[]): void {
@@ -154,21 +206,15 @@ function tablesOf({ config, context, status }: Routing, replica: Replica, { sche
   });
 }
 
-function openSchemas(
-  config: RouterConfig,
-  { logger }: ServiceContext,
-  onNews: (names: readonly TableName[]) => void,
-): Promise<SchemaBook> {
-  const { KAFKA_TOPIC_PREFIX: prefix, replicaName } = config;
-  return openSchemaTopic({ kafka: kafkaOptions(config, SERVICE, logger), prefix, groupId: `${prefix}.${replicaName}`, onNews });
-}
+export type ConsumerHooks = Pick<
+  ConsumerOptions,
+  "identity" | "lostLogs" | "resume" | "applied" | "recover" | "onPartitionError"
+>;
 
-type ConsumerHooks = Pick<ConsumerOptions, "identity" | "lostLogs" | "resume" | "recover" | "onPartitionError">;
-
-function openConsumer(config: RouterConfig, { logger }: ServiceContext, hooks: ConsumerHooks): Promise<EventConsumer> {
+/** The part of a consumer's options that the configuration says. */
+export function consumerSettings(config: RouterConfig): Omit<ConsumerOptions, "kafka" | keyof ConsumerHooks> {
   const { KAFKA_TOPIC_PREFIX: prefix, replicaName, ROUTER_TABLES: tables } = config;
-  return openKafkaConsumer({
-    kafka: kafkaOptions(config, SERVICE, logger),
+  return {
     prefix,
     groupId: `${prefix}.${replicaName}`,
     matches: (name) => tables.matches(name),
@@ -180,6 +226,18 @@ function openConsumer(config: RouterConfig, { logger }: ServiceContext, hooks: C
     },
     topicPollMs: TOPIC_POLL_MS,
     recheckMs: RECHECK_MS,
-    ...hooks,
-  });
+  };
+}
+
+function kafkaOf(config: RouterConfig, { logger }: ServiceContext): RouterKafka {
+  const { KAFKA_TOPIC_PREFIX: prefix, replicaName } = config;
+  // Read anew in each life: certificates are renewed.
+  const kafka = () => kafkaOptions(config, SERVICE, logger);
+  return {
+    openSchemas: (onNews) => openSchemaTopic({ kafka: kafka(), prefix, groupId: `${prefix}.${replicaName}`, onNews }),
+    openConsumer: (hooks) => openKafkaConsumer({ kafka: kafka(), ...consumerSettings(config), ...hooks }),
+    get requests() {
+      return signals({ kafka: kafka(), prefix, replica: replicaName });
+    },
+  };
 }

@@ -30,6 +30,26 @@ test("a table is what was said of it last, whatever it is called; a name is the 
   expect(known.last(a.oid)?.schema).toEqual(asB);
 });
 
+test("what a cdc says late, which another has overtaken, is news of the past", () => {
+  const known = history([a, 1n], [asB, 3n], [changed(other, { table: "c" }), 4n]);
+  expect(known.learn({ kind: "schema", schema: a, at: place(1n), rewritten: false })).toEqual([]);
+  expect([known.newest(a.oid)?.schema, known.current(asB)?.schema]).toEqual([asB, asB]);
+  known.learn({ kind: "dropped", schema: "public", table: "b", oid: a.oid, at: place(5n) });
+  known.learn({ kind: "schema", schema: asB, at: place(3n), rewritten: false });
+  expect(known.newest(a.oid)).toBeNull();
+  // An older cdc, which tells no places, has come back.
+  known.learn({ kind: "schema", schema: asC, at: null, rewritten: false });
+  expect(known.newest(a.oid)?.schema).toEqual(asC);
+});
+
+test("the tables that ever had a name, as they are now", () => {
+  const known = history([a, 1n], [asB, 3n], [other, 4n]);
+  expect(known.everNamed(a)?.map(({ schema }) => schema)).toEqual([asB, other]);
+  known.learn({ kind: "dropped", schema: "public", table: "a", oid: other.oid, at: place(5n) });
+  expect(known.everNamed(a)?.map(({ schema }) => schema)).toEqual([asB]);
+  expect(known.everNamed(asC)).toBeNull();
+});
+
 test("since when a table has its name, and which others it had", () => {
   const known = history([a, 1n], [asB, 3n], [asC, 5n], [a, 7n], [a, 9n]);
   expect(known.residence(a.oid, a, place(2n))).toEqual({ since: place(1n), others: [asB, asC] });

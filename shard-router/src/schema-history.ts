@@ -10,6 +10,8 @@ interface TableHistory {
   /** By `at`; those without one first, as they came. A schema that came back is there as often as Kafka still has it. */
   readonly versions: SchemaVersion[];
   newest: SchemaVersion;
+  /** Of the newest message, a drop's too: what a cdc says late, which another has overtaken, is news of the past. */
+  newestAt: Position | null;
   /** The newest message says that it is no more. */
   dropped: boolean;
   /** It had more than one name. */
@@ -27,24 +29,28 @@ export class SchemaHistory {
     if (news.kind === "schema") return this.#learnVersion(news);
     const table = this.#tables.get(news.oid);
     if (table === undefined) return [news];
+    if (isOvertaken(news.at, table.newestAt)) return [];
     table.dropped = true;
+    table.newestAt = news.at;
     return [news, table.newest.schema];
   }
 
   #learnVersion(version: SchemaVersion): readonly TableName[] {
-    const { schema } = version;
+    const { schema, at } = version;
     let table = this.#tables.get(schema.oid);
     if (table === undefined) {
-      table = { versions: [], newest: version, dropped: false, renamed: false };
+      table = { versions: [], newest: version, newestAt: at, dropped: false, renamed: false };
       this.#tables.set(schema.oid, table);
     }
+    const { versions } = table;
+    table.renamed ||= versions.some((other) => !isSameName(other.schema, schema));
+    const next = versions.findIndex((other) => isBefore(at, other.at));
+    versions.splice(next < 0 ? versions.length : next, 0, version);
+    if (isOvertaken(at, table.newestAt)) return [];
     const before = table.newest.schema;
     table.newest = version;
+    table.newestAt = at;
     table.dropped = false;
-    table.renamed ||= table.versions.some((other) => !isSameName(other.schema, schema));
-    const { versions } = table;
-    const next = versions.findIndex((other) => isBefore(version.at, other.at));
-    versions.splice(next < 0 ? versions.length : next, 0, version);
     this.#named.set(nameKey(schema), schema.oid);
     return isSameName(before, schema) ? [schema] : [schema, before];
   }
@@ -64,6 +70,12 @@ export class SchemaHistory {
   current(name: TableName): SchemaVersion | null {
     const newest = this.newest(this.#named.get(nameKey(name)) ?? -1);
     return newest && isSameName(newest.schema, name) ? newest : null;
+  }
+
+  /** What the tables are like now that ever had the name, those left out that are no more; null when none ever had it. */
+  everNamed(name: TableName): readonly SchemaVersion[] | null {
+    const had = [...this.#tables.values()].filter(({ versions }) => versions.some(({ schema }) => isSameName(schema, name)));
+    return had.length === 0 ? null : had.flatMap(({ dropped, newest }) => (dropped ? [] : [newest]));
   }
 
   /** From where on the table was like this at `position`: where it was published, or that position where nobody said. */
@@ -102,6 +114,9 @@ export class SchemaHistory {
     return versions.filter(({ at }) => at === null || comparePositions(at, position) <= 0);
   }
 }
+
+/** Not where a place is not told: an older cdc may have come back. */
+const isOvertaken = (at: Position | null, newestAt: Position | null): boolean => at !== null && isBefore(at, newestAt);
 
 const isBefore = (a: Position | null, b: Position | null): boolean => b !== null && (a === null || comparePositions(a, b) < 0);
 

@@ -93,23 +93,29 @@ export class TableBook {
   }
 
   /**
-   * From here on the table waits for a copy: for the one it waits for already, or for `copy`. Resolves to the one. It is made where it is
-   * not there, for all its rows are to come.
+   * From here on the table waits for `copy`, whatever it waited for before: the beginning of that may be gone from Kafka as well. It is made
+   * where it is not there, for all its rows are to come.
    */
-  async await(schema: TableSchema, copy: string, place: Place): Promise<string> {
+  async await(schema: TableSchema, copy: string, place: Place): Promise<void> {
     const { history, policy } = this.#options;
     const all = await this.#all();
     const table = all.get(schema.oid);
-    const awaiting = table?.awaiting ?? copy;
-    if (table !== undefined) await this.#change([{ kind: "await", from: table, awaiting }], place, place.nextOffset);
-    else {
-      const at = history.startOf(schema, place.from ?? NOWHERE);
-      const changes = bringChanges({ schema, at, history, policy, all, mayCreate: true });
-      // With the step past what Kafka has lost, or nobody would know of it any more.
-      const awaited = changes.map((change) => (change.kind === "create" ? { ...change, awaiting } : change));
-      await this.#change(awaited, place, place.nextOffset);
-    }
-    return awaiting;
+    if (table !== undefined) return this.#change([{ kind: "await", from: table, awaiting: copy }], place, place.nextOffset);
+    const at = history.startOf(schema, place.from ?? NOWHERE);
+    const changes = bringChanges({ schema, at, history, policy, all, mayCreate: true });
+    // With the step past what Kafka has lost, or nobody would know of it any more.
+    const awaited = changes.map((change) => (change.kind === "create" ? { ...change, awaiting: copy } : change));
+    await this.#change(awaited, place, place.nextOffset);
+  }
+
+  /** Whether this replica takes the table by that name. */
+  takes(name: TableName): boolean {
+    return this.#options.matches(name);
+  }
+
+  /** The partition goes on at `nextOffset`: what came before it is nobody's any more. */
+  async passOver(place: Place): Promise<void> {
+    await this.#change([], place, place.nextOffset);
   }
 
   /** The copy that the table waits for is here. */

@@ -52,6 +52,11 @@ export const INSTRUMENTS = {
   },
   cascade_router_lag_events: { kind: "gauge", help: "Messages of the partition that the replica has not applied yet" },
   cascade_router_retries_total: { kind: "counter", help: "Tries that failed and are repeated, by error code" },
+  cascade_router_dead_letters_total: {
+    kind: "counter",
+    help: "Row changes that the replica was led past, each in the dead letters' topic",
+  },
+  cascade_router_held_keys: { kind: "gauge", help: "Keys of the table whose changes are held back" },
   cascade_router_table_state: { kind: "gauge", help: "1 for the table's state, 0 for the others" },
   process_resident_memory_bytes: { kind: "gauge", help: "Resident memory size in bytes" },
   process_cpu_seconds_total: { kind: "counter", help: "Total user and system CPU time spent in seconds" },

@@ -206,11 +206,15 @@ class KafkaPublisher implements EventPublisher {
       compression: compressionType(this.#options.compression),
       topicMessages: request.map(({ topic, messages }) => ({ topic, messages: messages as Message[] })),
     });
+    let acknowledged: ReadonlySet<string>;
     try {
-      await withDeadline(sent, this.#deadlineMs, doing);
+      const answers = await withDeadline(sent, this.#deadlineMs, doing);
+      acknowledged = new Set(answers.map(({ topicName }) => topicName));
     } catch (error) {
       throw isKafkaError(error, "MESSAGE_TOO_LARGE") ? limitLowered(doing, error) : kafkaError(error, doing);
     }
+    // A send that succeeds by forgetting a topic would be a change lost without a word.
+    for (const { topic } of request) if (!acknowledged.has(topic)) throw unacknowledged(topic);
   }
 
   /** One message over its topic's limit: raises the limit, as nothing else gets the row to the replicas. */
@@ -268,6 +272,15 @@ function sized(message: Message & { readonly value: string }): SizedMessage {
   const keyBytes = message.key ? Buffer.byteLength(message.key) : 0;
   const headerBytes = typeof traceparent === "string" ? "traceparent".length + traceparent.length : 0;
   return { message, bytes: keyBytes + Buffer.byteLength(message.value) + headerBytes + MESSAGE_OVERHEAD_BYTES };
+}
+
+function unacknowledged(topic: string): CascadeError {
+  return new CascadeError({
+    code: "KAFKA_UNAVAILABLE",
+    verdict: "retry",
+    message: `no broker has acknowledged what was published to topic ${topic}`,
+    advice: "nothing to do: it is published again",
+  });
 }
 
 /** The plan kept to the limits read at the start: a fresh publisher reads them again. */

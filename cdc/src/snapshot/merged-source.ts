@@ -71,6 +71,8 @@ export class MergedSource implements ChangeSource {
         pulling = null;
         if (pulled.done) return;
         const merged = this.#merge(pulled.value);
+        // Once it is announced that rows were rewritten nobody tells of it again: that they are to be copied must be written down before.
+        if (!this.#writer.isSafe && merged.some(isRewrite)) await this.#writer.saved();
         if (merged.length > 0) yield merged;
         this.#onPublished();
       }
@@ -83,7 +85,11 @@ export class MergedSource implements ChangeSource {
 
   /** What the stream brings; null when it is something else's turn. */
   async #either<T>(pulling: Promise<T> | null, turn: number): Promise<T | null> {
-    if (this.#offers.length > 0 && (pulling === null || turn % 2 === 1)) return null;
+    if (this.#offers.length > 0) {
+      if (pulling === null || turn % 2 === 1) return null;
+      // The stream's turn, if it has anything: an offer that came while nobody waited is not told of again.
+      return await Promise.race([pulling, null]);
+    }
     // Without a copy that has rows of its own to offer, nothing else can have a turn.
     if (pulling !== null && !this.#copies.all.some(({ kind }) => kind === "keyless")) return await pulling;
     const changed = this.#changed.wait().then(() => null);
@@ -144,3 +150,5 @@ export class MergedSource implements ChangeSource {
     await this.#source[Symbol.asyncDispose]();
   }
 }
+
+const isRewrite = (message: SourceMessage): boolean => message.kind === "schema" && message.rewritten === true;

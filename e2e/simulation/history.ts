@@ -1,0 +1,322 @@
+import { schemasTopic, topicOf } from "@cascade/shared/topic";
+import { cdcProcess } from "./cdc-process.ts";
+import { SimulatedGroup } from "./group.ts";
+import { SimulatedKafka } from "./kafka.ts";
+import { MainDb } from "./main-db.ts";
+import { FAULTS, type Fault, type FaultPlan, Network, type ServiceName } from "./network.ts";
+import { Machine, type Witness } from "./process.ts";
+import { Random } from "./random.ts";
+import { SimulatedReplica, tableOf } from "./replica.ts";
+import { routerProcess } from "./router-process.ts";
+import { Scheduler } from "./scheduler.ts";
+import { PREFIX } from "./slot-source.ts";
+import { firstSchema, type Row, tableText } from "./tables.ts";
+import { Workload } from "./workload.ts";
+
+export interface HistoryOptions {
+  readonly seed: number;
+  /** All, unless said otherwise. */
+  readonly faults?: ReadonlySet<Fault>;
+  /** At most so many transactions. */
+  readonly transactions?: number;
+  /** Keeps the last lines of what happened. */
+  readonly trace?: boolean;
+}
+
+export interface HistoryFigures {
+  readonly transactions: number;
+  readonly schemaChanges: number;
+  readonly messages: number;
+  readonly commits: number;
+  readonly fenced: number;
+  readonly virtualMs: number;
+  readonly faults: ReadonlyMap<Fault, number>;
+}
+
+export interface HistoryOutcome {
+  /** null: everything that was promised held. */
+  readonly failure: string | null;
+  /** The same whenever the same history is run. */
+  readonly digest: string;
+  readonly figures: HistoryFigures;
+  readonly trace: readonly string[];
+}
+
+/** Once faults are over everything must be where it belongs within this. */
+const PATIENCE_MS = 30 * 60_000;
+/** And stay there. */
+const CALM_MS = 20_000;
+const MAX_WORKLOAD_MS = 10 * 60_000;
+const TRACE_LINES = 4_000;
+const SERVICES: readonly ServiceName[] = ["main-db", "kafka", "replica"];
+
+/** What a history is made of. */
+interface Plan {
+  readonly initial: boolean;
+  readonly copies: boolean;
+  readonly ddl: boolean;
+  readonly tables: readonly { readonly name: string; readonly keyed: boolean; readonly rows: number }[];
+  readonly cdcs: number;
+  readonly replicas: readonly number[];
+  readonly chunkRows: number;
+  readonly cdcBatchRows: number;
+  readonly routerBatchRows: number;
+  readonly transactions: number;
+  readonly pauseMs: number;
+  readonly rate: number;
+  readonly stormPauseMs: number;
+}
+
+function planOf(seed: number, options: HistoryOptions): Plan {
+  const random = new Random(seed ^ 0x5eed);
+  const initial = random.chance(0.5);
+  const retention = random.chance(0.25);
+  const count = random.between(1, 3);
+  return {
+    initial,
+    copies: initial || retention,
+    ddl: random.chance(0.4),
+    tables: Array.from({ length: count }, (_, at) => ({
+      name: `t${at}`,
+      keyed: random.chance(0.75),
+      rows: initial ? random.between(0, 12) : 0,
+    })),
+    cdcs: random.between(1, 2),
+    replicas: random.chance(0.3) ? [random.between(1, 2), 1] : [random.between(1, 3)],
+    chunkRows: random.between(1, 6),
+    cdcBatchRows: random.between(1, 10),
+    routerBatchRows: random.between(1, 12),
+    transactions: Math.min(random.between(5, 40), options.transactions ?? Number.POSITIVE_INFINITY),
+    pauseMs: random.pick([50, 500, 3_000]),
+    rate: random.pick([0.2, 1, 1, 3]),
+    stormPauseMs: random.pick([500, 2_000, 8_000]),
+  };
+}
+
+/** One history from its seed: a workload, faults, and then calm, in which every replica must become equal and stay so. */
+export function runHistory(options: HistoryOptions): HistoryOutcome {
+  const history = new History(options);
+  try {
+    return history.run();
+  } finally {
+    history.close();
+  }
+}
+
+class History {
+  readonly #plan: Plan;
+  readonly #faults: FaultPlan;
+  readonly #scheduler: Scheduler;
+  readonly #network: Network;
+  readonly #mainDb: MainDb;
+  readonly #kafka: SimulatedKafka;
+  readonly #machines: Machine[] = [];
+  readonly #replicas: SimulatedReplica[] = [];
+  readonly #trace: string[] = [];
+  readonly #witness: Witness;
+  #workload!: Workload;
+  #violation: string | null = null;
+  #isOver = false;
+  #differs = "";
+
+  constructor(options: HistoryOptions) {
+    const { seed, faults = new Set(FAULTS), trace = false } = options;
+    this.#plan = planOf(seed, options);
+    this.#scheduler = new Scheduler(seed);
+    this.#faults = { rate: this.#plan.rate, kinds: faults };
+    this.#network = new Network(this.#scheduler, this.#faults);
+    this.#mainDb = new MainDb(this.#scheduler);
+    this.#kafka = new SimulatedKafka(this.#scheduler);
+    this.#witness = {
+      violated: (what) => {
+        this.#violation ??= what;
+        this.#isOver = true;
+      },
+      tell: (host, text) => {
+        if (!trace) return;
+        this.#trace.push(`${(this.#scheduler.nowMs / 1000).toFixed(3)} ${host?.name ?? "-"} ${text()}`);
+        if (this.#trace.length > TRACE_LINES) this.#trace.shift();
+      },
+    };
+  }
+
+  run(): HistoryOutcome {
+    this.#scheduler.after(0, null, () => this.#begin());
+    this.#scheduler.run(MAX_WORKLOAD_MS + PATIENCE_MS, () => this.#isOver);
+    const failure = this.#violation ?? (this.#isOver ? null : `stuck: ${this.#differs}`);
+    if (failure !== null) for (const [topic] of this.#kafka.topics) this.#witness.tell(null, () => this.#logOf(topic));
+    const sum = (of: (replica: SimulatedReplica) => number) => this.#replicas.reduce((total, replica) => total + of(replica), 0);
+    return {
+      failure,
+      digest: this.#scheduler.digest,
+      trace: this.#trace,
+      figures: {
+        transactions: this.#workload.committed,
+        schemaChanges: this.#workload.schemaChanges,
+        messages: [...this.#kafka.topics.values()].reduce((total, { messages }) => total + messages.length, 0),
+        commits: sum(({ commits }) => commits),
+        fenced: sum(({ fenced }) => fenced),
+        virtualMs: this.#scheduler.nowMs,
+        faults: this.#network.counts,
+      },
+    };
+  }
+
+  /** What is in a topic, for whoever looks for a failure's cause. */
+  #logOf(topic: string): string {
+    const lines = this.#kafka.read(topic, 0).map(({ key, value }, offset) => {
+      const { op, before, after, source } = JSON.parse(value ?? "{}") as Record<string, Record<string, unknown>>;
+      if (source === undefined) return `  ${offset} ${key} ${value}`;
+      const { commit_lsn, ordinal, txId, filling, replica, not_replica, snapshot_id } = source;
+      const rows = `${JSON.stringify(before)} -> ${JSON.stringify(after)}`;
+      return `  ${offset} ${commit_lsn}/${ordinal} tx ${txId} ${op} ${rows} ${JSON.stringify({ filling, replica, not_replica, snapshot_id })}`;
+    });
+    return [`${topic} from ${this.#kafka.low(topic)}`, ...lines].join("\n");
+  }
+
+  close(): void {
+    for (const replica of this.#replicas) replica[Symbol.dispose]();
+  }
+
+  #begin(): void {
+    const plan = this.#plan;
+    const world = {
+      scheduler: this.#scheduler,
+      network: this.#network,
+      mainDb: this.#mainDb,
+      kafka: this.#kafka,
+      witness: this.#witness,
+    };
+    plan.tables.forEach(({ name, keyed, rows }, at) => {
+      const row = (id: number): Row =>
+        new Map<number, number | string>([
+          [1, id + 1],
+          [2, -id],
+          [3, `old${id}`],
+        ]);
+      this.#mainDb.create(
+        firstSchema(name, 16_400 + at, keyed),
+        Array.from({ length: rows }, (_, id) => row(id)),
+      );
+    });
+    // Without copies what comes before the slot is nobody's.
+    if (!plan.initial) this.#mainDb.createSlot();
+    const cdc = cdcProcess({ ...world, initial: plan.initial, chunkRows: plan.chunkRows, batchRows: plan.cdcBatchRows });
+    for (let at = 0; at < plan.cdcs; at++) this.#machines.push(new Machine(`cdc${at}`, this.#scheduler, this.#witness, cdc));
+    plan.replicas.forEach((routers, number) => {
+      const replica = new SimulatedReplica(`r${number}`, world);
+      if (!plan.copies) replica.onCommit = ({ topic }) => this.#checkProgress(replica, topic);
+      this.#replicas.push(replica);
+      const group = new SimulatedGroup(this.#scheduler, this.#network);
+      const router = routerProcess({ ...world, group, replica, batchRows: plan.routerBatchRows });
+      for (let at = 0; at < routers; at++)
+        this.#machines.push(new Machine(`router${number}-${at}`, this.#scheduler, this.#witness, router));
+    });
+    const isAnnounced = () => this.#kafka.end(schemasTopic(PREFIX)) >= plan.tables.length;
+    const { transactions, ddl, pauseMs } = plan;
+    this.#workload = new Workload(this.#mainDb, this.#scheduler, {
+      transactions,
+      ddl,
+      rewrites: plan.initial,
+      pauseMs,
+      isAnnounced,
+    });
+    this.#storm();
+    this.#checkpoint();
+    this.#awaitEnd();
+  }
+
+  #checkpoint(): void {
+    this.#mainDb.checkpoint();
+    this.#scheduler.after(this.#scheduler.random.between(100, 5_000), null, () => this.#checkpoint());
+  }
+
+  /** Faults that come by themselves. */
+  #storm(): void {
+    const { random } = this.#scheduler;
+    const network = this.#network;
+    const machine = random.pick(this.#machines);
+    const service = random.pick(SERVICES);
+    const lastsMs = random.skewed(50, 60_000);
+    if (network.strikes("crash", 0.2)) machine.kill(random.skewed(10, 8_000));
+    if (network.strikes("freeze", 0.12)) machine.freeze(random.skewed(100, 90_000));
+    if (network.strikes("cut", 0.1)) network.cut(machine.host, service, lastsMs);
+    if (network.strikes("restart", 0.06)) this.#restart(service, lastsMs / 4);
+    if (this.#plan.copies && network.strikes("retention", 0.04)) this.#cutTopic();
+    if (this.#faults.rate > 0) this.#scheduler.after(random.skewed(50, this.#plan.stormPauseMs * 2), null, () => this.#storm());
+  }
+
+  #restart(service: ServiceName, forMs: number): void {
+    this.#network.down(service, forMs);
+    if (service === "main-db") this.#mainDb.restart();
+  }
+
+  #cutTopic(): void {
+    const { random } = this.#scheduler;
+    const topics = [...this.#kafka.topics.keys()].filter((topic) => tableOf(topic) !== "");
+    if (topics.length === 0) return;
+    const topic = random.pick(topics);
+    this.#kafka.cut(topic, random.between(0, this.#kafka.end(topic)));
+  }
+
+  /** The workload to its end, a while of faults more, and then calm. */
+  #awaitEnd(): void {
+    const { random } = this.#scheduler;
+    if (!this.#workload.isOver) return void this.#scheduler.after(250, null, () => this.#awaitEnd());
+    this.#scheduler.after(random.skewed(0, 20_000), null, () => {
+      this.#faults.rate = 0;
+      this.#witness.tell(null, () => "calm");
+      this.#awaitEqual(null);
+    });
+  }
+
+  /** @param sinceMs since when all is as it should be */
+  #awaitEqual(sinceMs: number | null): void {
+    void this.#difference().then((difference) => {
+      this.#differs = difference ?? "";
+      const { nowMs } = this.#scheduler;
+      if (difference !== null && sinceMs !== null) return this.#witness.violated(`was equal, and is not: ${difference}`);
+      if (difference === null && sinceMs !== null && nowMs - sinceMs >= CALM_MS) {
+        this.#isOver = true;
+        return;
+      }
+      this.#scheduler.after(1_000, null, () => this.#awaitEqual(difference === null ? (sinceMs ?? nowMs) : null));
+    });
+  }
+
+  /** What is not as it should be in the end; null when all is. */
+  async #difference(): Promise<string | null> {
+    const confirmed = this.#mainDb.slot?.confirmed ?? 0n;
+    const last = this.#mainDb.wal.at(-1);
+    if (last !== undefined && confirmed < last.endLsn)
+      return `the slot is confirmed up to ${confirmed}, and the WAL ends at ${last.endLsn}`;
+    for (const replica of this.#replicas) {
+      const remembered = new Map((await replica.remembered()).map((table) => [table.oid, table]));
+      for (const { schema, rows } of this.#mainDb.tables.values()) {
+        const table = remembered.get(schema.oid);
+        if (table === undefined) return `${replica.name} has no table ${schema.table}`;
+        if (table.schema.id !== schema.id) return `${schema.table} of ${replica.name} is at another schema`;
+        const attnums = new Set(schema.columns.map(({ attnum }) => attnum));
+        const [expected, found] = [tableText(rows.all, attnums), replica.text(table, attnums)];
+        if (expected !== found) return `${schema.table} of ${replica.name} has\n${found}\ninstead of\n${expected}`;
+      }
+    }
+    return null;
+  }
+
+  /** Where nothing is copied, a replica's table is at every moment what main-db's was at the position that the replica says it is at. */
+  async #checkProgress(replica: SimulatedReplica, topic: string): Promise<void> {
+    const progress = await replica.progress(topic);
+    const table = (await replica.remembered()).find(({ schema }) => topicOf(PREFIX, schema) === topic);
+    if (progress === null || table === undefined) return;
+    if (this.#mainDb.wasRenamed(table.oid)) return; // its rows come by several topics, each with a progress of its own
+    const rows = this.#mainDb.rowsAt(table.oid, progress);
+    const then = this.#mainDb.schemaAt(table.oid, progress);
+    const attnums = new Set(then.columns.map(({ attnum }) => attnum));
+    for (const attnum of attnums) if (!table.schema.columns.some((column) => column.attnum === attnum)) attnums.delete(attnum);
+    const [expected, found] = [tableText(rows, attnums), replica.text(table, attnums)];
+    if (expected === found) return;
+    const at = `${progress.commitLsn}/${progress.ordinal}`;
+    this.#witness.violated(`${topic} of ${replica.name} at ${at} has\n${found}\ninstead of\n${expected}`);
+  }
+}

@@ -1,0 +1,94 @@
+import type { Announcement, EventPublisher } from "@cascade/cdc/src/event-publisher.ts";
+import { type ChangeEvent, eventEncoder } from "@cascade/shared/change-event";
+import { CascadeError } from "@cascade/shared/errors";
+import { encodeSchemaNews } from "@cascade/shared/table-schema";
+import { schemasTopic } from "@cascade/shared/topic";
+import type { LogMessage, SimulatedKafka } from "./kafka.ts";
+import type { Network } from "./network.ts";
+import { PREFIX } from "./slot-source.ts";
+
+/** Publishes as KafkaPublisher does: what fails may be written, in part or whole, now or later; nothing follows a failure. */
+export class SimulatedPublisher implements EventPublisher {
+  readonly #kafka: SimulatedKafka;
+  readonly #network: Network;
+  readonly #encode = eventEncoder(PREFIX, "app");
+  readonly #announced = new Map<number, string | null>();
+  #failure: unknown = null;
+
+  constructor(kafka: SimulatedKafka, network: Network) {
+    this.#kafka = kafka;
+    this.#network = network;
+  }
+
+  async check(): Promise<void> {
+    await this.#network.call("kafka", () => undefined);
+  }
+
+  hasPublished(): Promise<boolean> {
+    return this.#network.call("kafka", () => this.#kafka.end(schemasTopic(PREFIX)) > 0);
+  }
+
+  async announce(announcements: readonly Announcement[]): Promise<void> {
+    const news = announcements.filter((announcement) => this.#isNews(announcement));
+    if (news.length === 0) return;
+    const topics = news.flatMap((item) => (item.kind === "schema" ? [item.topic] : []));
+    const messages = news.map((item) =>
+      encodeSchemaNews(item.kind === "schema" ? { ...item, rewritten: item.rewritten === true } : item),
+    );
+    await this.#send(new Map([[schemasTopic(PREFIX), messages]]), topics);
+  }
+
+  #isNews(announcement: Announcement): boolean {
+    const isSchema = announcement.kind === "schema";
+    const oid = isSchema ? announcement.schema.oid : announcement.oid;
+    const id = isSchema ? announcement.schema.id : null;
+    if (this.#announced.get(oid) === id && !(isSchema && announcement.rewritten)) return false;
+    this.#announced.set(oid, id);
+    return true;
+  }
+
+  /** Nobody's rows depend on it. */
+  async heartbeat(): Promise<void> {}
+
+  async publish(events: readonly ChangeEvent[]): Promise<number> {
+    const byTopic = new Map<string, LogMessage[]>();
+    for (const event of events) {
+      const message = { key: event.key, value: this.#encode(event, 0) };
+      const messages = byTopic.get(event.table.topic);
+      if (messages) messages.push(message);
+      else byTopic.set(event.table.topic, [message]);
+    }
+    await this.#send(byTopic);
+    return events.length;
+  }
+
+  async #send(messages: ReadonlyMap<string, readonly LogMessage[]>, created: readonly string[] = []): Promise<void> {
+    if (this.#failure !== null) throw this.#failure;
+    try {
+      await this.#network.call("kafka", () => {
+        for (const topic of created) this.#kafka.create(topic);
+        let isPart = false;
+        for (const [topic, list] of messages) {
+          // Each topic of a request is written by itself, and of a long list the beginning may be.
+          const count = this.#network.strikes("part-written", 0.02) ? Math.floor(list.length / 2) : list.length;
+          isPart ||= count < list.length;
+          this.#kafka.append(topic, list.slice(0, count));
+        }
+        if (isPart) throw partWritten();
+      });
+    } catch (error) {
+      this.#failure = error;
+      throw error;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+}
+
+const partWritten = (): CascadeError =>
+  new CascadeError({
+    code: "KAFKA_UNAVAILABLE",
+    verdict: "retry",
+    message: "a part of the request was written",
+    advice: "nothing to do: it is simulated",
+  });

@@ -1,0 +1,105 @@
+import { Database } from "bun:sqlite";
+import type { Partition } from "@cascade/shard-router/src/event-consumer.ts";
+import type { Advance, Progress, RememberedTable, Replica } from "@cascade/shard-router/src/replica.ts";
+import { openSqliteReplica } from "@cascade/shard-router/src/replicas/sqlite.ts";
+import { comparePositions } from "@cascade/shared/lsn";
+import { tableOfTopic } from "@cascade/shared/topic";
+import type { Network } from "./network.ts";
+import type { Witness } from "./process.ts";
+import type { Host, Scheduler } from "./scheduler.ts";
+import { PREFIX } from "./slot-source.ts";
+import { type Row, tableText, type Value } from "./tables.ts";
+
+/** One replica: the project's own SQLite replica, in memory, behind a network that loses answers. */
+export class SimulatedReplica implements Disposable {
+  readonly name: string;
+  readonly #network: Network;
+  readonly #witness: Witness;
+  readonly #scheduler: Scheduler;
+  readonly #database = new Database(":memory:");
+  readonly #engine: Promise<Replica>;
+  #opened: Replica | null = null;
+  /** Called after every commit. */
+  onCommit: (partition: Partition) => Promise<void> = async () => undefined;
+  commits = 0;
+  fenced = 0;
+
+  constructor(name: string, world: { readonly scheduler: Scheduler; readonly network: Network; readonly witness: Witness }) {
+    this.name = name;
+    this.#network = world.network;
+    this.#witness = world.witness;
+    this.#scheduler = world.scheduler;
+    this.#engine = openSqliteReplica(":memory:", { connect: () => this.#database });
+    void this.#engine.then((engine) => {
+      this.#opened = engine;
+    });
+  }
+
+  /** A connection of the current process. */
+  open(): Promise<Replica> {
+    const host = this.#scheduler.current;
+    const call = <T>(work: (engine: Replica) => Promise<T>) =>
+      this.#network.call("replica", async () => work(await this.#engine));
+    return call(async (engine) => ({
+      dialect: engine.dialect,
+      id: engine.id,
+      findings: () => [],
+      check: () => call((replica) => replica.check()),
+      progress: (partition) => call((replica) => replica.progress(partition)),
+      held: (partition) => call((replica) => replica.held(partition)),
+      remembered: () => call((replica) => replica.remembered()),
+      prepare: (schema, mayCreate, named) => call((replica) => replica.prepare(schema, mayCreate, named)),
+      change: (changes, advance) => call((replica) => this.#committing(advance, host, replica.change(changes, advance))),
+      apply: (work, advance) => call((replica) => this.#committing(advance, host, replica.apply(work, advance))),
+      settle: (work, partition) => call((replica) => replica.settle(work, partition)),
+      [Symbol.asyncDispose]: async () => undefined,
+    }));
+  }
+
+  async #committing({ partition, from, to }: Advance, host: Host | null, commit: Promise<void>): Promise<void> {
+    try {
+      await commit;
+    } catch (error) {
+      if ((error as { readonly code?: unknown }).code === "FENCED") this.fenced++;
+      throw error;
+    }
+    this.commits++;
+    this.#witness.tell(host, () => `commits on ${this.name}: ${partition.topic} ${place(from)} -> ${place(to)}`);
+    if (from !== null && (to.nextOffset < from.nextOffset || comparePositions(to, from) < 0))
+      this.#witness.violated(`the progress of ${partition.topic} on ${this.name} went back`);
+    await this.onCommit(partition);
+  }
+
+  async progress(topic: string): Promise<Progress | null> {
+    return (await this.#engine).progress({ topic, partition: 0 });
+  }
+
+  async remembered(): Promise<readonly RememberedTable[]> {
+    return (await this.#engine).remembered();
+  }
+
+  /** Rows of a table by attnum, as they are now. */
+  rows({ schema, named }: RememberedTable): readonly Row[] {
+    const columns = new Map(schema.columns.map(({ name, attnum }) => [name, attnum]));
+    const found = this.#database.query<Record<string, Value>, []>(`SELECT * FROM "${named.table}"`).all();
+    return found.map(
+      (row) =>
+        new Map(
+          Object.entries(row).flatMap(([name, value]) => (columns.has(name) ? [[columns.get(name) as number, value]] : [])),
+        ),
+    );
+  }
+
+  text(remembered: RememberedTable, attnums: ReadonlySet<number>): string {
+    return tableText(this.rows(remembered), attnums);
+  }
+
+  [Symbol.dispose](): void {
+    void this.#opened?.[Symbol.asyncDispose]();
+  }
+}
+
+const place = (progress: Progress | null): string =>
+  progress === null ? "-" : `${progress.nextOffset} (${progress.commitLsn}/${progress.ordinal})`;
+
+export const tableOf = (topic: string): string => tableOfTopic(PREFIX, topic)?.table ?? "";

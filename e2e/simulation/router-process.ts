@@ -1,0 +1,45 @@
+import { readRouterConfig } from "@cascade/shard-router/src/config.ts";
+import { consumerOver } from "@cascade/shard-router/src/kafka/kafka-consumer.ts";
+import { consumerSettings, type RouterKafka, routingService } from "@cascade/shard-router/src/routing.ts";
+import { encodeSnapshotRequest } from "@cascade/shared/snapshot-request";
+import { formatTableName, signalsTopic } from "@cascade/shared/topic";
+import type { GroupContext } from "./group.ts";
+import { connectConsumer } from "./kafkajs-consumer.ts";
+import { type Live, quietContext, type Witness } from "./process.ts";
+import type { SimulatedReplica } from "./replica.ts";
+import type { Host } from "./scheduler.ts";
+import { SchemaReader } from "./schema-reader.ts";
+import { PREFIX } from "./slot-source.ts";
+
+const CONFIG = readRouterConfig({ KAFKA_BROKERS: "simulated:1", KAFKA_TOPIC_PREFIX: PREFIX, REPLICA_URL: "sqlite:simulated.db" });
+
+export interface RouterWorld extends GroupContext {
+  readonly witness: Witness;
+  readonly replica: SimulatedReplica;
+  readonly batchRows: number;
+}
+
+/** A router: its own routing and consumer, over a simulated kafkajs and a simulated replica. */
+export function routerProcess(world: RouterWorld): (host: Host) => Live {
+  const { network, kafka, replica, witness, batchRows } = world;
+  const target = { dialect: "sqlite", defaultName: replica.name, open: () => replica.open() } as const;
+  const config = { ...CONFIG, replicaName: replica.name, REPLICA_URL: target, ROUTER_BATCH_ROWS: batchRows };
+  return (host) => {
+    const context = quietContext(host, witness);
+    const simulated: RouterKafka = {
+      openSchemas: async (onNews) => new SchemaReader(kafka, network, onNews),
+      openConsumer: async (hooks) => {
+        const options = { kafka: { brokers: [], clientId: "", ssl: null, sasl: null, logger: context.logger }, ...hooks };
+        return consumerOver({ ...consumerSettings(config), ...options }, connectConsumer(world));
+      },
+      requests: {
+        ask: (copy, { oid, ...table }) => {
+          const value = encodeSnapshotRequest({ type: "snapshot", tables: [formatTableName(table)], oid, replica: replica.name });
+          return network.call("kafka", () => kafka.append(signalsTopic(PREFIX), [{ key: copy, value }]));
+        },
+      },
+    };
+    const service = routingService(config, context, simulated);
+    return (_host, signal) => service.live(signal);
+  };
+}

@@ -1,0 +1,107 @@
+import type { ChangeEvent, Op } from "@cascade/shared/change-event";
+import { type ColumnSchema, identifySchema, type TableSchema } from "@cascade/shared/table-schema";
+import { columnSchema } from "@cascade/shared/testing/table-schemas";
+
+export type Value = number | string | null;
+/** By attnum: a column keeps its values over renames. */
+export type Row = ReadonlyMap<number, Value>;
+
+/** One change of one row, or of the table. */
+export interface RowChange {
+  readonly kind: "row";
+  readonly op: Extract<Op, "c" | "u" | "d" | "t">;
+  readonly schema: TableSchema;
+  readonly before: Row | null;
+  readonly after: Row | null;
+  /** Columns that the update does not send (TOAST). */
+  readonly unsent: ReadonlySet<number>;
+}
+
+export const ID = 1;
+export const COUNT = 2;
+export const TEXT = 3;
+
+/** `id` and two columns more; without a key: every row is told whole. */
+export function firstSchema(table: string, oid: number, keyed: boolean): TableSchema {
+  const columns = [
+    columnSchema("id", "integer", { attnum: ID, nullable: !keyed }),
+    columnSchema("n", "integer", { attnum: COUNT }),
+    columnSchema("text", "text", { attnum: TEXT }),
+  ];
+  return identifySchema({
+    schema: "public",
+    table,
+    oid,
+    columns,
+    key: keyed ? ["id"] : [],
+    identity: keyed ? "default" : "full",
+  });
+}
+
+export const withColumns = ({ id: _id, ...schema }: TableSchema, columns: readonly ColumnSchema[]): TableSchema =>
+  identifySchema({ ...schema, columns });
+
+export const renamed = ({ id: _id, ...schema }: TableSchema, table: string): TableSchema => identifySchema({ ...schema, table });
+
+export const isKeyed = ({ key }: TableSchema): boolean => key.length > 0;
+
+/** The row as the table's columns are now, as wire JSON. */
+export function rowJson({ columns }: TableSchema, row: Row, unsent: ReadonlySet<number> = new Set()): string {
+  const members = columns
+    .filter(({ attnum }) => !unsent.has(attnum))
+    .map(({ name, attnum }) => `${JSON.stringify(name)}:${JSON.stringify(row.get(attnum) ?? null)}`);
+  return `{${members.join(",")}}`;
+}
+
+export function keyJson(schema: TableSchema, row: Row): string | null {
+  if (!isKeyed(schema)) return null;
+  const [column] = schema.columns;
+  return `{${JSON.stringify(column?.name)}:${row.get(ID)}}`;
+}
+
+/** The rows of a table. One without a key may have the same row twice. */
+export class Rows {
+  #rows: Row[];
+
+  constructor(rows: readonly Row[] = []) {
+    this.#rows = [...rows];
+  }
+
+  get all(): readonly Row[] {
+    return this.#rows;
+  }
+
+  apply({ op, schema, before, after }: RowChange): void {
+    if (op === "t") this.#rows = [];
+    if (before !== null) {
+      const same = isKeyed(schema) ? (row: Row) => row.get(ID) === before.get(ID) : (row: Row) => textOf(row) === textOf(before);
+      const at = this.#rows.findIndex(same);
+      if (at === -1) throw new Error(`the model has no row ${textOf(before)}`);
+      this.#rows.splice(at, 1);
+    }
+    if (after !== null) this.#rows.push(after);
+  }
+}
+
+/** Without what is NULL: a column that was added later is as good as one that is not there. */
+export const textOf = (row: Row): string =>
+  JSON.stringify([...row].filter(([, value]) => value !== null).sort(([a], [b]) => a - b));
+
+/** As a replica that has it should: `columns` alone, in order of their text. */
+export const tableText = (rows: readonly Row[], attnums: ReadonlySet<number>): string =>
+  rows
+    .map((row) => textOf(new Map([...row].filter(([attnum]) => attnums.has(attnum)))))
+    .sort()
+    .join("\n");
+
+/** What the event needs of a change, under the schema that its table has there. */
+export function eventRows({ op, schema, before, after, unsent }: RowChange): Pick<ChangeEvent, "key" | "before" | "after"> {
+  if (op === "t") return { key: null, before: null, after: null };
+  const keyed = isKeyed(schema);
+  const old = before === null ? null : keyed ? keyJson(schema, before) : rowJson(schema, before);
+  return {
+    key: keyJson(schema, (after ?? before) as Row),
+    before: op === "c" ? null : old,
+    after: after === null ? null : rowJson(schema, after, unsent),
+  };
+}

@@ -1,0 +1,162 @@
+import { columnSchema } from "@cascade/shared/testing/table-schemas";
+import type { MainDb, SchemaChange, WalItem } from "./main-db.ts";
+import type { Scheduler } from "./scheduler.ts";
+import { COUNT, ID, isKeyed, type Row, type RowChange, Rows, renamed, TEXT, textOf, type Value, withColumns } from "./tables.ts";
+
+const MAX_ID = 14;
+const NOTHING: ReadonlySet<number> = new Set();
+
+export interface WorkloadOptions {
+  readonly transactions: number;
+  /** Schema changes among them. */
+  readonly ddl: boolean;
+  /** Tables may be rewritten past the WAL: cdc copies them again then. */
+  readonly rewrites: boolean;
+  readonly pauseMs: number;
+  /** Everything that main-db starts with is announced: a schema change before that is the catalog's to find. */
+  readonly isAnnounced: () => boolean;
+}
+
+/** Transactions on main-db, by chance. */
+export class Workload {
+  readonly #mainDb: MainDb;
+  readonly #scheduler: Scheduler;
+  readonly #options: WorkloadOptions;
+  #begun = 0;
+  #underWay = 0;
+  #value = 0;
+  committed = 0;
+  schemaChanges = 0;
+
+  constructor(mainDb: MainDb, scheduler: Scheduler, options: WorkloadOptions) {
+    this.#mainDb = mainDb;
+    this.#scheduler = scheduler;
+    this.#options = options;
+    this.#next();
+  }
+
+  get isOver(): boolean {
+    return this.#begun >= this.#options.transactions && this.#underWay === 0;
+  }
+
+  #next(): void {
+    const { random } = this.#scheduler;
+    this.#scheduler.after(random.skewed(1, this.#options.pauseMs), null, () => {
+      if (this.#begun >= this.#options.transactions) return;
+      this.#begun++;
+      this.#underWay++;
+      const txId = this.#mainDb.begin();
+      this.#scheduler.after(random.skewed(0, 400), null, () => this.#commit(txId));
+      this.#next();
+    });
+  }
+
+  #commit(txId: number): void {
+    const { random } = this.#scheduler;
+    this.#underWay--;
+    // main-db was restarted meanwhile: rolled back.
+    if (!this.#mainDb.isUnderWay(txId)) return;
+    const ddl = this.#options.ddl && random.chance(0.08) && this.#options.isAnnounced() ? this.#schemaChange() : null;
+    const items: WalItem[] = ddl === null ? [] : [ddl];
+    if (ddl === null) for (let left = random.between(1, 5); left > 0; left--) this.#change(items);
+    if (items.length > 0) this.committed++;
+    // Who holds a table to himself is seen before anybody gets it.
+    const isExclusive = items.some((item) => item.kind === "schema" || (item.kind === "row" && item.op === "t"));
+    this.#mainDb.commit(txId, items, isExclusive ? 0 : random.skewed(0, 200));
+  }
+
+  /** One more change of the transaction, of rows that nobody else has in hand. */
+  #change(items: WalItem[]): void {
+    const { random } = this.#scheduler;
+    const oid = random.pick([...this.#mainDb.tables.keys()]);
+    const { schema, rows: committed } = this.#mainDb.tables.get(oid) as { schema: RowChange["schema"]; rows: Rows };
+    const rows = new Rows(committed.all);
+    for (const item of items) if (item.kind === "row" && item.schema.oid === oid) rows.apply(item);
+    const unseen = this.#mainDb.unseenChanges(oid);
+    const identity = (row: Row) => (isKeyed(schema) ? String(row.get(ID)) : textOf(row));
+    const locked = new Set(unseen.flatMap(({ before, after }) => [before, after].flatMap((row) => (row ? [identity(row)] : []))));
+    const free = rows.all.filter((row) => !locked.has(identity(row)));
+    const add = (change: Omit<RowChange, "kind" | "schema" | "unsent">, unsent = NOTHING): void => {
+      items.push({ kind: "row", schema, unsent, ...change });
+    };
+    if (random.chance(0.02) && this.#mainDb.canLock(oid)) {
+      add({ op: "t", before: null, after: null });
+      return;
+    }
+    const taken = new Set([...rows.all.map((row) => row.get(ID)), ...[...locked].map(Number)]);
+    const ids = Array.from({ length: MAX_ID }, (_, at) => at + 1).filter((id) => !isKeyed(schema) || !taken.has(id));
+    const before = free.length > 0 ? random.pick(free) : null;
+    if (before === null || random.chance(0.4)) {
+      if (ids.length > 0) add({ op: "c", before: null, after: this.#row(schema, random.pick(ids)) });
+      return;
+    }
+    if (random.chance(0.3)) {
+      add({ op: "d", before, after: null });
+      return;
+    }
+    const movesTo = random.chance(0.15) && ids.length > 0 ? random.pick(ids) : before.get(ID);
+    const isPartial = random.chance(0.4) && before.get(TEXT) != null && schema.columns.some(({ attnum }) => attnum === TEXT);
+    const after = new Map([
+      ...this.#row(schema, Number(movesTo)),
+      ...(isPartial ? [[TEXT, before.get(TEXT)] as [number, Value]] : []),
+    ]);
+    add({ op: "u", before, after }, isPartial ? new Set([TEXT]) : NOTHING);
+  }
+
+  #row({ columns }: RowChange["schema"], id: number): Row {
+    const { random } = this.#scheduler;
+    const value = ({ attnum, type }: { readonly attnum: number; readonly type: string }): Value => {
+      if (attnum === ID) return id;
+      if (random.chance(0.15)) return null;
+      const number = ++this.#value;
+      return type === "integer" ? number : `v${number}`;
+    };
+    return new Map(columns.map((column) => [column.attnum, value(column)]));
+  }
+
+  #schemaChange(): SchemaChange | null {
+    const { random } = this.#scheduler;
+    const oid = random.pick([...this.#mainDb.tables.keys()]);
+    if (!this.#mainDb.canLock(oid)) return null;
+    const { schema, rows } = this.#mainDb.tables.get(oid) as { schema: RowChange["schema"]; rows: Rows };
+    const { columns } = schema;
+    const number = ++this.schemaChanges;
+    const kind = random.between(0, this.#options.rewrites ? 4 : 3);
+    const last = Math.max(...columns.map(({ attnum }) => attnum), TEXT + number);
+    const change = (changed: typeof schema, rewritten: readonly Row[] | null = null): SchemaChange => ({
+      kind: "schema",
+      schema: changed,
+      rewritten,
+    });
+    switch (kind) {
+      case 0:
+        return change(withColumns(schema, [...columns, columnSchema(`c${last + 1}`, "text", { attnum: last + 1 })]));
+      case 1: {
+        const target = random.pick(columns).attnum;
+        const named = columns.map((column) =>
+          column.attnum === target ? { ...column, name: `${column.name}_${number}` } : column,
+        );
+        const key = schema.key.map((name) => named[columns.findIndex((column) => column.name === name)]?.name ?? name);
+        return change(withColumns({ ...schema, key }, named));
+      }
+      case 2: {
+        const dropped = columns.filter(({ attnum }) => attnum !== ID && attnum !== TEXT).at(-1)?.attnum;
+        const kept = columns.filter(({ attnum }) => attnum !== dropped);
+        // Its values are nowhere any more: a rewrite of the model's rows alone.
+        return dropped === undefined ? null : change(withColumns(schema, kept));
+      }
+      case 3:
+        return change(renamed(schema, `${schema.table.replace(/_.*/, "")}_${number}`));
+      default:
+        return change(
+          schema,
+          rows.all.map(
+            (row) =>
+              new Map(
+                [...row].map(([attnum, value]) => [attnum, attnum === COUNT && value !== null ? Number(value) + 1_000 : value]),
+              ),
+          ),
+        );
+    }
+  }
+}
