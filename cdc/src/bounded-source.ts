@@ -18,7 +18,7 @@ export interface BoundedOptions {
 /** The source, confirmed only up to what is written down: so a slot that was moved by somebody else is told from one that cdc has moved. */
 export class BoundedSource implements ChangeSource {
   readonly #source: ChangeSource;
-  readonly #book: Pick<SlotBook, "bound" | "raiseBound">;
+  readonly #book: Pick<SlotBook, "bound" | "raiseBound" | "failed">;
   readonly #options: BoundedOptions;
   #expected: Lsn | null;
   #wanted: Lsn = 0n;
@@ -26,7 +26,7 @@ export class BoundedSource implements ChangeSource {
   #raisedAtMs = Number.NEGATIVE_INFINITY;
   #timer: Timer | null = null;
 
-  constructor(source: ChangeSource, book: Pick<SlotBook, "bound" | "raiseBound">, options: BoundedOptions) {
+  constructor(source: ChangeSource, book: Pick<SlotBook, "bound" | "raiseBound" | "failed">, options: BoundedOptions) {
     this.#source = source;
     this.#book = book;
     this.#options = options;
@@ -88,7 +88,8 @@ export class BoundedSource implements ChangeSource {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#timer !== null) clearTimeout(this.#timer);
     // Kafka may be away: then the next start reads again what was not confirmed.
-    await Promise.race([this.#raise(), Bun.sleep(LAST_RAISE_TIMEOUT_MS)]);
+    const failed = this.#book.failed.catch(() => undefined);
+    await Promise.race([this.#raise(), failed, Bun.sleep(LAST_RAISE_TIMEOUT_MS)]);
     if (this.#timer !== null) clearTimeout(this.#timer);
     await this.#source[Symbol.asyncDispose]();
   }
