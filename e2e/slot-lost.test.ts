@@ -198,7 +198,7 @@ test("a slot that falls behind while Kafka is away is told of with the setting t
     expect(await until(async () => (await cdc.status()).slot?.active === true, 20_000)).toBe(true);
     expect((await cdc.status()).slot).toMatchObject({ status: "reserved", failover: false, secondsToExhaustion: null });
     await kafka.kill();
-    for (let round = 0; round < 30; round++) {
+    for (let round = 0; round < 25; round++) {
       await sql("INSERT INTO keyless SELECT n, repeat('x', 2000) FROM generate_series(1, 1200) AS n");
       await Bun.sleep(1_000);
     }

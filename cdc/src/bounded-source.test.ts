@@ -9,7 +9,16 @@ import { LIMIT_STEP, SlotBook } from "./slot-book.ts";
 import { encodeSlotRecord, SLOT_KEY, type SlotRecord } from "./slot-record.ts";
 import type { SignalMessage } from "./snapshot/signal-log.ts";
 
-const record: SlotRecord = { slot: "app", systemId: "7", timeline: 1, bound: 10n, limit: 10n, synchronized: false, repair: null };
+const record: SlotRecord = {
+  slot: "app",
+  systemId: "7",
+  timeline: 1,
+  bound: 10n,
+  limit: 10n,
+  heartbeat: null,
+  synchronized: false,
+  repair: null,
+};
 
 /** Writes take until they are let through. */
 function fakeLog() {
@@ -113,4 +122,29 @@ test("nothing is published beyond the limit that is written down, which is raise
   // Half of it is used up: raised on the side.
   await publisher.publish(events(100n + LIMIT_STEP / 2n + 1n));
   expect([published.length, log.written.length]).toEqual([4, 2]);
+});
+
+test("the heartbeat that was published must come before anything beyond it", async () => {
+  const transaction = (commitLsn: Lsn) => ({ txId: 1, commitLsn, committedAtMs: 0 });
+  const change = (commitLsn: Lsn) => ({ kind: "change", event: { transaction: transaction(commitLsn) } }) as SourceMessage;
+  const heartbeat = (commitLsn: Lsn): SourceMessage => ({ kind: "heartbeat", commitLsn, committedAtMs: 0 });
+  const keepalive = (walEnd: Lsn): SourceMessage => ({ kind: "keepalive", walEnd });
+  const read = async (...deliveries: readonly (readonly SourceMessage[])[]) => {
+    let seen = 0;
+    const onOtherHistory = () => Promise.reject(new Error("other history"));
+    const options = { eager: false, expected: 500n, onOtherHistory };
+    const bounded = new BoundedSource(fakeSource(deliveries), new SlotBook(fakeLog()), options);
+    try {
+      for await (const _ of bounded.messages(new AbortController().signal)) seen++;
+    } catch (error) {
+      return [seen, (error as Error).message];
+    }
+    return seen;
+  };
+  expect(await read([change(499n), keepalive(500n), heartbeat(500n), change(501n)], [heartbeat(900n)])).toBe(2);
+  expect(await read([change(100n), heartbeat(400n)])).toBe(1);
+  expect(await read([change(100n)], [change(501n), heartbeat(500n)])).toEqual([1, "other history"]);
+  expect(await read([heartbeat(501n)])).toEqual([0, "other history"]);
+  expect(await read([keepalive(501n)])).toEqual([0, "other history"]);
+  expect(await read([change(500n)])).toEqual([0, "other history"]);
 });

@@ -9,28 +9,45 @@ const LAST_RAISE_TIMEOUT_MS = 3_000;
 export interface BoundedOptions {
   /** Confirmed before the next delivery is asked for: a source that is polled would bring it again. */
   readonly eager: boolean;
+  /** Commit LSN of a heartbeat that must come before anything beyond it; null when none must. */
+  readonly expected?: Lsn | null;
+  /** It did not: the stream is of another history than what was published. */
+  readonly onOtherHistory?: () => Promise<never>;
 }
 
 /** The source, confirmed only up to what is written down: so a slot that was moved by somebody else is told from one that cdc has moved. */
 export class BoundedSource implements ChangeSource {
   readonly #source: ChangeSource;
-  readonly #book: Pick<SlotBook, "bound" | "raiseBound">;
-  readonly #eager: boolean;
+  readonly #book: Pick<SlotBook, "bound" | "raiseBound" | "failed">;
+  readonly #options: BoundedOptions;
+  #expected: Lsn | null;
   #wanted: Lsn = 0n;
   #raising: Promise<void> | null = null;
   #raisedAtMs = Number.NEGATIVE_INFINITY;
   #timer: Timer | null = null;
 
-  constructor(source: ChangeSource, book: Pick<SlotBook, "bound" | "raiseBound">, { eager }: BoundedOptions) {
+  constructor(source: ChangeSource, book: Pick<SlotBook, "bound" | "raiseBound" | "failed">, options: BoundedOptions) {
     this.#source = source;
     this.#book = book;
-    this.#eager = eager;
+    this.#options = options;
+    this.#expected = options.expected ?? null;
   }
 
   async *messages(signal: AbortSignal): AsyncIterable<readonly SourceMessage[]> {
     for await (const messages of this.#source.messages(signal)) {
+      if (this.#expected !== null) await this.#compare(messages, this.#expected);
       yield messages;
-      if (this.#eager) await this.#raise();
+      if (this.#options.eager) await this.#raise();
+    }
+  }
+
+  async #compare(messages: readonly SourceMessage[], expected: Lsn): Promise<void> {
+    for (const message of messages) {
+      const lsn = placeOf(message);
+      if (lsn === null || lsn < expected) continue;
+      this.#expected = null;
+      if (message.kind === "heartbeat" && lsn === expected) return;
+      return await this.#options.onOtherHistory?.();
     }
   }
 
@@ -38,7 +55,7 @@ export class BoundedSource implements ChangeSource {
     if (through <= this.#wanted) return;
     this.#wanted = through;
     if (through <= this.#book.bound) this.#source.confirm(through);
-    else if (!this.#eager) this.#schedule();
+    else if (!this.#options.eager) this.#schedule();
   }
 
   #schedule(): void {
@@ -65,14 +82,31 @@ export class BoundedSource implements ChangeSource {
     await this.#book.raiseBound(bound);
     this.#source.confirm(bound);
     this.#raising = null;
-    if (this.#wanted > bound && !this.#eager) this.#schedule();
+    if (this.#wanted > bound && !this.#options.eager) this.#schedule();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#timer !== null) clearTimeout(this.#timer);
     // Kafka may be away: then the next start reads again what was not confirmed.
-    await Promise.race([this.#raise(), Bun.sleep(LAST_RAISE_TIMEOUT_MS)]);
+    const failed = this.#book.failed.catch(() => undefined);
+    await Promise.race([this.#raise(), failed, Bun.sleep(LAST_RAISE_TIMEOUT_MS)]);
     if (this.#timer !== null) clearTimeout(this.#timer);
     await this.#source[Symbol.asyncDispose]();
+  }
+}
+
+/** Where its transaction commits; the end of one says nothing that its messages did not. */
+function placeOf(message: SourceMessage): Lsn | null {
+  switch (message.kind) {
+    case "change":
+      return message.event.transaction.commitLsn;
+    case "mark":
+      return message.transaction.commitLsn;
+    case "heartbeat":
+      return message.commitLsn;
+    case "keepalive":
+      return message.walEnd - 1n; // up to there all was sent: the next may begin there
+    default:
+      return null;
   }
 }

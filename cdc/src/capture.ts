@@ -100,7 +100,11 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       await ddl.begin();
       await using reader = plugin.losesNumbers ? await NumberReader.open(url, warn) : null;
       const opened = await openSource(config, decoder, plugin.options, from);
-      await using slotSource = new BoundedSource(opened, start.book, { eager: config.CDC_MODE === "poll" });
+      await using slotSource = new BoundedSource(opened, start.book, {
+        eager: config.CDC_MODE === "poll",
+        expected: start.expected(from),
+        onOtherHistory: () => start.otherHistory(),
+      });
       const source = snapshotting.merged(reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader));
       health.running();
       logger.info({ slot, mode: config.CDC_MODE, tables: config.CDC_TABLES.text }, "capturing");

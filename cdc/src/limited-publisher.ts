@@ -3,7 +3,7 @@ import type { Announcement, EventPublisher } from "./event-publisher.ts";
 import type { SlotBook } from "./slot-book.ts";
 
 /** The publisher, which publishes nothing beyond the limit that is written down. */
-export function limitedPublisher(publisher: EventPublisher, book: Pick<SlotBook, "mayPublish">): EventPublisher {
+export function limitedPublisher(publisher: EventPublisher, book: Pick<SlotBook, "mayPublish" | "heartbeat">): EventPublisher {
   return {
     check: () => publisher.check(),
     hasPublished: () => publisher.hasPublished(),
@@ -24,7 +24,10 @@ export function limitedPublisher(publisher: EventPublisher, book: Pick<SlotBook,
       if (allowed !== null) await allowed;
       return publisher.publish(events);
     },
-    heartbeat: (beat) => publisher.heartbeat(beat),
+    heartbeat: async (beat) => {
+      await publisher.heartbeat(beat);
+      book.heartbeat(beat.commitLsn);
+    },
     [Symbol.asyncDispose]: () => publisher[Symbol.asyncDispose](),
   };
 }

@@ -63,6 +63,7 @@ export async function openSource(
         slot,
         pluginOptions,
         decoder,
+        from,
         intervalMs: config.CDC_POLL_INTERVAL_MS,
       });
   }

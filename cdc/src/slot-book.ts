@@ -43,6 +43,11 @@ export class SlotBook {
     this.#durable = record;
   }
 
+  /** A heartbeat is published: written down with the next bound. */
+  heartbeat(commitLsn: Lsn): void {
+    if (this.#newest !== null) this.#newest = { ...this.#newest, heartbeat: commitLsn };
+  }
+
   /** Resolves when `bound` may be confirmed; never when it cannot be written: `failed` is told. */
   async raiseBound(bound: Lsn): Promise<void> {
     try {

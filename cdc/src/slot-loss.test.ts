@@ -11,6 +11,7 @@ const record: SlotRecord = {
   timeline: 1,
   bound: 1_000n,
   limit: 2_000n,
+  heartbeat: 900n,
   synchronized: false,
   repair: null,
 };
@@ -74,7 +75,10 @@ test("what runs backwards by more than is written cannot be repaired, and its ad
 });
 
 test("the record reads as it was written; what is none is refused", () => {
-  for (const one of [record, { ...record, systemId: null, bound: 0xffff_ffff_ffff_ffffn, repair: { reason: "r", since: "s" } }])
+  for (const one of [
+    record,
+    { ...record, systemId: null, heartbeat: null, bound: 0xffff_ffff_ffff_ffffn, repair: { reason: "r", since: "s" } },
+  ])
     expect(decodeSlotRecord(encodeSlotRecord(one))).toEqual(one);
   for (const value of ["", "{}", encodeSlotRecord(record).replace("0/3E8", "far")])
     expect(() => decodeSlotRecord(value)).toThrow();

@@ -14,6 +14,8 @@ export interface SlotRecord {
   readonly bound: Lsn;
   /** Nothing beyond was ever published: positions that begin there run on. */
   readonly limit: Lsn;
+  /** Commit LSN of the newest heartbeat that was published: a stream that begins before it brings it, or is of another history. */
+  readonly heartbeat: Lsn | null;
   /** main-db sends cdc nothing that the standbys of its failover do not have. */
   readonly synchronized: boolean;
   /** The slot was lost, and not every table is known to be copied anew yet. */
@@ -29,11 +31,21 @@ const recordShape = z.object({
   timeline: z.number(),
   bound: lsnText,
   limit: lsnText,
+  heartbeat: lsnText.nullable(),
   synchronized: z.boolean(),
   repair: z.object({ reason: z.string(), since: z.string() }).nullable(),
 });
 
-export const encodeSlotRecord = ({ slot, systemId, timeline, bound, limit, synchronized, repair }: SlotRecord): string =>
+export const encodeSlotRecord = ({
+  slot,
+  systemId,
+  timeline,
+  bound,
+  limit,
+  heartbeat,
+  synchronized,
+  repair,
+}: SlotRecord): string =>
   JSON.stringify({
     type: "slot",
     slot,
@@ -41,6 +53,7 @@ export const encodeSlotRecord = ({ slot, systemId, timeline, bound, limit, synch
     timeline,
     bound: formatLsn(bound),
     limit: formatLsn(limit),
+    heartbeat: heartbeat === null ? null : formatLsn(heartbeat),
     synchronized,
     repair,
   });

@@ -1,3 +1,4 @@
+import { CascadeError } from "@cascade/shared/errors";
 import { formatLsn, type Lsn } from "@cascade/shared/lsn";
 import type pg from "pg";
 import type { CdcConfig } from "./config.ts";
@@ -9,7 +10,8 @@ import { pushWalBeyond } from "./postgres/push-wal.ts";
 import { checkSlot, dropSlot, slotState } from "./postgres/slot.ts";
 import { type SlotAtRest, type SlotAtRestOptions, slotAtRest } from "./postgres/slot-at-rest.ts";
 import { SlotBook } from "./slot-book.ts";
-import { lossOf, slotLost } from "./slot-loss.ts";
+import { lossOf, type SlotLoss, slotLost } from "./slot-loss.ts";
+import type { SlotRecord } from "./slot-record.ts";
 import type { SignalLog } from "./snapshot/signal-log.ts";
 
 export interface SlotStartOptions {
@@ -56,9 +58,9 @@ export class SlotStart {
         `${loss.what}; CDC_ON_SLOT_LOST=resnapshot: a new slot is made, and every table is emptied and filled on every replica`,
       );
       const { systemId, timeline } = record ?? mainDb;
-      const { bound, limit, synchronized } = record ?? { bound: 0n, limit: 0n, synchronized: false };
-      const repair = { reason: loss.what, since: new Date().toISOString() };
-      await book.write({ slot: slotName, systemId, timeline, bound, limit, synchronized, repair });
+      const { bound, limit } = record ?? { bound: 0n, limit: 0n };
+      const known = { slot: slotName, systemId, timeline, bound, limit, heartbeat: null, synchronized: false };
+      await book.write({ ...known, repair: repairOf(loss) });
     }
     return new SlotStart(options, book, mainDb, true);
   }
@@ -95,12 +97,40 @@ export class SlotStart {
       bound: max(record?.bound ?? 0n, from),
       // What a version without such records has published is not known, but that main-db has written it.
       limit: max(record?.limit ?? (slot === "found" ? walEnd : from), from),
+      heartbeat: this.anew ? null : (record?.heartbeat ?? null),
       synchronized: failover && synchronizedStandbys,
       repair: null,
     });
     if (this.anew) this.#options.warn(`replication slot "${name}" was made anew at ${formatLsn(from)}: every table is copied`);
   }
+
+  /** The heartbeat that the stream brings first of all that it brings beyond; null when it begins beyond. */
+  expected(from: Lsn): Lsn | null {
+    const { heartbeat = null, slot } = this.book.record ?? {};
+    return heartbeat !== null && heartbeat >= from && slot === this.#options.config.CDC_SLOT ? heartbeat : null;
+  }
+
+  /** The heartbeat did not come: main-db was set back without a sign, and has gone on from there. */
+  async otherHistory(): Promise<never> {
+    const { record } = this.book;
+    const { config } = this.#options;
+    const loss: SlotLoss = {
+      code: "MAIN_DB_SET_BACK",
+      what: `main-db's WAL does not hold the heartbeat at ${formatLsn(record?.heartbeat ?? 0n)} that cdc has published: it was set back to an older state (a restored volume or copy), and has gone on from there`,
+      repairable: true,
+    };
+    if (record === null || config.CDC_ON_SLOT_LOST === "stop") throw slotLost(loss);
+    await this.book.write({ ...record, repair: repairOf(loss) });
+    throw new CascadeError({
+      code: loss.code,
+      verdict: "retry",
+      message: loss.what,
+      advice: "nothing to do: CDC_ON_SLOT_LOST=resnapshot copies every table anew",
+    });
+  }
 }
+
+const repairOf = ({ what }: SlotLoss): SlotRecord["repair"] => ({ reason: what, since: new Date().toISOString() });
 
 export interface FirstLook {
   readonly tables: KnownTables;

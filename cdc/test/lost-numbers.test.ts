@@ -358,7 +358,7 @@ describe.skipIf(!losesNumbers)("wal2json before 2.6", () => {
     const l = await lab("CREATE TABLE t (id int PRIMARY KEY, n numeric)");
     const source = await open("stream", l);
     await l.sql(
-      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cascade-cdc' AND backend_type = 'client backend' AND datname = current_database()",
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'cascade-cdc %' AND backend_type = 'client backend' AND datname = current_database()",
     );
     await l.sql("INSERT INTO t VALUES (1, NULL)");
     expect(await codeOf(read(source, () => false))).toBe("MAIN_DB_AWAY");

@@ -11,7 +11,7 @@ import { NumberReader } from "../src/postgres/number-reader.ts";
 import { probePlugin } from "../src/postgres/plugin-options.ts";
 import { PollSource } from "../src/postgres/poll-source.ts";
 import { connect } from "../src/postgres/session.ts";
-import { ensureSlot } from "../src/postgres/slot.ts";
+import { ensureSlot, slotState } from "../src/postgres/slot.ts";
 import { WalSource } from "../src/postgres/wal-source.ts";
 
 /** Sources on a real server, each test with a database and slot of its own; all of it goes after the test. */
@@ -55,6 +55,7 @@ export async function open(mode: Mode, { url, slot }: Lab, warnings: string[] = 
   const warn = (message: string) => void warnings.push(message);
   const { options: pluginOptions, losesNumbers } = await probePlugin(session, slot);
   const decoder = new ChangeDecoder({ catalog, warn, losesNumbers });
+  const from = (await slotState(session, slot))?.confirmedLsn ?? 0n;
   const slotSource =
     mode === "stream"
       ? await WalSource.open({
@@ -62,11 +63,11 @@ export async function open(mode: Mode, { url, slot }: Lab, warnings: string[] = 
           slot,
           pluginOptions,
           decoder,
-          from: 0n,
+          from,
           lingerMs: 0,
           maxMessages: 2000,
         })
-      : new PollSource({ client: await connect(url), slot, pluginOptions, decoder, intervalMs: 10 });
+      : new PollSource({ client: await connect(url), slot, pluginOptions, decoder, from, intervalMs: 10 });
   const reader = losesNumbers ? await NumberReader.open(url, warn) : null;
   const source = reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader);
   let open = true;

@@ -6,7 +6,7 @@ import { NumberReader } from "@cascade/cdc/src/postgres/number-reader.ts";
 import { probePlugin } from "@cascade/cdc/src/postgres/plugin-options.ts";
 import { PollSource } from "@cascade/cdc/src/postgres/poll-source.ts";
 import { connect, openSession } from "@cascade/cdc/src/postgres/session.ts";
-import { ensureSlot } from "@cascade/cdc/src/postgres/slot.ts";
+import { ensureSlot, slotState } from "@cascade/cdc/src/postgres/slot.ts";
 import { WalSource } from "@cascade/cdc/src/postgres/wal-source.ts";
 import { testPostgres } from "@cascade/local/servers.ts";
 import { parseLsn } from "@cascade/shared/lsn";
@@ -122,6 +122,7 @@ async function openReader(url: string, slot: string, mode: "stream" | "poll", se
   const { losesNumbers, options: pluginOptions } = await probePlugin(session, slot);
   const decoder = new ChangeDecoder({ catalog: new Catalog(session, parseTableFilter("*.*"), TOPIC_PREFIX), warn, losesNumbers });
   const reader = losesNumbers ? await NumberReader.open(url, warn) : null;
+  const from = (await slotState(session, slot))?.confirmedLsn ?? 0n;
   const slotSource: ChangeSource =
     mode === "stream"
       ? await WalSource.open({
@@ -130,10 +131,10 @@ async function openReader(url: string, slot: string, mode: "stream" | "poll", se
           pluginOptions,
           decoder,
           maxMessages: 2_000,
-          from: 0n,
+          from,
           lingerMs: 0,
         })
-      : new PollSource({ client: await connect(url), slot, pluginOptions, decoder, intervalMs: 5 });
+      : new PollSource({ client: await connect(url), slot, pluginOptions, decoder, from, intervalMs: 5 });
   const source = reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader);
   const stop = new AbortController();
   const messages = source.messages(stop.signal)[Symbol.asyncIterator]();

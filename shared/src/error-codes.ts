@@ -209,11 +209,11 @@ export const ERROR_CODES = {
     by: "cdc",
     verdict: REFUSE,
     means: "The slot is gone, or has lost WAL that was not read: changes since its last confirmed LSN will not arrive.",
-    cure: "Copy the tables anew, as the advice says; raise max_slot_wal_keep_size so that it does not happen again.",
+    cure: "CDC_ON_SLOT_LOST=resnapshot has every table copied anew; raise max_slot_wal_keep_size so that it does not happen again.",
   },
   SLOT_MOVED: {
     by: "cdc",
-    verdict: REFUSE,
+    verdict: ["refuse", "retry"],
     means: "The slot stands beyond what cdc has confirmed: somebody has read or advanced it, or has dropped it and made it anew.",
     cure: "CDC_ON_SLOT_LOST=resnapshot has every table copied anew; or by hand, as the advice says.",
   },
@@ -225,7 +225,7 @@ export const ERROR_CODES = {
   },
   MAIN_DB_SET_BACK: {
     by: "cdc",
-    verdict: REFUSE,
+    verdict: ["refuse", "retry"],
     means: "main-db lacks WAL that cdc has published: a restored backup, or a standby promoted without the newest changes.",
     cure: "As the advice says: where positions would run backwards, only a new KAFKA_TOPIC_PREFIX helps.",
   },

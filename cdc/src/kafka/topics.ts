@@ -229,8 +229,16 @@ const TABLE_TOPIC = {
   "max.message.bytes": String(INITIAL_MAX_MESSAGE_BYTES),
 };
 
+/**
+ * Read whole at every start, and the slot's record is written every second under load: what is overwritten, and the markers of
+ * transactions, must go within hours. Kafka's own settings keep them for weeks.
+ */
 const COMPACTED_TOPIC = {
   "cleanup.policy": "compact",
+  "segment.ms": "3600000",
+  "segment.bytes": String(64 * 1024 * 1024),
+  "min.cleanable.dirty.ratio": "0.1",
+  "delete.retention.ms": "3600000",
   "compression.type": "producer",
   "message.timestamp.type": "CreateTime",
   "max.message.bytes": String(INITIAL_MAX_MESSAGE_BYTES),

@@ -5,6 +5,7 @@ import type pg from "pg";
 import type { ChangeSource, SourceMessage } from "../change-source.ts";
 import type { ChangeDecoder } from "./change-decoder.ts";
 import { disconnect, postgresError } from "./session.ts";
+import { slotMoved } from "./slot.ts";
 import type { PluginOptions } from "./wal2json.ts";
 
 /** The server stops at the first commit past this many messages, and holds the answer in memory: one transaction is never cut. */
@@ -18,8 +19,20 @@ export interface PollSourceOptions {
   readonly slot: string;
   readonly pluginOptions: PluginOptions;
   readonly decoder: ChangeDecoder;
+  /** The slot's confirmed LSN. */
+  readonly from: Lsn;
   readonly intervalMs: number;
 }
+
+interface PlaceRow {
+  readonly end: string;
+  /** null without a slot: the peek says so. */
+  readonly confirmed: string | null;
+}
+
+const PLACE = `
+  SELECT pg_current_wal_flush_lsn()::text AS end,
+         (SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1) AS confirmed`;
 
 interface PeekRow {
   readonly data: string;
@@ -33,13 +46,14 @@ export class PollSource implements ChangeSource {
   readonly #options: PollSourceOptions;
   #undecodable: unknown = null;
   #confirmed: Lsn = 0n;
-  #advanced: Lsn = 0n;
+  #advanced: Lsn;
   #advancedAtMs = Number.NEGATIVE_INFINITY;
   /** The last peek found nothing: what is confirmed then is a keepalive's. */
   #idle = false;
 
   constructor(options: PollSourceOptions) {
     this.#options = options;
+    this.#advanced = options.from;
   }
 
   async *messages(signal: AbortSignal): AsyncIterable<readonly SourceMessage[]> {
@@ -63,9 +77,11 @@ export class PollSource implements ChangeSource {
   }
 
   async #poll(): Promise<readonly SourceMessage[]> {
-    const { client } = this.#options;
+    const { client, slot } = this.#options;
     try {
-      const end = (await client.query<{ lsn: string }>("SELECT pg_current_wal_flush_lsn()::text AS lsn")).rows[0]?.lsn ?? "0/0";
+      const { end = "0/0", confirmed } = (await client.query<PlaceRow>(PLACE, [slot])).rows[0] ?? {};
+      // Nobody holds it between two polls.
+      if (confirmed !== undefined && confirmed !== null && parseLsn(confirmed) > this.#advanced) throw slotMoved(slot);
       await this.#advance(false);
       const rows = await this.#peek(end);
       const messages = await this.#decode(rows);

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import type { ErrorCode } from "@cascade/shared/error-codes";
 import { CascadeError, describeError } from "@cascade/shared/errors";
 import { tlsErrorCode } from "@cascade/shared/tls-errors";
@@ -17,6 +18,9 @@ export const PINNED_SETTINGS: Readonly<Record<string, string>> = {
   search_path: "pg_catalog",
   statement_timeout: "0",
 };
+
+/** This process's own: a standby that finds it frozen ends all of its sessions, and nobody else's. */
+const APPLICATION_NAME = `cascade-cdc ${randomUUID().slice(0, 8)}`;
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
@@ -44,7 +48,7 @@ export async function connect(databaseUrl: string, options: ConnectOptions = {})
   const client = newClient({
     connectionString: url.toString(),
     options: settings,
-    application_name: "cascade-cdc",
+    application_name: APPLICATION_NAME,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,

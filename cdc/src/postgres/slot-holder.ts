@@ -15,6 +15,8 @@ const FROZEN_MS = 10_000;
 
 interface HolderRow {
   readonly pid: number;
+  /** Of all of that process's sessions. */
+  readonly application: string | null;
   readonly state: string | null;
   /** When it last began or ended a query; null when the role may not see it. */
   readonly beat: string | null;
@@ -23,11 +25,15 @@ interface HolderRow {
 }
 
 const HOLDER = `
-  SELECT l.pid, a.state, a.query_start::text || ' ' || a.state_change::text AS beat,
+  SELECT l.pid, a.application_name AS application, a.state, a.query_start::text || ' ' || a.state_change::text AS beat,
          (SELECT active_pid FROM pg_replication_slots WHERE slot_name = $2) AS streamer
     FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = $1 AND l.objid::bigint = hashtext($2)::bigint & 4294967295
      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`;
+
+const OTHERS_OF_PROCESS = `
+  SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+   WHERE application_name = $1 AND application_name LIKE 'cascade-cdc %' AND usename = current_user AND pid NOT IN ($2, pg_backend_pid())`;
 
 /**
  * Looks on from one life to the next at the cdc that holds the slot, and ends its sessions when it has done nothing for ten looks and
@@ -83,11 +89,12 @@ export class StandbyWatch {
     return false;
   }
 
-  async #end(client: pg.Client, { pid, streamer }: HolderRow): Promise<boolean> {
+  async #end(client: pg.Client, { pid, application, streamer }: HolderRow): Promise<boolean> {
     this.#forget();
     try {
-      // The streamer first: the lock keeps others out until it is gone.
+      // The lock keeps others out until the rest is told: what reads or makes the slot, and transactions that hold vacuum back.
       if (streamer !== null) await client.query("SELECT pg_terminate_backend($1)", [streamer]);
+      await client.query(OTHERS_OF_PROCESS, [application, pid]);
       await client.query("SELECT pg_terminate_backend($1)", [pid]);
       this.#ended = streamer;
       this.#warn(

@@ -124,6 +124,16 @@ function foreignSlot(slot: string, state: SlotState, database: string): CascadeE
 const slotLost = (slot: string, what: string): CascadeError =>
   lostError({ code: "SLOT_LOST", what: `replication slot "${slot}" ${what}`, repairable: true });
 
+/** It heals, or the next life says what is lost. */
+export function slotMoved(slot: string): CascadeError {
+  return new CascadeError({
+    code: "SLOT_MOVED",
+    verdict: "retry",
+    message: `replication slot "${slot}" was advanced, or made anew, by somebody else`,
+    advice: "nothing to do: cdc looks at it anew, and says what is lost",
+  });
+}
+
 /** A standby looks this often. */
 const STANDBY_INTERVAL_MS = 1_000;
 
