@@ -90,6 +90,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       await ddl.begin();
       await using reader = plugin.losesNumbers ? await NumberReader.open(config.CDC_DATABASE_URL, warn) : null;
       await using slotSource = await openSource(config, decoder, plugin.options);
+      await snapshotting.claim(signal);
       const source = snapshotting.merged(reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader));
       await using _watch = watchSlot(config.CDC_DATABASE_URL, config.CDC_SLOT, (state) => status.slot(state));
       health.running();

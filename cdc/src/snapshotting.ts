@@ -1,6 +1,8 @@
 import { kafkaOptions } from "@cascade/shared/config";
+import { withDeadline } from "@cascade/shared/kafka-errors";
 import { pause } from "@cascade/shared/retry";
 import type { ServiceContext } from "@cascade/shared/service";
+import { signalsTopic } from "@cascade/shared/topic";
 import type pg from "pg";
 import type { CdcConfig } from "./config.ts";
 import { openSignals } from "./kafka/signals.ts";
@@ -12,11 +14,14 @@ import { Requests } from "./snapshot/requests.ts";
 import { Snapshotter } from "./snapshot/snapshotter.ts";
 
 const LOOK_INTERVAL_MS = 10_000;
+const CLAIM_DEADLINE_MS = 45_000;
 
 /** The copying of tables in one life. */
 export interface Snapshotting extends AsyncDisposable, Pick<Snapshotter, "merged" | "copies"> {
   /** OIDs of tables that a former life has seen leave. */
   readonly left: readonly number[];
+  /** See `Requests.claim`: between opening the slot's stream and reading it. */
+  claim(signal: AbortSignal): Promise<void>;
   /** Copies, and takes requests, until `signal` aborts. Rejects with a CascadeError. */
   run(signal: AbortSignal): Promise<void>;
 }
@@ -48,6 +53,7 @@ export async function openSnapshotting(
       left,
       copies: snapshotter.copies,
       merged: (source) => snapshotter.merged(source),
+      claim: (signal) => withDeadline(requests.claim(signal), CLAIM_DEADLINE_MS, `read topic ${signalsTopic(prefix)} to its end`),
       run: async (signal) => {
         const life = AbortSignal.any([signal, over.signal]);
         const looking = async () => {

@@ -79,6 +79,7 @@ export function cdcProcess(world: CdcWorld): (host: Host) => Live {
       const news = first.flatMap((message) => (message.kind === "schema" ? [{ ...message, change: false }] : []));
       await publisher.announce(news);
       await using slot = await SlotSource.open({ scheduler, network, mainDb, announcer, schemas, maxMessages: batchRows * 3 });
+      await requests.claim(signal);
       const source = snapshotter.merged(slot);
       const limits = { maxRows: batchRows, maxBytes: 100_000 };
       const over = new AbortController();

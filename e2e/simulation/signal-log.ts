@@ -1,4 +1,5 @@
 import type { SignalLog, SignalMessage } from "@cascade/cdc/src/snapshot/signal-log.ts";
+import { takeSignal } from "@cascade/cdc/src/snapshot/signals.ts";
 import { Signal } from "@cascade/shared/signal";
 import { signalsTopic } from "@cascade/shared/topic";
 import type { SimulatedKafka } from "./kafka.ts";
@@ -14,10 +15,7 @@ export async function openSignalLog(kafka: SimulatedKafka, network: Network): Pr
   const arrived = new Signal();
   const unfollow = kafka.follow(TOPIC, () => arrived.notify());
   const messages = new Map<string, string>();
-  for (const { key, value } of found) {
-    if (value === null) messages.delete(key ?? "");
-    else messages.set(key ?? "", value);
-  }
+  for (const { key, value } of found) takeSignal(messages, key ?? "", value);
   let writing: Promise<unknown> = Promise.resolve();
   return {
     messages,

@@ -5,6 +5,7 @@ import { WholeTopic, wholeTopicConsumer } from "@cascade/shared/kafka-whole-topi
 import { schemasTopic, signalsTopic } from "@cascade/shared/topic";
 import type { Admin, Consumer, Producer } from "kafkajs";
 import type { SignalLog, SignalMessage } from "../snapshot/signal-log.ts";
+import { takeSignal } from "../snapshot/signals.ts";
 import { Topics } from "./topics.ts";
 
 export interface SignalsOptions {
@@ -78,8 +79,7 @@ class Signals implements SignalLog {
 
   #take(key: string, value: string | null): void {
     if (this.#opened) this.#news.push({ key, value });
-    else if (value === null) this.messages.delete(key);
-    else this.messages.set(key, value);
+    else takeSignal(this.messages, key, value);
   }
 
   async next(signal: AbortSignal): Promise<readonly SignalMessage[]> {

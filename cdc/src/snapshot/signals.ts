@@ -54,6 +54,8 @@ const stateShape = z.object({
   rows: z.number(),
   estimatedRows: z.number().nullable(),
   reread: z.array(z.string()),
+  /** Of the cdc that wrote it: what a former one says late, when another has written, says nothing. */
+  life: z.number().int().nonnegative().default(0),
   error: z.object({ code: z.string(), message: z.string(), advice: z.string() }).nullable(),
 });
 
@@ -62,7 +64,7 @@ export type StateMessage = z.infer<typeof stateShape>;
 
 export const stateKey = (request: string, oid: number): string => `${STATE_PREFIX}${request}:${oid}`;
 
-export function encodeState({ request, oid, name, replica, range }: CopyJob, state: CopyState): string {
+export function encodeState({ request, oid, name, replica, range }: CopyJob, state: CopyState, life: number): string {
   const message: StateMessage = {
     type: "snapshot-state",
     request,
@@ -72,6 +74,7 @@ export function encodeState({ request, oid, name, replica, range }: CopyJob, sta
     ...range,
     ...state,
     reread: [...state.reread],
+    life,
   };
   return JSON.stringify(message);
 }
@@ -83,8 +86,30 @@ export const stateMessageOf = (value: string): StateMessage | null => stateShape
 export function decodeState(value: string): { readonly job: CopyJob; readonly state: CopyState } | null {
   const message = stateShape.safeParse(parsed(value));
   if (!message.success) return null;
-  const { request, oid, schema, table, replica, from, to, where, type: _type, ...state } = message.data;
+  const { request, oid, schema, table, replica, from, to, where, type: _type, life: _life, ...state } = message.data;
   return { job: { request, oid, name: { schema, table }, replica, range: { from, to, where } }, state };
+}
+
+/** A life that holds the slot says so before it does anything. */
+export const CLAIM_KEY = `${STATE_PREFIX}life`;
+
+const claimShape = z.object({ type: z.literal("snapshot-life"), life: z.number().int().nonnegative(), by: z.string() });
+
+export const encodeClaim = (life: number, by: string): string => JSON.stringify({ type: "snapshot-life", life, by });
+
+/** Whose claim it is; null when it is none. */
+export const claimantOf = (value: string): string | null => claimShape.safeParse(parsed(value)).data?.by ?? null;
+
+const lifeShape = z.object({ life: z.number().int().nonnegative() });
+
+/** 0: of a version that did not say. */
+export const lifeOf = (value: string): number => lifeShape.safeParse(parsed(value)).data?.life ?? 0;
+
+/** Takes a message of the topic, in its order, among the newest of each key. */
+export function takeSignal(messages: Map<string, string>, key: string, value: string | null): void {
+  const known = messages.get(key);
+  if (value === null) messages.delete(key);
+  else if (known === undefined || !isStateKey(key) || lifeOf(value) >= lifeOf(known)) messages.set(key, value);
 }
 
 function parsed(value: string): unknown {

@@ -118,6 +118,11 @@ export class Snapshotter {
     return copy;
   }
 
+  /** What is written down from here on is of this life. */
+  begin(life: number): void {
+    this.#writer.life = life;
+  }
+
   save(copies: readonly Copy[]): Promise<void> {
     return this.#writer.save(...copies);
   }

@@ -12,6 +12,8 @@ export class StateWriter {
   readonly #changed = new Set<CopyNote>();
   readonly #noted = new Set<CopyNote>();
   #writing: Promise<void> | null = null;
+  /** Of this cdc among all that ever wrote. */
+  life = 0;
 
   constructor(log: Pick<SignalLog, "write">, onFailure: (error: unknown) => void) {
     this.#log = log;
@@ -47,7 +49,7 @@ export class StateWriter {
     const noted = [...this.#noted];
     this.#changed.clear();
     try {
-      if (copies.length > 0) await this.#log.write(copies.map(messageOf));
+      if (copies.length > 0) await this.#log.write(copies.map((copy) => stateMessage(copy, this.life)));
       // Those that were noted meanwhile are to be written again.
       for (const copy of noted) if (!this.#changed.has(copy)) this.#noted.delete(copy);
       this.#writing = null;
@@ -58,7 +60,7 @@ export class StateWriter {
   }
 }
 
-const messageOf = ({ job, state }: CopyNote): SignalMessage => ({
+export const stateMessage = ({ job, state }: CopyNote, life: number): SignalMessage => ({
   key: stateKey(job.request, job.oid),
-  value: encodeState(job, state),
+  value: encodeState(job, state, life),
 });
