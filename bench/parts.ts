@@ -1,8 +1,8 @@
 import type { Service } from "@cascade/local/stack.ts";
+import { cpuSecondsOf, peakRssBytesOf } from "@cascade/local/usage-of.ts";
 import { type Lab, Trial } from "./lab.ts";
 import type { BenchOptions, Part } from "./options.ts";
 import { snapshot } from "./snapshot.ts";
-import { cpuSecondsOf, peakRssBytesOf } from "./usage-of.ts";
 
 /** One measurement. */
 export interface Figure {

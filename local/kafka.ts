@@ -2,7 +2,7 @@ import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { formatStorage, javaCommand, writeProperties } from "./kafka-install.ts";
 import { kafkaAnswers } from "./kafka-probe.ts";
-import type { Properties } from "./kafka-properties.ts";
+import type { KafkaPorts, Properties } from "./kafka-properties.ts";
 import { freePort, onFreePort } from "./ports.ts";
 import { type Server, serverOf } from "./server.ts";
 
@@ -17,7 +17,8 @@ export interface KafkaOptions {
   readonly dir: string;
   /** A free one when left out. */
   readonly port?: number;
-  readonly properties?: Properties;
+  /** By the ports, where they are to be named. */
+  readonly properties?: Properties | ((ports: KafkaPorts) => Properties);
   /** Further options of the JVM; the last one counts, so `-Xmx1g` replaces ours. */
   readonly javaOptions?: readonly string[];
   /** For brokers whose data nobody wants back: the folder goes with an owner that was killed. */
@@ -29,8 +30,10 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
   const dir = resolve(options.dir);
   mkdirSync(dir, { recursive: true });
   return onFreePort(options.port, async (port) => {
-    const propertiesFile = writeProperties(dir, { broker: port, controller: await freePort() }, options.properties ?? {});
-    await formatStorage(dir, propertiesFile, options.properties ?? {});
+    const ports = { broker: port, controller: await freePort() };
+    const properties = (typeof options.properties === "function" ? options.properties(ports) : options.properties) ?? {};
+    const propertiesFile = writeProperties(dir, ports, properties);
+    await formatStorage(dir, propertiesFile, properties);
     const server = serverOf({
       name: "Kafka",
       command: [...javaCommand(options.javaOptions ?? []), "kafka.Kafka", propertiesFile],

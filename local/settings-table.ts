@@ -1,16 +1,9 @@
-import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { COMMON_SETTINGS } from "@cascade/shared/config";
 import type { Setting, Settings } from "@cascade/shared/settings";
 import { CDC_SETTINGS } from "../cdc/src/config.ts";
 import { ROUTER_SETTINGS } from "../shard-router/src/config.ts";
-import { repository } from "./paths.ts";
 
-/** The README's configuration tables, written from the settings that the services read: `npm run docs`. */
-
-const BEGIN = "<!-- settings: written by `npm run docs` -->";
-const END = "<!-- /settings -->";
-const readme = join(repository, "README.md");
+/** The README's configuration tables, written from the settings that the services read. */
 
 export function settingsTables(): string {
   const own = (settings: Settings) => Object.entries(settings).filter(([name]) => !(name in COMMON_SETTINGS));
@@ -36,13 +29,3 @@ function shownDefault({ default: value, shownDefault: shown }: Setting<unknown>)
 }
 
 const cell = (text: string): string => text.replaceAll("|", "\\|");
-
-/** The README as it should be. Throws when its marks are gone. */
-export function readmeWithSettings(text: string): string {
-  const from = text.indexOf(BEGIN);
-  const to = text.indexOf(END);
-  if (from === -1 || to < from) throw new Error(`README.md has no ${BEGIN} ... ${END}`);
-  return `${text.slice(0, from + BEGIN.length)}\n${settingsTables()}\n${text.slice(to)}`;
-}
-
-if (import.meta.main) writeFileSync(readme, readmeWithSettings(readFileSync(readme, "utf8")));

@@ -1,16 +1,9 @@
-import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import type { ColumnSchema } from "@cascade/shared/table-schema";
 import { wireKind } from "../shard-router/src/row-shape.ts";
 import type { TableDialect, TypeRow } from "../shard-router/src/types/type-row.ts";
 import { columnTypeFor, TYPE_TABLE } from "../shard-router/src/types/type-table.ts";
-import { repository } from "./paths.ts";
 
-/** docs/types.md's tables, written from the type table that makes the replicas' columns and drives the tests: `npm run docs`. */
-
-const BEGIN = "<!-- types: written by `npm run docs` -->";
-const END = "<!-- /types -->";
-const page = join(repository, "docs", "types.md");
+/** docs/types.md's tables, written from the type table that makes the replicas' columns and drives the tests. */
 
 const DIALECTS: readonly TableDialect[] = ["postgres", "mysql", "sqlite", "duckdb"];
 /** What each dialect calls a column for any text. */
@@ -72,13 +65,3 @@ function remarks({ note, refused = {} }: TypeRow): string {
   );
   return [...(note === undefined ? [] : [note]), ...refusals].join("; ").replaceAll("|", "\\|");
 }
-
-/** The page as it should be. Throws when its marks are gone. */
-export function pageWithTypes(text: string): string {
-  const from = text.indexOf(BEGIN);
-  const to = text.indexOf(END);
-  if (from === -1 || to < from) throw new Error(`docs/types.md has no ${BEGIN} ... ${END}`);
-  return `${text.slice(0, from + BEGIN.length)}\n\n${typesTables()}\n\n${text.slice(to)}`;
-}
-
-if (import.meta.main) writeFileSync(page, pageWithTypes(readFileSync(page, "utf8")));

@@ -44,7 +44,7 @@ export interface HistoryOutcome {
 
 /** Once faults are over everything must be where it belongs within this. */
 const PATIENCE_MS = 30 * 60_000;
-/** And stay there. */
+/** And stay there: a copy that somebody has asked for may still begin, and empty a table first. */
 const CALM_MS = 20_000;
 const MAX_WORKLOAD_MS = 10 * 60_000;
 const TRACE_LINES = 4_000;
@@ -275,7 +275,6 @@ class History {
     void this.#difference().then((difference) => {
       this.#differs = difference ?? "";
       const { nowMs } = this.#scheduler;
-      if (difference !== null && sinceMs !== null) return this.#witness.violated(`was equal, and is not: ${difference}`);
       if (difference === null && sinceMs !== null && nowMs - sinceMs >= CALM_MS) {
         this.#isOver = true;
         return;

@@ -113,9 +113,11 @@ export class Network {
   }
 }
 
+const AWAY = { "main-db": "MAIN_DB_AWAY", kafka: "KAFKA_UNAVAILABLE", replica: "REPLICA_UNAVAILABLE" } as const;
+
 const unavailable = (service: ServiceName): CascadeError =>
   new CascadeError({
-    code: `${service.toUpperCase().replace("-", "_")}_UNAVAILABLE`,
+    code: AWAY[service],
     verdict: "retry",
     message: `${service} does not answer`,
     advice: "nothing to do: it is simulated",

@@ -203,7 +203,7 @@ type EventPlace = { readonly txId: number; readonly commitLsn: Lsn; readonly com
 
 const streamEnded = (): CascadeError =>
   new CascadeError({
-    code: "STREAM_ENDED",
+    code: "MAIN_DB_AWAY",
     verdict: "retry",
     message: "the stream from main-db broke",
     advice: "nothing to do: it is simulated",

@@ -24,16 +24,21 @@ const applied = (partition: typeof a, events: number, lagEvents = 0n): [EventBat
   const step = { advance: { partition, from: null, to }, events: Array.from({ length: events }, () => ({ committedAtMs })) };
   return [{ partition, lagEvents } as EventBatch, step as unknown as Step];
 };
-const error = new CascadeError({ code: "MISMATCH", verdict: "stop-table", message: "it does not fit", advice: "mend it" });
+const error = new CascadeError({
+  code: "REPLICA_TABLE_MISMATCH",
+  verdict: "stop-table",
+  message: "it does not fit",
+  advice: "mend it",
+});
 
 test("a held table is not ready, says why and how to mend it, and is told once", () => {
   const { made, gauge } = status();
   expect(made.held(a, error)).toEqual({ failures: 1, news: true });
   expect(made.held(a, error)).toEqual({ failures: 2, news: false });
-  expect(made.reasons()).toEqual(["public.a is held: MISMATCH: it does not fit"]);
+  expect(made.reasons()).toEqual(["public.a is held: REPLICA_TABLE_MISMATCH: it does not fit"]);
   expect(made.toJSON()).toMatchObject({
     tables: [
-      { table: "public.a", state: "held", error: { code: "MISMATCH", advice: "mend it" } },
+      { table: "public.a", state: "held", error: { code: "REPLICA_TABLE_MISMATCH", advice: "mend it" } },
       { table: "public.b", state: "live", error: null },
     ],
   });

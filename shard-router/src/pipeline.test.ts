@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import type { ErrorCode } from "@cascade/shared/error-codes";
 import { CascadeError, FencedError } from "@cascade/shared/errors";
 import type { EventBatch, Partition } from "./event-consumer.ts";
 import { pump, type RouterPorts } from "./pipeline.ts";
@@ -14,7 +15,7 @@ function batch(offsets: readonly number[]): EventBatch {
   return { partition, table, events, nextOffset: BigInt(offsets.at(-1) ?? 0) + 1n, bytes: 0, lagEvents: 5n, traceParents: [] };
 }
 
-const error = (code: string) => new CascadeError({ code, verdict: "stop-table", message: code, advice: "" });
+const error = (code: ErrorCode) => new CascadeError({ code, verdict: "stop-table", message: code, advice: "" });
 
 function ports(batches: readonly EventBatch[], failure: (offsets: readonly number[]) => unknown) {
   const log: string[] = [];
@@ -96,7 +97,10 @@ test("a commit whose answer was lost is not confirmed", async () => {
   const { fake, log } = ports([batch([0])], () => null);
   const lost = {
     ...fake,
-    replica: { apply: () => Promise.reject(new CascadeError({ code: "AWAY", verdict: "retry", message: "gone", advice: "" })) },
+    replica: {
+      apply: () =>
+        Promise.reject(new CascadeError({ code: "REPLICA_UNAVAILABLE", verdict: "retry", message: "gone", advice: "" })),
+    },
   };
   await expect(pump(lost, never)).rejects.toThrow("gone");
   expect(log).toEqual([]);

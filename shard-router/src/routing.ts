@@ -1,5 +1,6 @@
 import { kafkaOptions } from "@cascade/shared/config";
 import { CascadeError } from "@cascade/shared/errors";
+import { collectAfter } from "@cascade/shared/memory-bound";
 import type { Service, ServiceContext } from "@cascade/shared/service";
 import { formatTableName, type TableName, tableOfTopic, topicOf } from "@cascade/shared/topic";
 import { whileAnswering } from "@cascade/shared/while-answering";
@@ -116,7 +117,10 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
     {
       consumer,
       replica: instrumentedReplica(replica, name, telemetry),
-      received: (batch) => status.received(batch),
+      received: (batch) => {
+        collectAfter(batch.bytes);
+        status.received(batch);
+      },
       traced: (batch, work) => applySpan(telemetry, name, batch, work),
       turn: (batch) => turn(batch, { replicaName: name, dialect: replica.dialect, schemas, tables, progress }),
       atEnd: (batch) => atEnd(batch, { schemas, tables, consumer, progress, status }),

@@ -25,7 +25,7 @@ function lab() {
 }
 
 const failure = (verdict: Verdict) =>
-  new CascadeError({ code: "MISMATCH", verdict, message: "it does not fit", advice: "mend it" });
+  new CascadeError({ code: "REPLICA_TABLE_MISMATCH", verdict, message: "it does not fit", advice: "mend it" });
 
 test("what stops one table is told once, and tried again after ever longer pauses", () => {
   const { holds, status, lines, counted } = lab();
@@ -34,7 +34,7 @@ test("what stops one table is told once, and tried again after ever longer pause
   expect(pauses.at(-1)).toBeGreaterThanOrEqual(5_000);
   expect(lines.filter((line) => line.startsWith("error"))).toEqual(["error public.orders is held: it does not fit"]);
   expect(counted).toHaveLength(8);
-  expect(status.reasons()).toEqual(["public.orders is held: MISMATCH: it does not fit"]);
+  expect(status.reasons()).toEqual(["public.orders is held: REPLICA_TABLE_MISMATCH: it does not fit"]);
 });
 
 test("a partition that another router has moved is read again soon, and is no error", () => {

@@ -110,7 +110,7 @@ describe("PostgreSQL", () => {
     await lab.sql(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'secret %', NEW.v; END $$;
       CREATE TRIGGER refuse BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION refuse()`);
     const error = await failure(first.apply([insert(1)]));
-    expect(error).toMatchObject({ code: "REPLICA_ERROR", verdict: "stop-table" });
+    expect(error).toMatchObject({ code: "REPLICA_FUNCTION_FAILED", verdict: "stop-table" });
     expect(error.message).not.toContain("secret");
     await server.query("postgres", `GRANT SET ON PARAMETER session_replication_role TO ${role}`);
     cleanups.push(() => server.query("postgres", `REVOKE SET ON PARAMETER session_replication_role FROM ${role}`));

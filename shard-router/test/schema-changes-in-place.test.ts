@@ -182,7 +182,12 @@ describe.each(KINDS)("%s replica", (kind) => {
     await change({ kind: "drop", from: await remembered(one.oid) });
     await create(again);
     await expectRows(lab, again, []);
-    const otherwise = new CascadeError({ code: "X", verdict: "stop-table", message: "is there", advice: "drop it" });
+    const otherwise = new CascadeError({
+      code: "REPLICA_NAME_TAKEN",
+      verdict: "stop-table",
+      message: "is there",
+      advice: "drop it",
+    });
     expect(await failure(change({ kind: "release", from: await remembered(5), otherwise }))).toBe(otherwise);
     await lab.sql(`DROP TABLE ${lab.nameOf(again)}`);
     await change({ kind: "release", from: await remembered(5), otherwise });

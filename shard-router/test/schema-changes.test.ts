@@ -299,8 +299,8 @@ describe.each(KINDS)("%s replica", (kind: ReplicaKind) => {
     const { create, change, remembered } = tableChanger(l, replica);
     await create(t, false);
     const from = await remembered(t.oid);
-    const otherwise = new CascadeError({ code: "OTHERWISE", verdict: "stop-table", message: "m", advice: "a" });
-    expect((await failure(change({ kind: "release", from, otherwise }))).code).toBe("OTHERWISE");
+    const otherwise = new CascadeError({ code: "REPLICA_NAME_TAKEN", verdict: "stop-table", message: "m", advice: "a" });
+    expect((await failure(change({ kind: "release", from, otherwise }))).code).toBe("REPLICA_NAME_TAKEN");
     await l.sql(`DROP TABLE ${l.nameOf(t)}`);
     await change({ kind: "release", from, otherwise });
     expect(await replica.remembered()).toEqual([]);

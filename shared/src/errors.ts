@@ -1,3 +1,5 @@
+import type { ErrorCode } from "./error-codes.ts";
+
 /**
  * What to do about an error:
  * - `retry`: it heals by itself or by the operator elsewhere (a server is away): open fresh ports after a backoff, for ever.
@@ -8,8 +10,8 @@
 export type Verdict = "retry" | "stop-table" | "refuse" | "fatal";
 
 export interface CascadeErrorInit {
-  /** Stable, SCREAMING_SNAKE: what metrics, alerts and scripts match on. */
-  readonly code: string;
+  /** What metrics, alerts and scripts match on. */
+  readonly code: ErrorCode;
   readonly verdict: Verdict;
   /** Names the thing (variable, table, column, topic), never a row value or a secret. */
   readonly message: string;
@@ -23,7 +25,7 @@ export interface CascadeErrorInit {
 /** The one error type that crosses a port. Everything else that is thrown is a bug, and ends the process. */
 export class CascadeError extends Error {
   override readonly name: string = "CascadeError";
-  readonly code: string;
+  readonly code: ErrorCode;
   readonly verdict: Verdict;
   readonly advice: string;
   readonly retryAfterMs: number | null;

@@ -34,15 +34,26 @@ export function serveHttp(options: HttpOptions): HttpServer {
   return { port: server.port ?? options.port, [Symbol.asyncDispose]: () => server.stop(true) };
 }
 
-type Routes = Readonly<Record<string, () => Response | Promise<Response>>>;
+type Route = () => Response | Promise<Response>;
+type Routes = Readonly<Record<string, Route>>;
+
+const READING = ["GET", "HEAD"];
+
+/** There is nothing to be changed over HTTP. */
+const readOnly =
+  (route: Route) =>
+  (request: Request): Response | Promise<Response> =>
+    READING.includes(request.method)
+      ? route()
+      : Response.json({ allowed: READING }, { status: 405, headers: { allow: READING.join(", ") } });
 
 function listen({ host, port }: HttpOptions, routes: Routes) {
   try {
     return Bun.serve({
       hostname: host,
       port,
-      routes: { ...routes },
-      fetch: () => Response.json({ routes: Object.keys(routes) }, { status: 404 }),
+      routes: Object.fromEntries(Object.entries(routes).map(([path, route]) => [path, readOnly(route)])),
+      fetch: readOnly(() => Response.json({ routes: Object.keys(routes) }, { status: 404 })),
       error: () => new Response("internal error", { status: 500 }),
     });
   } catch (error) {

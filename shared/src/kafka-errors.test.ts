@@ -69,7 +69,7 @@ describe("kafkaError", () => {
     for (const thrown of [new TypeError("undefined is not an object"), "text", null, undefined]) {
       expect(kafkaError(thrown, "read")).toMatchObject({ code: "KAFKA_ERROR", verdict: "retry" });
     }
-    const ours = new CascadeError({ code: "X", verdict: "fatal", message: "m", advice: "a" });
+    const ours = new CascadeError({ code: "ROW_TOO_LARGE", verdict: "fatal", message: "m", advice: "a" });
     expect(kafkaError(ours, "read")).toBe(ours);
   });
 

@@ -1,6 +1,7 @@
 import { CascadeError, type CascadeErrorInit, describeError } from "./errors.ts";
+import { tlsErrorCode } from "./tls-errors.ts";
 
-type Reaction = Pick<CascadeErrorInit, "code" | "verdict" | "advice">;
+export type Reaction = Pick<CascadeErrorInit, "code" | "verdict" | "advice">;
 
 const UNAVAILABLE: Reaction = {
   code: "KAFKA_UNAVAILABLE",
@@ -17,7 +18,7 @@ const AUTHORIZATION: Reaction = {
   code: "KAFKA_AUTHORIZATION",
   verdict: "refuse",
   advice:
-    "grant this user on the prefix's topics: cdc Create, Describe, Read, Write, DescribeConfigs, AlterConfigs, cluster IdempotentWrite, and Read on the consumer groups whose names begin with <prefix>.signals; shard-router Describe and Read, and Read on the consumer groups whose names begin with <prefix>.<REPLICA_NAME>",
+    "grant this user on the prefix's topics: cdc Create, Describe, Read, Write, DescribeConfigs, AlterConfigs, cluster IdempotentWrite, and Read on the consumer groups whose names begin with <prefix>.signals; shard-router Describe and Read, Write on <prefix>.signals, and Read on the consumer groups whose names begin with <prefix>.<REPLICA_NAME>",
 };
 const TLS: Reaction = {
   code: "KAFKA_TLS",
@@ -61,8 +62,11 @@ const OTHER: Reaction = {
   advice: "see the brokers' logs; it is tried again with a fresh connection",
 };
 
-/** By Kafka's protocol error name. What is not listed heals with a fresh client, or is not known to: retry. */
-const BY_TYPE: Readonly<Record<string, Reaction>> = {
+const names = (reaction: Reaction, ...types: readonly string[]): Readonly<Record<string, Reaction>> =>
+  Object.fromEntries(types.map((type) => [type, reaction]));
+
+/** By Kafka's protocol error name: every one that kafkajs knows. */
+export const KAFKA_REACTIONS: Readonly<Record<string, Reaction>> = {
   SASL_AUTHENTICATION_FAILED: AUTHENTICATION,
   UNSUPPORTED_SASL_MECHANISM: AUTHENTICATION,
   TOPIC_AUTHORIZATION_FAILED: AUTHORIZATION,
@@ -93,10 +97,54 @@ const BY_TYPE: Readonly<Record<string, Reaction>> = {
   NOT_LEADER_FOR_PARTITION: UNAVAILABLE,
   BROKER_NOT_AVAILABLE: UNAVAILABLE,
   REQUEST_TIMED_OUT: UNAVAILABLE,
+  ...names(
+    UNAVAILABLE,
+    "REPLICA_NOT_AVAILABLE",
+    "NETWORK_EXCEPTION",
+    "NOT_CONTROLLER",
+    "STALE_CONTROLLER_EPOCH",
+    "KAFKA_STORAGE_ERROR",
+  ),
+  ...names(
+    UNAVAILABLE,
+    "LISTENER_NOT_FOUND",
+    "FENCED_LEADER_EPOCH",
+    "UNKNOWN_LEADER_EPOCH",
+    "STALE_BROKER_EPOCH",
+    "OFFSET_NOT_AVAILABLE",
+  ),
+  ...names(UNAVAILABLE, "PREFERRED_LEADER_NOT_AVAILABLE", "ELIGIBLE_LEADERS_NOT_AVAILABLE", "LOG_DIR_NOT_FOUND"),
+  ...names(GROUP, "MEMBER_ID_REQUIRED", "FENCED_INSTANCE_ID", "INCONSISTENT_GROUP_PROTOCOL", "GROUP_MAX_SIZE_REACHED"),
+  ...names(GROUP, "UNSTABLE_OFFSET_COMMIT", "GROUP_ID_NOT_FOUND", "NON_EMPTY_GROUP", "GROUP_SUBSCRIBED_TO_TOPIC"),
+  ...names(AUTHENTICATION, "ILLEGAL_SASL_STATE", "SECURITY_DISABLED"),
+  ...names(AUTHORIZATION, "DELEGATION_TOKEN_AUTHORIZATION_FAILED"),
+  ...names(REFUSED_TOPIC, "TOPIC_DELETION_DISABLED", "INVALID_REPLICA_ASSIGNMENT"),
+  // The producer's numbers are off, a record was damaged on its way, or nothing of ours asks for it: a fresh client begins anew.
+  ...names(OTHER, "UNKNOWN", "OFFSET_OUT_OF_RANGE", "CORRUPT_MESSAGE", "INVALID_FETCH_SIZE", "OFFSET_METADATA_TOO_LARGE"),
+  ...names(OTHER, "INVALID_REQUIRED_ACKS", "INVALID_GROUP_ID", "INVALID_SESSION_TIMEOUT", "INVALID_COMMIT_OFFSET_SIZE"),
+  ...names(OTHER, "INVALID_TIMESTAMP", "TOPIC_ALREADY_EXISTS", "INVALID_REQUEST", "OUT_OF_ORDER_SEQUENCE_NUMBER"),
+  ...names(OTHER, "DUPLICATE_SEQUENCE_NUMBER", "INVALID_PRODUCER_EPOCH", "INVALID_TXN_STATE", "INVALID_PRODUCER_ID_MAPPING"),
+  ...names(
+    OTHER,
+    "INVALID_TRANSACTION_TIMEOUT",
+    "CONCURRENT_TRANSACTIONS",
+    "TRANSACTION_COORDINATOR_FENCED",
+    "OPERATION_NOT_ATTEMPTED",
+  ),
+  ...names(
+    OTHER,
+    "UNKNOWN_PRODUCER_ID",
+    "REASSIGNMENT_IN_PROGRESS",
+    "DELEGATION_TOKEN_AUTH_DISABLED",
+    "DELEGATION_TOKEN_NOT_FOUND",
+  ),
+  ...names(OTHER, "DELEGATION_TOKEN_OWNER_MISMATCH", "DELEGATION_TOKEN_REQUEST_NOT_ALLOWED", "DELEGATION_TOKEN_EXPIRED"),
+  ...names(OTHER, "INVALID_PRINCIPAL_TYPE", "FETCH_SESSION_ID_NOT_FOUND", "INVALID_FETCH_SESSION_EPOCH", "ELECTION_NOT_NEEDED"),
+  ...names(OTHER, "NO_REASSIGNMENT_IN_PROGRESS", "INVALID_RECORD", "KAFKAJS_UNKNOWN_ERROR_CODE"),
 };
 
-/** By kafkajs's error class. */
-const BY_NAME: Readonly<Record<string, Reaction>> = {
+/** By kafkajs's error class; the others hold one of these, or heal with a fresh client. */
+export const KAFKAJS_REACTIONS: Readonly<Record<string, Reaction>> = {
   KafkaJSSASLAuthenticationError: AUTHENTICATION,
   KafkaJSServerDoesNotSupportApiKey: UNSUPPORTED,
   KafkaJSNotImplemented: UNSUPPORTED,
@@ -110,9 +158,6 @@ const BY_NAME: Readonly<Record<string, Reaction>> = {
   KafkaJSTimeout: UNAVAILABLE,
 };
 
-/** Codes of Node's TLS errors, which kafkajs passes on in a KafkaJSConnectionError. */
-const TLS_CODE = /^(ERR_TLS_|ERR_SSL_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH)/;
-
 /**
  * What kafkajs threw, as the error that crosses a port; `doing` says what was tried ("publish to topic x"). Total: kafkajs itself throws
  * a bare TypeError when its last broker goes away, so an unknown error here is one more reason for a fresh client.
@@ -121,7 +166,8 @@ export function kafkaError(error: unknown, doing: string): CascadeError {
   if (error instanceof CascadeError) return error;
   for (const cause of causesOf(error)) {
     const reaction = reactionTo(cause);
-    if (reaction) return new CascadeError({ ...reaction, message: `cannot ${doing}: ${describeError(cause)}`, cause: error });
+    if (reaction && reaction !== OTHER)
+      return new CascadeError({ ...reaction, message: `cannot ${doing}: ${describeError(cause)}`, cause: error });
   }
   return new CascadeError({ ...OTHER, message: `cannot ${doing}: ${describeError(error)}`, cause: error });
 }
@@ -132,9 +178,8 @@ export function isKafkaError(error: unknown, ...types: readonly string[]): boole
 }
 
 function reactionTo(error: Error): Reaction | undefined {
-  const code = (error as { readonly code?: unknown }).code;
-  if (typeof code === "string" && TLS_CODE.test(code)) return TLS;
-  return BY_TYPE[typeOf(error)] ?? BY_NAME[error.name];
+  if (tlsErrorCode(error) !== null) return TLS; // kafkajs passes its code on in a KafkaJSConnectionError
+  return KAFKA_REACTIONS[typeOf(error)] ?? KAFKAJS_REACTIONS[error.name];
 }
 
 const typeOf = (error: Error): string => String((error as { readonly type?: unknown }).type ?? "");

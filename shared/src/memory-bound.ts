@@ -2,6 +2,16 @@ const INTERVAL_MS = 50;
 /** Collecting may take at most this share of the time, however much memory is really in use. */
 const MAX_SHARE = 0.15;
 
+const LARGE_BYTES = 8 * 2 ** 20;
+
+/**
+ * To be called between two steps that work on so many bytes at once: each leaves copies behind that the next would add its own to, with
+ * no turn of the event loop between them at which `boundMemory` could look.
+ */
+export function collectAfter(bytes: number): void {
+  if (bytes > LARGE_BYTES) Bun.gc(true);
+}
+
 /**
  * Collects garbage whenever the process's resident memory is above `maxRssBytes`. JavaScriptCore sizes its heap by the machine's memory:
  * on a large machine, under load, it lets several times of what is in use lie around, and a container with a limit dies of it

@@ -1,8 +1,9 @@
 import { expect, test } from "bun:test";
+import type { ErrorCode } from "./error-codes.ts";
 import { CascadeError } from "./errors.ts";
 import { ServiceHealth } from "./service-health.ts";
 
-const away = (code: string) => new CascadeError({ code, verdict: "retry", message: `${code} is away`, advice: "wait" });
+const away = (code: ErrorCode) => new CascadeError({ code, verdict: "retry", message: `${code} is away`, advice: "wait" });
 
 test("ready while running only, and the reason is the error that heals", () => {
   const health = new ServiceHealth();
@@ -16,17 +17,19 @@ test("ready while running only, and the reason is the error that heals", () => {
   expect(health.reasons()).toEqual(["no answer"]);
   health.silent(null);
   expect(health.reasons()).toEqual([]);
-  health.failed(away("KAFKA"));
-  expect(health.reasons()).toEqual(["KAFKA: KAFKA is away"]);
+  health.failed(away("KAFKA_UNAVAILABLE"));
+  expect(health.reasons()).toEqual(["KAFKA_UNAVAILABLE: KAFKA_UNAVAILABLE is away"]);
   expect(health.ranForMs()).toBe(0);
   health.running();
   expect(health.reasons()).toEqual([]);
-  expect(health.lastError).toMatchObject({ code: "KAFKA", advice: "wait" });
+  expect(health.lastError).toMatchObject({ code: "KAFKA_UNAVAILABLE", advice: "wait" });
 });
 
 test("an error is news once, until another one comes or it has healed in between", () => {
   const health = new ServiceHealth();
-  expect([away("A"), away("A"), away("B"), away("B")].map((error) => health.failed(error))).toEqual([true, false, true, false]);
+  expect(
+    [away("MAIN_DB_AWAY"), away("MAIN_DB_AWAY"), away("KAFKA_GROUP"), away("KAFKA_GROUP")].map((error) => health.failed(error)),
+  ).toEqual([true, false, true, false]);
   health.running();
-  expect(health.failed(away("B"))).toBe(true);
+  expect(health.failed(away("KAFKA_GROUP"))).toBe(true);
 });

@@ -87,25 +87,25 @@ test("while it is still opening its ports nothing holds up its end", async () =>
 
 test("what heals is tried again, and told once", async () => {
   const fixture = start({ BEHAVIOUR: "heal" });
-  await fixture.line(/AWAY happened/);
+  await fixture.line(/MAIN_DB_AWAY happened/);
   await untilReady(fixture);
   expect(await (await get(fixture, "/status")).json()).toMatchObject({
     service: "fixture",
     ready: true,
     reasons: [],
     lives: 3,
-    lastError: { code: "AWAY", advice: "mend AWAY" },
+    lastError: { code: "MAIN_DB_AWAY", advice: "mend MAIN_DB_AWAY" },
   });
-  expect(fixture.lines.filter((line) => line["code"] === "AWAY")).toHaveLength(1);
+  expect(fixture.lines.filter((line) => line["code"] === "MAIN_DB_AWAY")).toHaveLength(1);
 });
 
 test("a refusal names every finding with its cure, and ends with 78", async () => {
   const fixture = start({ BEHAVIOUR: "refuse" });
   expect(await fixture.process.exited).toBe(78);
-  await fixture.line(/TWO/);
+  await fixture.line(/PLUGIN_MISSING/);
   expect(fixture.lines.filter(({ level }) => level === "fatal")).toMatchObject([
-    { code: "ONE", msg: "ONE happened", advice: "mend ONE" },
-    { code: "TWO", msg: "TWO happened", advice: "mend TWO" },
+    { code: "WAL_LEVEL", msg: "WAL_LEVEL happened", advice: "mend WAL_LEVEL" },
+    { code: "PLUGIN_MISSING", msg: "PLUGIN_MISSING happened", advice: "mend PLUGIN_MISSING" },
   ]);
 });
 

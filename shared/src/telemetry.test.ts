@@ -40,7 +40,7 @@ test("a span goes on with the trace it is given, across awaits, and inner spans 
 });
 
 test("an error passes through its span", async () => {
-  const error = new CascadeError({ code: "X", verdict: "retry", message: "m", advice: "a" });
+  const error = new CascadeError({ code: "WAITING", verdict: "retry", message: "m", advice: "a" });
   const failing = telemetry.span("cascade.apply", { kind: "internal", attributes: {} }, () => Promise.reject(error));
   await expect(failing).rejects.toBe(error);
 });

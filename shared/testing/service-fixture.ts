@@ -1,3 +1,4 @@
+import type { ErrorCode } from "../src/error-codes.ts";
 import { CascadeError, type Verdict } from "../src/errors.ts";
 import { serviceMain } from "../src/service.ts";
 import { integer, oneOf, RefusalError, readSettings, text } from "../src/settings.ts";
@@ -12,7 +13,7 @@ const COMMON = {
   BEHAVIOUR: { kind: oneOf("work", "hang", "opening", "heal", "refuse", "fatal", "bug"), meaning: "what its lives do" },
 } as const;
 
-const failure = (code: string, verdict: Verdict) =>
+const failure = (code: ErrorCode, verdict: Verdict) =>
   new CascadeError({ code, verdict, message: `${code} happened`, advice: `mend ${code}` });
 
 await serviceMain(
@@ -32,13 +33,13 @@ await serviceMain(
           case "opening":
             return new Promise(() => {});
           case "refuse":
-            throw new RefusalError([failure("ONE", "refuse"), failure("TWO", "refuse")]);
+            throw new RefusalError([failure("WAL_LEVEL", "refuse"), failure("PLUGIN_MISSING", "refuse")]);
           case "fatal":
-            throw failure("BROKEN", "fatal");
+            throw failure("SCHEMA_DRIFT", "fatal");
           case "bug":
             throw new TypeError("a bug");
           case "heal":
-            if (lives < 3) throw failure("AWAY", "retry");
+            if (lives < 3) throw failure("MAIN_DB_AWAY", "retry");
             health.running();
             return until(signal);
           case "hang":

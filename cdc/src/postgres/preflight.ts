@@ -1,3 +1,4 @@
+import type { ErrorCode } from "@cascade/shared/error-codes";
 import { CascadeError } from "@cascade/shared/errors";
 import type pg from "pg";
 import type { Catalog } from "./catalog.ts";
@@ -48,7 +49,7 @@ function standby(): CascadeError {
 
 function serverFindings(server: ServerRow, mode: "stream" | "poll"): CascadeError[] {
   const findings: CascadeError[] = [];
-  const add = (code: string, message: string, advice: string) =>
+  const add = (code: ErrorCode, message: string, advice: string) =>
     findings.push(new CascadeError({ code, verdict: "refuse", message, advice }));
   if (server.wal_level !== "logical") {
     add("WAL_LEVEL", `wal_level is ${server.wal_level}`, "set wal_level = logical on main-db and restart it");

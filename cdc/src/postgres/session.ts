@@ -1,4 +1,6 @@
+import type { ErrorCode } from "@cascade/shared/error-codes";
 import { CascadeError, describeError } from "@cascade/shared/errors";
+import { tlsErrorCode } from "@cascade/shared/tls-errors";
 import pg from "pg";
 
 /**
@@ -37,6 +39,8 @@ export async function connect(databaseUrl: string, options: ConnectOptions = {})
     .join(" ")
     .trim();
   url.searchParams.delete("options");
+  // sslmode means what it means to every other client of PostgreSQL.
+  if (url.searchParams.has("sslmode") && !url.searchParams.has("uselibpqcompat")) url.searchParams.set("uselibpqcompat", "true");
   const client = newClient({
     connectionString: url.toString(),
     options: settings,
@@ -126,7 +130,7 @@ export const INVALID_PARAMETER = "22023";
 export const OBJECT_IN_USE = "55006";
 
 interface Judgement {
-  readonly code: string;
+  readonly code: ErrorCode;
   readonly verdict: "retry" | "refuse";
   readonly advice: string;
 }
@@ -134,7 +138,7 @@ interface Judgement {
 export const SLOT_ACTIVE_ADVICE = "nothing to do when it is meant as a standby: this cdc takes over when the other one goes";
 
 /** By SQLSTATE, longest prefix first; never by message text. */
-const JUDGEMENTS: readonly (readonly [string, Judgement])[] = [
+export const MAIN_DB_JUDGEMENTS: readonly (readonly [string, Judgement])[] = [
   [
     "28",
     {
@@ -207,14 +211,21 @@ const SERVER_ERROR: Judgement = {
     "look the SQLSTATE up in PostgreSQL's documentation (appendix A) and in main-db's log; cdc tries again. When one transaction cannot be decoded (out of memory in wal2json: a row whose JSON passes 1 GB), only moving the slot past it helps, and its changes are lost: SELECT pg_replication_slot_advance(...)",
 };
 
+const TLS: Judgement = {
+  code: "MAIN_DB_TLS",
+  verdict: "refuse",
+  advice:
+    "check CDC_DATABASE_URL: ?sslmode=verify-full&sslrootcert=FILE wants a certificate of this authority and of that host name, verify-ca of any name, require any certificate at all",
+};
+
 function judgementOf(state: string | null): Judgement {
   if (state === null || AWAY_STATES.some((prefix) => state.startsWith(prefix))) return AWAY;
-  return JUDGEMENTS.find(([prefix]) => state.startsWith(prefix))?.[1] ?? SERVER_ERROR;
+  return MAIN_DB_JUDGEMENTS.find(([prefix]) => state.startsWith(prefix))?.[1] ?? SERVER_ERROR;
 }
 
 /** An error of pg or of the server as a CascadeError. */
 export function postgresError(error: unknown, doing: string): CascadeError {
   if (error instanceof CascadeError) return error;
-  const judgement = judgementOf(sqlStateOf(error));
+  const judgement = tlsErrorCode(error) === null ? judgementOf(sqlStateOf(error)) : TLS;
   return new CascadeError({ ...judgement, message: `${doing}: ${describeError(error)}`, cause: error });
 }

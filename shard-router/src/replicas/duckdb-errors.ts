@@ -44,8 +44,14 @@ const unexpected: Rule = {
   advice: "look the error's type up in DuckDB's documentation; the table is tried again",
 };
 
-/** By DuckDB's exception type. */
-const RULES: Readonly<Record<string, Rule>> = {
+const noRight: Rule = {
+  code: "REPLICA_RIGHT_MISSING",
+  verdict: "stop-table",
+  advice: "DuckDB's settings forbid it: see the message; the table goes on by itself when they allow it",
+};
+
+/** By DuckDB's exception type (ExceptionType in its source): every one is here. */
+export const DUCKDB_RULES: Readonly<Record<string, Rule>> = {
   Constraint: constraint,
   TransactionContext: conflict,
   Transaction: conflict,
@@ -62,6 +68,32 @@ const RULES: Readonly<Record<string, Rule>> = {
   FATAL: unreadable, // the database in memory is given up: opening it again reads the file
   Connection: unreadable,
   Interrupt: unreadable,
+  INTERRUPT: unreadable,
+  Permission: noRight,
+  "Object Size": badValue,
+  "Invalid type": badValue,
+  "Unknown Type": badValue,
+  "Divide by Zero": badValue,
+  ...Object.fromEntries(
+    [
+      [
+        "Invalid",
+        "Serialization",
+        "Not implemented",
+        "Expression",
+        "Parser",
+        "Planner",
+        "Scheduler",
+        "Executor",
+        "Index",
+        "Stat",
+      ],
+      ["Syntax", "Settings", "Optimizer", "NullPointer", "INTERNAL", "Parameter Not Resolved", "Parameter Not Allowed", "HTTP"],
+      ["Missing Extension", "Extension Autoloading", "Sequence", "Invalid Configuration"],
+    ]
+      .flat()
+      .map((type) => [type, unexpected]),
+  ),
 };
 
 /** Whose messages show values. */
@@ -88,7 +120,7 @@ function exceptionOf(error: unknown): DuckdbException | null {
 
 export const isConstraintError = (error: unknown): boolean => exceptionOf(error)?.type === "Constraint";
 /** A value cannot become one of another type. */
-export const isUnfitValue = (error: unknown): boolean => RULES[exceptionOf(error)?.type ?? ""] === badValue;
+export const isUnfitValue = (error: unknown): boolean => DUCKDB_RULES[exceptionOf(error)?.type ?? ""] === badValue;
 export const isConflict = (error: unknown): boolean => {
   const type = exceptionOf(error)?.type;
   return type === "TransactionContext" || type === "Transaction";
@@ -103,7 +135,7 @@ export function duckdbError(error: unknown, doing: string): CascadeError {
   const exception = exceptionOf(error);
   if (exception === null) throw error; // a bug of ours
   const { type, errno } = exception;
-  const rule = errno === NO_SPACE ? diskFull : (RULES[type] ?? unexpected);
+  const rule = errno === NO_SPACE ? diskFull : (DUCKDB_RULES[type] ?? unexpected);
   return new CascadeError({ ...rule, message: `${doing}: ${explain(exception, rule)} (${type} error)` });
 }
 

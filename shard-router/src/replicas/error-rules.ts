@@ -1,9 +1,10 @@
+import type { ErrorCode } from "@cascade/shared/error-codes";
 import type { Verdict } from "@cascade/shared/errors";
 import { fillAnew } from "./table-mismatch.ts";
 
 /** What an engine's error means for us; which of its codes mean it, stands in a table beside each engine. */
 export interface Rule {
-  readonly code: string;
+  readonly code: ErrorCode;
   readonly verdict: Verdict;
   readonly advice: string;
 }
@@ -33,6 +34,12 @@ export const constraint: Rule = {
   verdict: "stop-table",
   advice:
     "the replica has a constraint that the source's rows do not meet: drop it, or mend the rows of the replica that it names",
+};
+export const functionFailed: Rule = {
+  code: "REPLICA_FUNCTION_FAILED",
+  verdict: "stop-table",
+  advice:
+    "a function or trigger of the replica's own raised an error (what it says may hold values: see the replica's log): mend or drop it; the table goes on by itself",
 };
 export const readOnly: Rule = {
   code: "REPLICA_READ_ONLY",

@@ -1,6 +1,17 @@
 import { CascadeError } from "@cascade/shared/errors";
+import { tlsErrorCode } from "@cascade/shared/tls-errors";
 import { SqlError } from "mariadb";
-import { away, changedTable, conflict, constraint, damagedServer, type Rule, readOnly, serverFull } from "./error-rules.ts";
+import {
+  away,
+  changedTable,
+  conflict,
+  constraint,
+  damagedServer,
+  functionFailed,
+  type Rule,
+  readOnly,
+  serverFull,
+} from "./error-rules.ts";
 
 const changed = changedTable("cascade_progress");
 const locked: Rule = {
@@ -57,7 +68,7 @@ const numbers = (rule: Rule, ...errnos: readonly number[]): readonly (readonly [
   errnos.map((errno) => [errno, rule]);
 
 /** By error number: the servers' below 45,000 (MySQL's and MariaDB's agree up to 1,900), the connector's above. */
-const RULES: ReadonlyMap<number, Rule> = new Map([
+export const MYSQL_RULES: ReadonlyMap<number, Rule> = new Map([
   ...numbers(away, 1053, 1077, 1079, 1080, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 2002, 2003, 2006, 2013, 3169, 4031),
   ...numbers(serverFull, 1021, 1037, 1038, 1040, 1041, 1114, 1203, 1226, 1135),
   ...numbers(conflict, 1213, 1614, 1020),
@@ -70,13 +81,31 @@ const RULES: ReadonlyMap<number, Rule> = new Map([
   ...numbers(badTable, 1059, 1060, 1070, 1071, 1074, 1103, 1117, 1118, 1166, 1709),
   ...numbers(badValue, 1264, 1265, 1292, 1366, 1367, 1406, 1411, 1690, 3140, 3988),
   ...numbers(tooBig, 1153, 1301, 45_016),
-  ...numbers(constraint, 1022, 1048, 1062, 1169, 1216, 1217, 1242, 1451, 1452, 1557, 1586, 1644, 3819, 4025),
+  ...numbers(constraint, 1022, 1048, 1062, 1169, 1216, 1217, 1242, 1451, 1452, 1557, 1586, 3819, 4025),
+  ...numbers(functionFailed, 1644),
   ...numbers(readOnly, 1036, 1290, 1792, 1836),
   ...numbers(damagedServer, 1034, 1035, 1194, 1195, 1712, 1877),
 ]);
 
-/** SQLSTATE classes of the connection, and of logins, for numbers that are not in the table. */
-const CLASSES: Readonly<Record<string, Rule>> = { "08": away, "28": login };
+/** By the SQLSTATE's class, for numbers that are not in the table; HY, the general one, says nothing. */
+export const MYSQL_CLASSES: Readonly<Record<string, Rule>> = {
+  "08": away,
+  "28": login,
+  "3D": login,
+  "40": conflict,
+  XA: conflict,
+  "25": conflict,
+  "70": tooSlow,
+  "42": changed,
+  "22": badValue,
+  "21": constraint,
+  "23": constraint,
+  "44": constraint,
+  "45": functionFailed, // SIGNAL
+  "2F": functionFailed,
+  "38": functionFailed,
+  "39": functionFailed,
+};
 
 /** The connector's own numbers: everything it says by itself is about the connection, but for a packet that is too large. */
 const FIRST_OF_CONNECTOR = 45_000;
@@ -85,10 +114,10 @@ const errnoOf = (error: SqlError): number => error.errno ?? 0;
 
 function ruleOf(error: SqlError): Rule {
   const errno = errnoOf(error);
-  const known = RULES.get(errno);
+  const known = MYSQL_RULES.get(errno);
   if (known !== undefined) return known;
   if (errno >= FIRST_OF_CONNECTOR || errno <= 0) return away;
-  return CLASSES[(error.sqlState ?? "").slice(0, 2)] ?? unexpected;
+  return MYSQL_CLASSES[(error.sqlState ?? "").slice(0, 2)] ?? unexpected;
 }
 
 /** A unique value may still be on its way from another row of the same batch: in order, the changes may well pass. */
@@ -97,19 +126,13 @@ export const isConstraintError = (error: unknown): boolean => error instanceof S
 /** What the driver throws of its own accord may be a plain Error; these come from code that is wrong, and no retry mends it. */
 const BUGS = [TypeError, RangeError, ReferenceError, SyntaxError];
 
-/** Codes of Node's TLS errors, which the connector passes on. */
-const TLS_CODE = /^(?:ERR_TLS_|ERR_SSL_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH)/;
-
-const errorCode = (error: unknown): string | null =>
-  error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : null;
-
 /** What the server or the connection to it says, as an error of ours. */
 export function mysqlError(error: unknown, doing: string): CascadeError {
   if (error instanceof CascadeError) return error;
   if (BUGS.some((bug) => error instanceof bug)) throw error;
   if (!(error instanceof SqlError)) {
-    const code = errorCode(error);
-    if (code !== null && TLS_CODE.test(code)) return new CascadeError({ ...tls, message: `${doing}: ${code}` });
+    const code = tlsErrorCode(error);
+    if (code !== null) return new CascadeError({ ...tls, message: `${doing}: ${code}` });
     return new CascadeError({ ...away, message: `${doing}: no answer from the replica`, cause: error });
   }
   const rule = ruleOf(error);

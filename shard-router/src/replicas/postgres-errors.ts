@@ -1,6 +1,17 @@
 import { CascadeError } from "@cascade/shared/errors";
+import { tlsErrorCode } from "@cascade/shared/tls-errors";
 import { DatabaseError } from "pg";
-import { away, changedTable, conflict, constraint, damagedServer, type Rule, readOnly, serverFull } from "./error-rules.ts";
+import {
+  away,
+  changedTable,
+  conflict,
+  constraint,
+  damagedServer,
+  functionFailed,
+  type Rule,
+  readOnly,
+  serverFull,
+} from "./error-rules.ts";
 
 const changed = changedTable("cascade.progress");
 const locked: Rule = {
@@ -18,6 +29,12 @@ const login: Rule = {
   code: "REPLICA_LOGIN_REFUSED",
   verdict: "refuse",
   advice: "check user, password and database in REPLICA_URL, and the replica's pg_hba.conf",
+};
+const tls: Rule = {
+  code: "REPLICA_TLS",
+  verdict: "refuse",
+  advice:
+    "check REPLICA_URL: ?sslmode=verify-full&sslrootcert=FILE wants a certificate of this authority and of that host name, verify-ca of any name, require any certificate at all",
 };
 const noRight: Rule = {
   code: "REPLICA_RIGHT_MISSING",
@@ -48,32 +65,52 @@ const unexpected: Rule = {
     "look the SQLSTATE up in PostgreSQL's documentation (appendix A) and in the replica's server log; the table is tried again",
 };
 
-/** By SQLSTATE, exact codes before classes (the first two characters). */
-const RULES: Readonly<Record<string, Rule>> = {
+/** By SQLSTATE, exact codes before classes (the first two characters). Every class that PostgreSQL has is here. */
+export const POSTGRES_RULES: Readonly<Record<string, Rule>> = {
+  // The connection, the server, its room
   "08": away,
   "57": away, // operator intervention: shutdown, crash, cannot connect now
   "57014": tooSlow, // query_canceled: by statement_timeout, or by somebody
-  "53": serverFull,
-  "58": serverFull, // outside PostgreSQL: I/O
-  "54": badValue, // program limits: a row too large for its index
-  "40": conflict,
-  "55": locked, // object in use, lock not available
-  "25": conflict, // e.g. idle-in-transaction timeout: the session is gone
-  "25006": readOnly,
-  "0A": inUse, // a column that a view uses cannot be altered
-  "2B": inUse, // dependent objects still exist
   "28": login,
   "3D": login,
+  "53": serverFull,
+  "58": serverFull, // outside PostgreSQL: I/O
+  XX001: damagedServer,
+  XX002: damagedServer,
+  // Other sessions
+  "40": conflict,
+  "25": conflict, // e.g. idle-in-transaction timeout: the session is gone
+  "25006": readOnly,
+  "72": conflict, // snapshot too old
+  "55": locked, // object in use, lock not available
+  // What the replica's table is, and what of its own stands in the way
   "3F": changed,
   "42": changed,
   "42501": noRight,
+  "0L": noRight,
+  "0P": noRight,
+  "0A": inUse, // a column that a view uses cannot be altered
+  "2B": inUse, // dependent objects still exist
+  "09": functionFailed,
+  "27": functionFailed,
+  "2F": functionFailed,
+  "38": functionFailed,
+  "39": functionFailed,
+  P0: functionFailed,
+  // Values
   "22": badValue,
   "22P05": badEncoding,
+  "54": badValue, // program limits: a row too large for its index
   "21": constraint,
   "23": constraint,
   "44": constraint,
-  XX001: damagedServer,
-  XX002: damagedServer,
+  // No statement of ours comes to these, or they say nothing by themselves
+  ...Object.fromEntries(
+    ["00", "01", "02", "03", "0B", "0F", "0Z", "10", "20", "24", "26", "2D", "34", "3B", "F0", "HV", "XX"].map((of) => [
+      of,
+      unexpected,
+    ]),
+  ),
 };
 
 /** A unique value may still be on its way from another row of the same batch: in order, the changes may well pass. */
@@ -89,11 +126,13 @@ export function postgresError(error: unknown, doing: string, table?: string): Ca
   if (error instanceof CascadeError) return error;
   const place = table === undefined ? doing : `${doing} of table ${table}`;
   if (BUGS.some((bug) => error instanceof bug)) throw error;
+  const unencrypted = tlsErrorCode(error);
+  if (unencrypted !== null) return new CascadeError({ ...tls, message: `${place}: no encrypted connection (${unencrypted})` });
   if (!(error instanceof DatabaseError) || error.code === undefined) {
     // Not from the server: the connection. Whether a COMMIT on its way was carried out, the progress will tell.
     return new CascadeError({ ...away, message: `${place}: no answer from the replica`, cause: error });
   }
-  const rule = RULES[error.code] ?? RULES[error.code.slice(0, 2)] ?? unexpected;
+  const rule = POSTGRES_RULES[error.code] ?? POSTGRES_RULES[error.code.slice(0, 2)] ?? unexpected;
   return new CascadeError({ ...rule, message: `${place}: ${explain(error)} (SQLSTATE ${error.code})` });
 }
 

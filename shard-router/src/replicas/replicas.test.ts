@@ -35,7 +35,7 @@ describe("PostgreSQL's errors", () => {
     ["54000", "UNSUPPORTED_VALUE", "stop-table"],
     ["23505", "CONSTRAINT_VIOLATED", "stop-table"],
     ["23514", "CONSTRAINT_VIOLATED", "stop-table"],
-    ["P0001", "REPLICA_ERROR", "stop-table"],
+    ["P0001", "REPLICA_FUNCTION_FAILED", "stop-table"],
     ["XX001", "REPLICA_DAMAGED", "fatal"],
     ["XX000", "REPLICA_ERROR", "stop-table"],
     ["0A000", "REPLICA_TABLE_IN_USE", "stop-table"],
@@ -130,7 +130,7 @@ describe("SQLite's errors", () => {
   test("what a trigger says stays unsaid", () => {
     const raise = "CREATE TEMP TRIGGER x BEFORE DELETE ON t BEGIN SELECT RAISE(ABORT, 'bad ' || OLD.v); END; DELETE FROM t";
     const { code, message } = sqliteError(thrown(raise), "applying");
-    expect([code, message.includes("secret")]).toEqual(["CONSTRAINT_VIOLATED", false]);
+    expect([code, message.includes("secret")]).toEqual(["REPLICA_FUNCTION_FAILED", false]);
   });
 
   test("a mistake in our own code is thrown on", () => {

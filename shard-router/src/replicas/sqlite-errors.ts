@@ -1,6 +1,6 @@
 import { SQLiteError } from "bun:sqlite";
 import { CascadeError } from "@cascade/shared/errors";
-import { cannotOpenFile, changedTable, constraint, diskFull, type Rule } from "./error-rules.ts";
+import { cannotOpenFile, changedTable, constraint, diskFull, functionFailed, type Rule } from "./error-rules.ts";
 
 const changed = changedTable("cascade_progress");
 const busy: Rule = {
@@ -29,8 +29,14 @@ const tooBig: Rule = {
   advice: "a row is larger than SQLite allows (1 GB): exclude the table from this replica (ROUTER_TABLES)",
 };
 
-/** By SQLite's primary result code; extended codes (`SQLITE_IOERR_FSYNC`) begin with theirs. */
-const RULES: Readonly<Record<string, Rule>> = {
+const unexpected: Rule = {
+  code: "REPLICA_ERROR",
+  verdict: "stop-table",
+  advice: "look the code up in SQLite's documentation (result codes); the table is tried again",
+};
+
+/** By SQLite's primary result code; extended codes (`SQLITE_IOERR_FSYNC`) begin with theirs. Every one that is an error is here. */
+export const SQLITE_RULES: Readonly<Record<string, Rule>> = {
   SQLITE_BUSY: busy,
   SQLITE_LOCKED: busy,
   SQLITE_PROTOCOL: busy,
@@ -45,10 +51,20 @@ const RULES: Readonly<Record<string, Rule>> = {
   SQLITE_NOTADB: noDatabase,
   SQLITE_CORRUPT: damaged,
   SQLITE_CONSTRAINT: constraint,
+  SQLITE_CONSTRAINT_TRIGGER: functionFailed,
+  SQLITE_CONSTRAINT_FUNCTION: functionFailed,
   SQLITE_MISMATCH: constraint,
   SQLITE_TOOBIG: tooBig,
   SQLITE_ERROR: changed,
   SQLITE_SCHEMA: changed,
+  SQLITE_ABORT: unexpected,
+  SQLITE_INTERNAL: unexpected,
+  SQLITE_MISUSE: unexpected,
+  SQLITE_RANGE: unexpected,
+  SQLITE_NOLFS: unexpected,
+  SQLITE_NOTFOUND: unexpected,
+  SQLITE_EMPTY: unexpected,
+  SQLITE_FORMAT: unexpected,
 };
 
 const primaryCode = (error: SQLiteError): string => /^SQLITE_[A-Z]+/.exec(error.code ?? "")?.[0] ?? "SQLITE_ERROR";
@@ -56,7 +72,7 @@ const primaryCode = (error: SQLiteError): string => /^SQLITE_[A-Z]+/.exec(error.
 export const isConstraintError = (error: unknown): boolean =>
   error instanceof SQLiteError && primaryCode(error) === "SQLITE_CONSTRAINT";
 
-export const isBusy = (error: unknown): boolean => error instanceof SQLiteError && RULES[primaryCode(error)] === busy;
+export const isBusy = (error: unknown): boolean => error instanceof SQLiteError && SQLITE_RULES[primaryCode(error)] === busy;
 
 /**
  * What SQLite says, as an error of ours. Its messages name tables, columns and constraints, never values; but what a trigger of the
@@ -65,7 +81,7 @@ export const isBusy = (error: unknown): boolean => error instanceof SQLiteError 
 export function sqliteError(error: unknown, doing: string): CascadeError {
   if (error instanceof CascadeError) return error;
   if (!(error instanceof SQLiteError)) throw error; // a bug of ours
-  const rule = RULES[primaryCode(error)] ?? changed;
+  const rule = SQLITE_RULES[error.code ?? ""] ?? SQLITE_RULES[primaryCode(error)] ?? unexpected;
   const said = error.code === "SQLITE_CONSTRAINT_TRIGGER" ? "a trigger of the replica raised an error" : error.message;
   return new CascadeError({ ...rule, message: `${doing}: ${said} (${error.code ?? "no code"})` });
 }

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { processTree } from "@cascade/local/process-table.ts";
+import { processTree } from "./process-table.ts";
 
 /** Ticks of /proc/PID/stat per second: Linux's USER_HZ, the same on every architecture it runs on. */
 const TICKS_PER_SECOND = 100;
