@@ -8,7 +8,6 @@ export interface LogMessage {
 /** The brokers: topics of one partition, each a log that only grows at its end and may be cut at its beginning. */
 export class SimulatedKafka {
   readonly topics = new Map<string, { readonly messages: LogMessage[]; low: number }>();
-  readonly groups = new Map<string, Map<string, number>>();
   readonly #scheduler: Scheduler;
   readonly #listeners = new Map<string, Set<() => void>>();
 
