@@ -1,4 +1,5 @@
-import { schemasTopic, topicOf } from "@cascade/shared/topic";
+import { encodeSnapshotRequest } from "@cascade/shared/snapshot-request";
+import { schemasTopic, signalsTopic, topicOf } from "@cascade/shared/topic";
 import { cdcProcess } from "./cdc-process.ts";
 import { SimulatedGroup } from "./group.ts";
 import { SimulatedKafka } from "./kafka.ts";
@@ -189,12 +190,22 @@ class History {
     if (network.strikes("cut", 0.1)) network.cut(machine.host, service, lastsMs);
     if (network.strikes("restart", 0.06)) this.#restart(service, lastsMs / 4);
     if (this.#plan.copies && network.strikes("retention", 0.04)) this.#cutTopic();
+    if (this.#plan.copies && random.chance(0.04)) this.#askForCopy();
     if (this.#faults.rate > 0) this.#scheduler.after(random.skewed(50, this.#plan.stormPauseMs * 2), null, () => this.#storm());
   }
 
   #restart(service: ServiceName, forMs: number): void {
     this.#network.down(service, forMs);
     if (service === "main-db") this.#mainDb.restart();
+  }
+
+  /** As somebody may at any time: of all tables or one, for every replica or one. */
+  #askForCopy(): void {
+    const { random } = this.#scheduler;
+    const tables = random.chance(0.5) ? ["public.*"] : [`public.${random.pick([...this.#mainDb.tables.values()]).schema.table}`];
+    const replica = random.chance(0.5) ? {} : { replica: random.pick(this.#replicas).name };
+    const value = encodeSnapshotRequest({ type: "snapshot", tables, ...replica });
+    this.#kafka.append(signalsTopic(PREFIX), [{ key: `asked-${this.#scheduler.nowMs}`, value }]);
   }
 
   #cutTopic(): void {
