@@ -228,7 +228,7 @@ test("in the end the replica has every row", async () => {
 test("a slot that is gone after something was published is not made anew", async () => {
   await pipeline.sql("SELECT pg_drop_replication_slot($1)", [name]);
   const findings = await refusal(await pipeline.cdc());
-  expect([codes(findings), text(findings)]).toEqual([["SLOT_LOST"], expect.stringContaining("another KAFKA_TOPIC_PREFIX")]);
+  expect([codes(findings), text(findings)]).toEqual([["SLOT_LOST"], expect.stringContaining("CDC_ON_SLOT_LOST=resnapshot")]);
 });
 
 /** A cdc with these settings gets ready, publishes a new row, and stops when it is asked to. */

@@ -22,6 +22,10 @@ export interface PipelineOptions {
   readonly schema: (client: Client) => Promise<unknown>;
   /** Further settings of cdc and of the routers. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Another Kafka than the one that the tests share. */
+  readonly kafka?: LocalKafka;
+  /** Replicas that are somewhere else than on the tests' servers. */
+  readonly urls?: Partial<Record<Engine, string>>;
 }
 
 /** Main-db, Kafka, cdc and one router per replica, on the servers that the tests share. Whatever runs at the end is killed. */
@@ -43,8 +47,9 @@ export interface Pipeline extends AsyncDisposable {
   expectEqual(stallMs?: number, engines?: readonly Engine[]): Promise<void>;
 }
 
-export async function openPipeline({ name, engines = ["postgres", "sqlite"], schema, env }: PipelineOptions): Promise<Pipeline> {
-  const [main, replicaServer, kafka] = await Promise.all([testPostgres(), testReplicaPostgres(), testKafka()]);
+export async function openPipeline(options: PipelineOptions): Promise<Pipeline> {
+  const { name, engines = ["postgres", "sqlite"], schema, env, urls = {} } = options;
+  const [main, replicaServer, kafka] = await Promise.all([testPostgres(), testReplicaPostgres(), options.kafka ?? testKafka()]);
   const mainUrl = await main.createDatabase(name);
   const folder = mkdtempSync(join(tmpdir(), `cascade-${name}-`));
   const replicas: { readonly name: Engine; readonly url: string }[] = [];
@@ -62,7 +67,7 @@ export async function openPipeline({ name, engines = ["postgres", "sqlite"], sch
         return `duckdb://${join(folder, "replica.duckdb")}`;
     }
   };
-  for (const engine of engines) replicas.push({ name: engine, url: await urlOf(engine) });
+  for (const engine of engines) replicas.push({ name: engine, url: urls[engine] ?? (await urlOf(engine)) });
   const client = new Client({ connectionString: mainUrl });
   await client.connect();
   await schema(client);

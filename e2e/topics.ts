@@ -1,5 +1,6 @@
 import { kafkaClient } from "@cascade/shared/kafka";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
+import { WholeTopic } from "@cascade/shared/kafka-whole-topic";
 import { tableOfTopic } from "@cascade/shared/topic";
 import type { Admin, Kafka, KafkaMessage, Message } from "kafkajs";
 
@@ -47,17 +48,12 @@ export async function readTopic(brokers: string, topic: string): Promise<readonl
   const messages: KafkaMessage[] = [];
   if (end === 0) return messages;
   const consumer = testClient(brokers).consumer({ groupId: `e2e-${crypto.randomUUID()}`, maxWaitTimeInMs: 100 });
+  const whole = new WholeTopic(consumer, topic);
   await consumer.connect();
-  await consumer.subscribe({ topic, fromBeginning: true });
-  const all = Promise.withResolvers<void>();
-  await consumer.run({
-    autoCommit: false,
-    eachMessage: async ({ message }) => {
-      if (Number(message.offset) < end) messages.push(message);
-      if (Number(message.offset) >= end - 1) all.resolve();
-    },
+  await whole.read((message) => {
+    if (Number(message.offset) < end) messages.push(message);
   });
-  await all.promise;
+  await withAdmin(brokers, (admin) => whole.settled(admin));
   await consumer.disconnect();
   return messages;
 }

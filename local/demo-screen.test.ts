@@ -77,12 +77,12 @@ test("in a terminal it is a block, redrawn in place, and what is said stays abov
 
 test("trouble is the held table's own words before all else", () => {
   expect(troubleOf(router)).toBeNull();
-  const error = { code: "X", message: "column a is missing", advice: "add it" };
+  const error = { code: "X", message: "column a is missing", advice: "add it", topic: "c.public.t", partition: 0, offset: null };
   const held: RouterStatus = {
     ...router,
     ready: false,
     reasons: ["a table is held"],
-    tables: [{ table: "public.t", state: "held", error }],
+    tables: [{ table: "public.t", state: "held", error, heldKeys: 0 }],
   };
   expect(troubleOf(held)).toBe("public.t is held: column a is missing");
   expect(adviceOf(held)).toEqual(["add it"]);

@@ -1,6 +1,6 @@
 import { ERROR_CODES, type ErrorCodeEntry } from "@cascade/shared/error-codes";
 import type { Verdict } from "@cascade/shared/errors";
-import { KAFKA_REACTIONS, KAFKAJS_REACTIONS } from "@cascade/shared/kafka-errors";
+import { KAFKA_REACTIONS, KAFKAJS_REACTIONS } from "@cascade/shared/kafka-reactions";
 import { MAIN_DB_JUDGEMENTS } from "../cdc/src/postgres/session.ts";
 import { DUCKDB_RULES } from "../shard-router/src/replicas/duckdb-errors.ts";
 import { MYSQL_CLASSES, MYSQL_RULES } from "../shard-router/src/replicas/mysql-errors.ts";
@@ -41,7 +41,7 @@ export function errorTables(): string {
       Object.entries(SQLITE_RULES),
     ),
     sourceSection("A DuckDB replica, by exception type", Object.entries(DUCKDB_RULES)),
-    sourceSection("Kafka, by protocol error (all others: KAFKA_ERROR)", Object.entries(KAFKA_REACTIONS)),
+    sourceSection("Kafka, by protocol error (all others: KAFKA_ERROR)", KAFKA_REACTIONS),
     sourceSection("Kafka, by kafkajs's error class, where no protocol error is within", Object.entries(KAFKAJS_REACTIONS)),
   ].join("\n\n");
 }

@@ -3,7 +3,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { run } from "./command.ts";
 import { findJava } from "./java.ts";
-import { type Properties, propertiesFor, renderProperties } from "./kafka-properties.ts";
+import { type ClusterNode, type KafkaPorts, type Properties, propertiesFor, renderProperties } from "./kafka-properties.ts";
 import { stateFolder } from "./paths.ts";
 
 // The version is part of the name: a new one in pom.xml needs a new folder here.
@@ -49,11 +49,11 @@ export function javaCommand(options: readonly string[]): readonly string[] {
 }
 
 /** Makes the data folder of a node unless it is there. A JVM takes its second for it, so what the first one wrote is kept to copy. */
-export async function formatStorage(dir: string, propertiesFile: string, wished: Properties): Promise<void> {
+export async function formatStorage(dir: string, propertiesFile: string, wished: Properties, node?: ClusterNode): Promise<void> {
   const data = join(dir, "data");
   if (existsSync(join(data, "meta.properties"))) return;
   // Only the node's number and the logs' folders are written into it.
-  const isUsual = wished["node.id"] === undefined && wished["log.dirs"] === undefined;
+  const isUsual = node === undefined && wished["node.id"] === undefined && wished["log.dirs"] === undefined;
   if (isUsual && existsSync(formattedData)) {
     cpSync(formattedData, data, { recursive: true });
     return;
@@ -69,13 +69,9 @@ export async function formatStorage(dir: string, propertiesFile: string, wished:
   rmSync(unfinished, { recursive: true, force: true });
 }
 
-export function writeProperties(
-  dir: string,
-  ports: { readonly broker: number; readonly controller: number },
-  wished: Properties,
-): string {
+export function writeProperties(dir: string, ports: KafkaPorts, wished: Properties, node?: ClusterNode): string {
   const file = join(dir, "server.properties");
-  writeFileSync(file, renderProperties(propertiesFor(join(dir, "data"), ports, wished)));
+  writeFileSync(file, renderProperties(propertiesFor(join(dir, "data"), ports, wished, node)));
   return file;
 }
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# run.sh demo|test|bench|simulate [argument...]: finds or fetches Bun, installs the packages, then becomes the program asked for.
+# run.sh demo|test|bench|reliability|simulate [argument...]: finds or fetches Bun, installs the packages, then becomes the program asked for.
 set -eu
 
 wanted=1.4.5
@@ -47,8 +47,9 @@ case ${1-} in
   demo) program=local/demo.ts ;;
   test) program=local/test.ts ;;
   bench) program=bench/main.ts ;;
+  reliability) program=e2e/reliability/main.ts ;;
   simulate) program=e2e/simulation/main.ts ;;
-  *) fail "usage: sh local/run.sh demo|test|bench|simulate [argument...]" ;;
+  *) fail "usage: sh local/run.sh demo|test|bench|reliability|simulate [argument...]" ;;
 esac
 shift
 

@@ -1,7 +1,8 @@
 import { join } from "node:path";
-import { type LocalKafka, startKafka } from "./kafka.ts";
+import { type LocalKafka, type LocalKafkaCluster, startKafka, startKafkaCluster } from "./kafka.ts";
 import { type LocalMariadb, startMariadb } from "./mariadb.ts";
 import { findMariadb } from "./mariadb-install.ts";
+import { freePort } from "./ports.ts";
 import { type LocalPostgres, startPostgres } from "./postgres.ts";
 import { makeRunFolder } from "./run-folder.ts";
 
@@ -17,6 +18,36 @@ export const testReplicaPostgres: () => Promise<LocalPostgres> = once(() => star
 export const testKafka: () => Promise<LocalKafka> = once(() =>
   startKafka({ dir: join(runFolder(), "kafka"), removeWhenOrphaned: true }),
 );
+
+/** What cdc and the routers are told of `testFaultKafka`: ports for proxies, and the ports that those lead to. */
+export interface FaultKafka {
+  readonly kafka: LocalKafka;
+  readonly cdc: ProxyPorts;
+  readonly router: ProxyPorts;
+}
+
+export interface ProxyPorts {
+  readonly proxy: number;
+  readonly target: number;
+}
+
+/** Another Kafka, for tests that do to it what no other test should notice, and to the ways that lead to it. */
+export const testFaultKafka: () => Promise<FaultKafka> = once(async () => {
+  const advertised = new Map([
+    ["CDC", await freePort()],
+    ["ROUTER", await freePort()],
+  ]);
+  const kafka = await startKafka({ dir: join(runFolder(), "fault-kafka"), advertised, removeWhenOrphaned: true });
+  const portsOf = (name: string): ProxyPorts => ({
+    proxy: advertised.get(name) ?? 0,
+    target: kafka.listenerPorts.get(name) ?? 0,
+  });
+  return { kafka, cdc: portsOf("CDC"), router: portsOf("ROUTER") };
+});
+
+/** Of the tests' cluster of three brokers. Whoever asks for it ends it: it is large. */
+export const startTestCluster = (): Promise<LocalKafkaCluster> =>
+  startKafkaCluster({ dir: join(runFolder(), `cluster-${crypto.randomUUID().slice(0, 8)}`), removeWhenOrphaned: true });
 
 /** Null where MariaDB isn't installed: such tests are skipped. */
 export const testMariadb: () => Promise<LocalMariadb | null> = once(async () =>

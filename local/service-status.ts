@@ -16,7 +16,15 @@ export interface CdcStatus {
     readonly name: string;
     readonly status: string | null;
     readonly retainedBytes: number | null;
+    readonly behindBytes: number | null;
     readonly safeBytes: number | null;
+    readonly burnBytesPerSecond: number | null;
+    /** null without max_slot_wal_keep_size, or when it keeps up. */
+    readonly secondsToExhaustion: number | null;
+    readonly active: boolean | null;
+    readonly failover: boolean | null;
+    /** Logical slots of main-db that nobody reads. */
+    readonly otherInactive: readonly { readonly name: string; readonly retainedBytes: number }[];
     readonly confirmedLsn: string | null;
   } | null;
   readonly lagSeconds: number;
@@ -49,8 +57,12 @@ export interface RouterStatus {
 
 export interface TableStatus {
   readonly table: string;
-  readonly state: "live" | "held";
-  readonly error: Omit<LastError, "at"> | null;
+  readonly state: "live" | "held" | "keys-held";
+  readonly error:
+    | (Omit<LastError, "at"> & { readonly topic: string; readonly partition: number; readonly offset: string | null })
+    | null;
+  /** How many keys have changes that are held back. */
+  readonly heldKeys: number;
 }
 
 export interface PartitionStatus {

@@ -1,6 +1,6 @@
 import type { ChangeEvent } from "@cascade/shared/change-event";
 import type { Lsn } from "@cascade/shared/lsn";
-import type { SourceMessage } from "./change-source.ts";
+import type { SourceHeartbeat, SourceMessage } from "./change-source.ts";
 import type { Announcement } from "./event-publisher.ts";
 
 export interface BatchLimits {
@@ -17,6 +17,8 @@ export interface ChangeBatch {
   /** Once they are durable, everything up to here is: the end of the last whole transaction, or a keepalive's. Null inside a transaction. */
   readonly confirmable: Lsn | null;
   readonly transactions: number;
+  /** The last one: told once the events are durable. */
+  readonly heartbeat: SourceHeartbeat | null;
 }
 
 /** Cuts messages, in order, into batches within the limits. Pure. A transaction may span batches, and only its last one confirms it. */
@@ -51,6 +53,9 @@ export function batchesOf(messages: readonly SourceMessage[], { maxRows, maxByte
       case "left":
       case "mark":
         break;
+      case "heartbeat":
+        batch.heartbeat = message;
+        break;
       case "commit":
         batch.confirmable = message.endLsn;
         batch.transactions++;
@@ -71,6 +76,7 @@ const emptyBatch = () => ({
   events: [] as ChangeEvent[],
   confirmable: null as Lsn | null,
   transactions: 0,
+  heartbeat: null as SourceHeartbeat | null,
 });
 
 const sizeOf = ({ before, after, key }: ChangeEvent): number => (before?.length ?? 0) + (after?.length ?? 0) + (key?.length ?? 0);

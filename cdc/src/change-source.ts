@@ -50,6 +50,13 @@ export interface TableLeft extends TableName {
   readonly oid: number;
 }
 
+/** A heartbeat of this cdc's own slot, where it stands in WAL order. */
+export interface SourceHeartbeat {
+  readonly kind: "heartbeat";
+  readonly commitLsn: Lsn;
+  readonly committedAtMs: number;
+}
+
 export type SourceMessage =
   | { readonly kind: "change"; readonly event: ChangeEvent }
   | TableChanged
@@ -57,6 +64,7 @@ export type SourceMessage =
   | TableDropped
   | TableLeft
   | SourceMark
+  | SourceHeartbeat
   | { readonly kind: "commit"; readonly endLsn: Lsn; readonly committedAtMs: number }
   | { readonly kind: "keepalive"; readonly walEnd: Lsn };
 

@@ -69,10 +69,17 @@ export const CDC_SETTINGS = {
     meaning:
       "schema changes: `auto` installs event triggers on main-db (schema `cascade_cdc`) when the role may, which only a superuser may, and else looks at the catalog, with a warning; `required` refuses to start then; `off` installs nothing",
   },
+  CDC_HEARTBEAT_INTERVAL_MS: {
+    kind: integer(0, 3_600_000),
+    default: "5000",
+    meaning:
+      "a message in main-db's WAL, so that it is released while no captured table changes, and one on `<prefix>.heartbeat`; 0: none",
+  },
   CDC_ON_SLOT_LOST: {
-    kind: oneOf("stop"),
+    kind: oneOf("stop", "resnapshot"),
     default: "stop",
-    meaning: "a slot that lost WAL, or is gone, stops cdc with the cure",
+    meaning:
+      "the slot lost WAL, is gone, or was moved by somebody else: `stop` stops cdc with the cure; `resnapshot` makes a new one, and every replica empties its tables and gets them anew",
   },
   KAFKA_PARTITIONS: { kind: oneOf("1"), default: "1", meaning: "partitions of a table topic that cdc creates" },
   KAFKA_REPLICATION_FACTOR: {
@@ -88,7 +95,12 @@ export type CdcConfig = Values<typeof CDC_SETTINGS>;
 
 /** Throws CascadeError CONFIGURATION naming every variable that is wrong. */
 export function readCdcConfig(environment: Environment): CdcConfig {
-  return readSettings(CDC_SETTINGS, environment, checkCommon);
+  return readSettings(CDC_SETTINGS, environment, (values) => [...checkCommon(values), ...checkRepair(values)]);
+}
+
+function checkRepair(values: CdcConfig): readonly string[] {
+  if (values.CDC_ON_SLOT_LOST !== "resnapshot" || values.CDC_SNAPSHOT === "initial") return [];
+  return ["CDC_ON_SLOT_LOST is resnapshot, which copies tables, with CDC_SNAPSHOT=never; set CDC_SNAPSHOT=initial"];
 }
 
 export const unknownCdcVariables = (environment: Environment): readonly string[] =>

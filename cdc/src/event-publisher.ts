@@ -1,5 +1,5 @@
 import type { ChangeEvent } from "@cascade/shared/change-event";
-import type { TableChanged, TableDropped } from "./change-source.ts";
+import type { SourceHeartbeat, TableChanged, TableDropped } from "./change-source.ts";
 
 /** What is said of a table in `<prefix>.schemas`. */
 export type Announcement = TableChanged | TableDropped;
@@ -14,4 +14,6 @@ export interface EventPublisher extends AsyncDisposable {
   announce(news: readonly Announcement[]): Promise<void>;
   /** Resolves when every in-sync broker has every event, in order. On rejection any prefix may be published. Resolves to the bytes sent. */
   publish(events: readonly ChangeEvent[]): Promise<number>;
+  /** Tells consumers that the pipeline lives, and that everything before this place is published. */
+  heartbeat(beat: SourceHeartbeat): Promise<void>;
 }

@@ -11,6 +11,7 @@ export function instrumentedPublisher(publisher: EventPublisher, telemetry: Tele
     check: () => publisher.check(),
     hasPublished: () => publisher.hasPublished(),
     announce: (news) => publisher.announce(news),
+    heartbeat: (beat) => publisher.heartbeat(beat),
     publish: (events) => {
       status.publishing(events);
       const last = events.at(-1);

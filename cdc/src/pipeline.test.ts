@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import type { ChangeEvent } from "@cascade/shared/change-event";
 import type { Lsn } from "@cascade/shared/lsn";
-import type { SourceMessage } from "./change-source.ts";
+import type { SourceHeartbeat, SourceMessage } from "./change-source.ts";
 import type { Announcement } from "./event-publisher.ts";
 import { pump } from "./pipeline.ts";
 
@@ -42,6 +42,7 @@ function fakePublisher(onPublish: (events: readonly ChangeEvent[], call: number)
     calls,
     check: async () => {},
     hasPublished: async () => false,
+    heartbeat: async ({ commitLsn }: SourceHeartbeat) => void calls.push(`heartbeat ${commitLsn}`),
     announce: async (schemas: readonly Announcement[]) =>
       void calls.push(`announce ${schemas.map((news) => (news.kind === "schema" ? news.schema.id : news.oid))}`),
     publish: async (published: readonly ChangeEvent[]) => {

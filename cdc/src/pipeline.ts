@@ -20,6 +20,7 @@ export async function pump(
     for (const batch of batchesOf(messages, limits)) {
       if (batch.schemas.length > 0) await publisher.announce(batch.schemas);
       if (batch.events.length > 0) await publisher.publish(batch.events);
+      if (batch.heartbeat !== null) await publisher.heartbeat(batch.heartbeat);
       if (batch.confirmable !== null) source.confirm(batch.confirmable);
       onPublished(batch);
       // Between batches of one delivery, not only between deliveries: a transaction of a million rows must not hold up the end.

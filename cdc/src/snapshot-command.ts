@@ -28,6 +28,7 @@ async function main(args: readonly string[]): Promise<number> {
     kafka: kafkaOptions(config, "cdc-snapshot", createLogger("cdc-snapshot", "error")),
     prefix: config.KAFKA_TOPIC_PREFIX,
     replicationFactor: config.KAFKA_REPLICATION_FACTOR,
+    writer: "anybody",
   });
   return await ask(signals, config, options);
 }

@@ -67,7 +67,15 @@ export class DdlLab {
     const watch = new DdlWatch({ client: ddlSession, catalog, decoder, mode: this.#mode, warn });
     await watch.begin();
     const client = await connect(this.#url, { replication: true });
-    const source = await WalSource.open({ client, slot: this.#lab.slot, pluginOptions, decoder, lingerMs: 0, maxMessages: 2000 });
+    const source = await WalSource.open({
+      client,
+      slot: this.#lab.slot,
+      pluginOptions,
+      decoder,
+      from: 0n,
+      lingerMs: 0,
+      maxMessages: 2000,
+    });
     let open = true;
     const close = async () => {
       if (open)

@@ -26,6 +26,7 @@ export async function openPublisher(
   const publisher = await openKafkaPublisher({
     kafka: lab.kafka,
     prefix: lab.prefix,
+    slot: "cascade",
     db: "app",
     partitions: 1,
     replicationFactor: -1,

@@ -92,7 +92,7 @@ export class Life {
     const snapshotter = new Snapshotter({ openReader, log, report, initial });
     const tables = () => copyTables(session, catalog);
     const existing = (oids: readonly number[]) => existingTables(session, oids);
-    const requests = new Requests({ log, report, snapshotter, tables, existing, initial });
+    const requests = new Requests({ log, report, snapshotter, tables, existing, initial, anew: false });
     await requests.resume();
     const inner = await open(mode, lab);
     const source = snapshotter.merged(inner);

@@ -62,6 +62,7 @@ export async function open(mode: Mode, { url, slot }: Lab, warnings: string[] = 
           slot,
           pluginOptions,
           decoder,
+          from: 0n,
           lingerMs: 0,
           maxMessages: 2000,
         })

@@ -130,6 +130,7 @@ async function openReader(url: string, slot: string, mode: "stream" | "poll", se
           pluginOptions,
           decoder,
           maxMessages: 2_000,
+          from: 0n,
           lingerMs: 0,
         })
       : new PollSource({ client: await connect(url), slot, pluginOptions, decoder, intervalMs: 5 });

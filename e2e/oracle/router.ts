@@ -1,4 +1,5 @@
 import { compareReplica, isEqual } from "@cascade/local/canonical-state.ts";
+import { STOP } from "@cascade/shard-router/src/dead-letters.ts";
 import type { EventBatch, EventConsumer, Partition, RawEvent } from "@cascade/shard-router/src/event-consumer.ts";
 import { pump } from "@cascade/shard-router/src/pipeline.ts";
 import { ProgressBook } from "@cascade/shard-router/src/progress-book.ts";
@@ -91,6 +92,7 @@ export class OracleRouter implements AsyncDisposable {
         consumer: consumerOf(published.topics, history, { held, resume: (partition) => progress.resume(partition) }),
         replica,
         received: () => undefined,
+        poison: STOP,
         traced: (_batch, work) => work(),
         turn: (batch) => turn(batch, { replicaName: this.engine.name, dialect: replica.dialect, schemas, tables, progress }),
         atEnd: async () => undefined,

@@ -54,7 +54,7 @@ export function cdcProcess(world: CdcWorld): (host: Host) => Live {
       const openReader = async () => new SimulatedReader({ scheduler, network, mainDb, chunkRows });
       const snapshotter = new Snapshotter({ openReader, log, report: progress, initial });
       const existing = async (oids: readonly number[]) => new Set(oids);
-      const requests = new Requests({ log, report: progress, snapshotter, tables, existing, initial });
+      const requests = new Requests({ log, report: progress, snapshotter, tables, existing, initial, anew: false });
       const { left } = await requests.resume();
       const history = new SchemaHistory(await readSchemaMessages(kafka, network));
       const hasPublished = await publisher.hasPublished();
@@ -79,7 +79,6 @@ export function cdcProcess(world: CdcWorld): (host: Host) => Live {
       const news = first.flatMap((message) => (message.kind === "schema" ? [{ ...message, change: false }] : []));
       await publisher.announce(news);
       await using slot = await SlotSource.open({ scheduler, network, mainDb, announcer, schemas, maxMessages: batchRows * 3 });
-      await requests.claim(signal);
       const source = snapshotter.merged(slot);
       const limits = { maxRows: batchRows, maxBytes: 100_000 };
       const over = new AbortController();

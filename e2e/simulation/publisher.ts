@@ -47,6 +47,9 @@ export class SimulatedPublisher implements EventPublisher {
     return true;
   }
 
+  /** Nobody's rows depend on it. */
+  async heartbeat(): Promise<void> {}
+
   async publish(events: readonly ChangeEvent[]): Promise<number> {
     const byTopic = new Map<string, LogMessage[]>();
     for (const event of events) {

@@ -46,10 +46,12 @@ export class SimulatedReplica implements Disposable {
       findings: () => [],
       check: () => call((replica) => replica.check()),
       progress: (partition) => call((replica) => replica.progress(partition)),
+      held: (partition) => call((replica) => replica.held(partition)),
       remembered: () => call((replica) => replica.remembered()),
       prepare: (schema, mayCreate, named) => call((replica) => replica.prepare(schema, mayCreate, named)),
       change: (changes, advance) => call((replica) => this.#committing(advance, host, replica.change(changes, advance))),
       apply: (work, advance) => call((replica) => this.#committing(advance, host, replica.apply(work, advance))),
+      settle: (work, partition) => call((replica) => replica.settle(work, partition)),
       [Symbol.asyncDispose]: async () => undefined,
     }));
   }

@@ -1,5 +1,4 @@
 import type { SignalLog, SignalMessage } from "@cascade/cdc/src/snapshot/signal-log.ts";
-import { takeSignal } from "@cascade/cdc/src/snapshot/signals.ts";
 import { Signal } from "@cascade/shared/signal";
 import { signalsTopic } from "@cascade/shared/topic";
 import type { SimulatedKafka } from "./kafka.ts";
@@ -10,12 +9,17 @@ const TOPIC = signalsTopic(PREFIX);
 
 /** `<prefix>.signals` as cdc reads and writes it. */
 export async function openSignalLog(kafka: SimulatedKafka, network: Network): Promise<SignalLog> {
+  // Whoever opens it fences all that did before, and what of theirs is still on its way (`FencedProducer`).
+  const epoch = await network.call("kafka", () => kafka.fence(TOPIC));
   const found = await network.call("kafka", () => kafka.read(TOPIC, 0));
   let read = found.length;
   const arrived = new Signal();
   const unfollow = kafka.follow(TOPIC, () => arrived.notify());
   const messages = new Map<string, string>();
-  for (const { key, value } of found) takeSignal(messages, key ?? "", value);
+  for (const { key, value } of found) {
+    if (value === null) messages.delete(key ?? "");
+    else messages.set(key ?? "", value);
+  }
   let writing: Promise<unknown> = Promise.resolve();
   return {
     messages,
@@ -29,7 +33,10 @@ export async function openSignalLog(kafka: SimulatedKafka, network: Network): Pr
       return news.map(({ key, value }): SignalMessage => ({ key: key ?? "", value }));
     },
     write: (given) => {
-      const write = () => network.call("kafka", () => kafka.append(TOPIC, given));
+      const write = () => network.call("kafka", () => {
+          kafka.checkFence(TOPIC, epoch);
+          kafka.append(TOPIC, given);
+        });
       const written = writing.then(write);
       writing = written.catch(() => undefined);
       return written;

@@ -3,6 +3,8 @@ import { CascadeError } from "@cascade/shared/errors";
 import type { Reading, Telemetry } from "@cascade/shared/telemetry";
 import { ApplyStatus } from "./apply-status.ts";
 import type { EventBatch } from "./event-consumer.ts";
+import type { HeldKey } from "./held-keys.ts";
+import { atOffset } from "./poison.ts";
 import type { Step } from "./turn.ts";
 
 const a = { topic: "cascade.public.a", partition: 0 };
@@ -45,12 +47,42 @@ test("a held table is not ready, says why and how to mend it, and is told once",
   expect(gauge("cascade_router_table_state").map(({ value, labels }) => [labels?.["table"], labels?.["state"], value])).toEqual([
     ["public.a", "live", 0],
     ["public.a", "held", 1],
+    ["public.a", "keys-held", 0],
     ["public.b", "live", 1],
     ["public.b", "held", 0],
+    ["public.b", "keys-held", 0],
   ]);
   expect(made.applied(...applied(a, 1))).toBe(true);
   expect(made.applied(...applied(a, 1))).toBe(false);
   expect(made.reasons()).toEqual([]);
+});
+
+test("a message that holds its partition is named by its place", () => {
+  const { made } = status();
+  made.held(a, atOffset(error, { events: [{ offset: 12n, key: null, value: "{" }] } as unknown as EventBatch));
+  expect(made.toJSON()).toMatchObject({ tables: [{ error: { ...a, offset: "12" } }, {}] });
+});
+
+test("a table some of whose keys are held back is not ready, and counts them", () => {
+  const { made, gauge } = status();
+  const keys = new Map(["1", "2"].map((id) => [id, {} as HeldKey]));
+  made.follow(
+    () => [a, b],
+    null,
+    ({ topic }) => (topic === a.topic ? keys : new Map()),
+  );
+  expect(made.reasons()).toEqual(["public.a: the changes of 2 keys are held back"]);
+  expect(made.toJSON()).toMatchObject({
+    tables: [
+      { state: "keys-held", heldKeys: 2, error: null },
+      { state: "live", heldKeys: 0 },
+    ],
+  });
+  expect(gauge("cascade_router_held_keys").map(({ value }) => value)).toEqual([2, 0]);
+  expect(gauge("cascade_router_table_state").filter(({ value }) => value === 1)).toMatchObject([
+    { labels: { table: "public.a", state: "keys-held" } },
+    { labels: { table: "public.b", state: "live" } },
+  ]);
 });
 
 test("lag is that of the oldest event of a batch, and of nothing when nothing came", () => {

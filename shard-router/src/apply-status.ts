@@ -4,11 +4,17 @@ import { type ErrorReport, reportOf } from "@cascade/shared/service-health";
 import type { Reading, Telemetry } from "@cascade/shared/telemetry";
 import { formatTableName, type TableName, tableOfTopic } from "@cascade/shared/topic";
 import type { EventBatch, Partition } from "./event-consumer.ts";
+import type { HeldKeys } from "./held-book.ts";
 import { LagWindow } from "./lag-window.ts";
+import { offsetOf } from "./poison.ts";
 import type { Step } from "./turn.ts";
 
-/** `live`: applied as it comes. `held`: stopped by an error, tried again until its cause is mended. */
-const TABLE_STATES = ["live", "held"] as const;
+/**
+ * `live`: applied as it comes. `held`: stopped by an error, tried again until its cause is mended. `keys-held`: applied but for the changes
+ * of some keys, which wait to be replayed or discarded.
+ */
+const TABLE_STATES = ["live", "held", "keys-held"] as const;
+type TableState = (typeof TABLE_STATES)[number];
 /** After this long without an event the replica counts as caught up, and its lag as none. */
 const IDLE_MS = 5_000;
 
@@ -19,8 +25,18 @@ interface PartitionStatus {
   sourceCommittedAtMs: number | null;
   /** Commit time of the oldest event that is known and not applied, milliseconds since 1970. */
   waitingSinceMs: number | null;
-  held: { readonly report: ErrorReport; readonly failures: number } | null;
+  held: { readonly report: HoldReport; readonly failures: number } | null;
 }
+
+/** The error, and the message that it is met at where it is one. */
+interface HoldReport extends ErrorReport {
+  readonly topic: string;
+  readonly partition: number;
+  readonly offset: string | null;
+}
+
+/** What is known of a partition's held keys. */
+export type HeldKeysOf = (partition: Partition) => HeldKeys;
 
 /** How far the replica is and which tables are held: for /status, readiness and /metrics. */
 export class ApplyStatus {
@@ -29,6 +45,7 @@ export class ApplyStatus {
   readonly #partitions = new Map<string, PartitionStatus>();
   #assigned: (() => readonly Partition[]) | null = null;
   #schemaIds: () => ReadonlyMap<string, string> = () => new Map();
+  #heldKeys: HeldKeysOf = () => new Map();
   /** Of each table, in this process. */
   readonly #schemaChanges = new Map<string, number>();
   #eventsTotal = 0;
@@ -45,15 +62,23 @@ export class ApplyStatus {
       })),
     );
     telemetry.observe("cascade_router_table_state", () => this.#tableStates(replica));
+    telemetry.observe("cascade_router_held_keys", () =>
+      this.#tables().map(([table, of]) => ({ value: this.#keysHeld(of), labels: { replica, table } })),
+    );
   }
 
   /**
    * Which partitions this router holds, asked whenever the status is: what is another router's now is forgotten. null between two lives:
    * nothing is known to be another's, and what waits goes on waiting. `schemaIds`: which schema each of the replica's tables is at.
    */
-  follow(assigned: (() => readonly Partition[]) | null, schemaIds: (() => ReadonlyMap<string, string>) | null = null): void {
+  follow(
+    assigned: (() => readonly Partition[]) | null,
+    schemaIds: (() => ReadonlyMap<string, string>) | null = null,
+    heldKeys: HeldKeysOf | null = null,
+  ): void {
     this.#assigned = assigned;
     this.#schemaIds = schemaIds ?? this.#schemaIds;
+    this.#heldKeys = heldKeys ?? this.#heldKeys;
   }
 
   /** The replica's table was made, changed or dropped. */
@@ -103,28 +128,33 @@ export class ApplyStatus {
     const status = this.#of(partition);
     const failures = (status.held?.failures ?? 0) + 1;
     const news = status.held?.report.message !== error.message;
-    status.held = { report: reportOf(error), failures };
+    const offset = offsetOf(error);
+    status.held = { report: { ...reportOf(error), ...partition, offset: offset === null ? null : String(offset) }, failures };
     return { failures, news };
   }
 
   reasons(): readonly string[] {
-    return this.#held().map(
+    const held = this.#held().map(
       ({ partition, held }) => `${this.#table(partition)} is held: ${held?.report.code}: ${held?.report.message}`,
     );
+    const keys = this.#tables().flatMap(([table, of]) => {
+      const count = this.#keysHeld(of);
+      return count === 0 ? [] : [`${table}: the changes of ${count} ${count === 1 ? "key is" : "keys are"} held back`];
+    });
+    return [...held, ...keys];
   }
 
   toJSON(): object {
     const partitions = this.#mine();
     const schemaIds = this.#schemaIds();
-    const byTable = Map.groupBy(partitions, ({ partition }) => this.#table(partition));
     return {
       eventsTotal: this.#eventsTotal,
       lagMs: this.#lag.summary(),
       lagEvents: Number(partitions.reduce((sum, { lagEvents }) => sum + lagEvents, 0n)),
-      tables: [...byTable].map(([table, of]) => {
+      tables: this.#tables().map(([table, of]) => {
         const error = of.find(({ held }) => held !== null)?.held?.report ?? null;
         const schema = { id: schemaIds.get(table) ?? null, changes: this.#schemaChanges.get(table) ?? 0 };
-        return { table, state: error === null ? "live" : "held", schema, error };
+        return { table, state: this.#stateOf(of), schema, error, heldKeys: this.#keysHeld(of) };
       }),
       partitions: partitions.map(({ partition, nextOffset, lagEvents, sourceCommittedAtMs }) => ({
         ...partition,
@@ -154,14 +184,22 @@ export class ApplyStatus {
   }
 
   #tableStates(replica: string): readonly Reading[] {
-    const held = new Set(this.#held().map(({ partition }) => this.#table(partition)));
-    const tables = new Set(this.#mine().map(({ partition }) => this.#table(partition)));
-    return [...tables].flatMap((table) =>
-      TABLE_STATES.map((state) => ({
-        value: Number((state === "held") === held.has(table)),
-        labels: { replica, table, state },
-      })),
+    return this.#tables().flatMap(([table, of]) =>
+      TABLE_STATES.map((state) => ({ value: Number(state === this.#stateOf(of)), labels: { replica, table, state } })),
     );
+  }
+
+  #tables(): readonly (readonly [table: string, of: readonly PartitionStatus[]])[] {
+    return [...Map.groupBy(this.#mine(), ({ partition }) => this.#table(partition))];
+  }
+
+  #stateOf(of: readonly PartitionStatus[]): TableState {
+    if (of.some(({ held }) => held !== null)) return "held";
+    return this.#keysHeld(of) > 0 ? "keys-held" : "live";
+  }
+
+  #keysHeld(of: readonly PartitionStatus[]): number {
+    return of.reduce((sum, { partition }) => sum + this.#heldKeys(partition).size, 0);
   }
 
   #table({ topic }: Partition): string {

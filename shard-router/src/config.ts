@@ -12,6 +12,7 @@ import {
   type Values,
 } from "@cascade/shared/settings";
 import { parseTableFilter, type TableFilter } from "@cascade/shared/table-pattern";
+import { ERROR_POLICIES } from "./dead-letters.ts";
 import { parseReplicaUrl, REPLICA_URL_FORMS, type ReplicaTarget } from "./replicas/open-replica.ts";
 import { SCHEMA_POLICIES } from "./schema-change.ts";
 
@@ -48,9 +49,15 @@ export const ROUTER_SETTINGS = {
       "schema changes: `apply` mirrors them, `additive` only makes tables and adds columns, `off` only makes tables; a table that does not take main-db's rows without more stops, with the SQL that mends it",
   },
   ROUTER_ON_ERROR: {
-    kind: oneOf("stop"),
+    kind: oneOf(...ERROR_POLICIES),
     default: "stop",
-    meaning: "a row the replica refuses holds that table's partition and says why, while the others go on",
+    meaning:
+      "a row the replica refuses: `stop` holds that table's partition and says why while the others go on; `dead-letter` sends the row and all later changes to the same key to `<prefix>.dead-letters.<REPLICA_NAME>` and goes on with the other keys, until `dead-letters replay` or `discard`",
+  },
+  ROUTER_MAX_HELD_KEYS: {
+    kind: integer(1, 100_000),
+    default: "1000",
+    meaning: "most keys of one table that may be held back under `dead-letter`; past that the table stops as under `stop`",
   },
   ROUTER_BATCH_ROWS: { kind: integer(1, 1_000_000), default: "5000", meaning: "most events in one replica transaction" },
   ROUTER_BATCH_BYTES: {

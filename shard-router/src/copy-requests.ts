@@ -34,9 +34,9 @@ export class AwaitedCopies {
   }
 
   /**
-   * Kafka holds nothing of the partition before `low`, and the replica needs it. Resolves to where it goes on: everything up to the copy
-   * is passed over from then on; null when nothing is known of the table. A table that was renamed since is copied too, for some of its
-   * changes were in this topic.
+   * Kafka does not hold all that the replica needs of the partition, and what it holds begins at `low`. Resolves to where it goes on:
+   * everything up to the copy is passed over from then on; null when nothing is known of the table. A table that was renamed since is
+   * copied too, for some of its changes were in this topic.
    */
   async recover(partition: Partition, name: TableName, low: bigint): Promise<bigint | null> {
     const { schemas, tables, progress, warn } = this.#options;

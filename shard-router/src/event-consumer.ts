@@ -11,6 +11,8 @@ export interface RawEvent {
   readonly key: string | null;
   /** null is a tombstone (compacted topics): nothing to apply. */
   readonly value: string | null;
+  /** Its own W3C `traceparent` header. */
+  readonly traceParent?: string | null;
 }
 
 /** Consecutive messages of one partition, in offset order; none when the partition may have been read to its end (see `lookAtEnd`). */

@@ -45,7 +45,9 @@ export function applySpan(telemetry: Telemetry, replica: string, batch: EventBat
   return telemetry.span("cascade.apply", { kind: "consumer", attributes, traceparents: batch.traceParents }, apply);
 }
 
-export function countApplied(telemetry: Telemetry, replica: string, { table }: EventBatch, { events }: Step): void {
+export function countApplied(telemetry: Telemetry, replica: string, { table }: EventBatch, { events, letters }: Step): void {
+  if (letters.length > 0)
+    telemetry.add("cascade_router_dead_letters_total", letters.length, { replica, table: formatTableName(table) });
   const counts: Partial<Record<Op, number>> = {};
   for (const { op } of events) counts[op] = (counts[op] ?? 0) + 1;
   for (const op of OPS) {

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import type { ErrorCode } from "@cascade/shared/error-codes";
 import { CascadeError, FencedError } from "@cascade/shared/errors";
+import { STOP } from "./dead-letters.ts";
 import type { EventBatch, Partition } from "./event-consumer.ts";
 import { pump, type RouterPorts } from "./pipeline.ts";
 import { halves } from "./poison.ts";
@@ -38,12 +39,19 @@ function ports(batches: readonly EventBatch[], failure: (offsets: readonly numbe
       apply: async (_, { to }) => void log.push(`commit ${to.nextOffset}`),
     },
     received: () => {},
+    poison: STOP,
     traced: (_, work) => work(),
     turn: async (given) => {
       const failed = failure(given.events.map(({ offset }) => Number(offset)));
       if (failed) throw failed;
       const to = { nextOffset: given.nextOffset, commitLsn: 1n, ordinal: 0, sourceCommittedAtMs: 0 };
-      return { work: { statements: [], inOrder: () => [] }, advance: { partition, from: null, to }, events: [], rest: null };
+      return {
+        work: { statements: [], inOrder: () => [] },
+        advance: { partition, from: null, to },
+        events: [],
+        letters: [],
+        rest: null,
+      };
     },
     atEnd: async () => void log.push("end"),
     applied: (given) => void log.push(`applied ${given.events.length}`),

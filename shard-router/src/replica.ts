@@ -4,6 +4,7 @@ import type { TableSchema } from "@cascade/shared/table-schema";
 import type { TableName } from "@cascade/shared/topic";
 import type { Dialect, ReplicaTable, Statement } from "./dialect.ts";
 import type { Partition } from "./event-consumer.ts";
+import type { HeldKey, HoldChange } from "./held-keys.ts";
 import type { SchemaStep } from "./schema-change.ts";
 
 /** What a replica remembers of a partition (contract.md §4: cascade_progress). */
@@ -78,6 +79,8 @@ export interface Work {
   readonly inOrder: () => readonly Statement[];
   /** The statements were made for these tables as they were remembered: rejects with FencedError when one was changed since. */
   readonly tables?: readonly Pick<RememberedTable, "oid" | "revision">[];
+  /** What becomes of held keys with it: rejects with FencedError when one is not as it was read. */
+  readonly holds?: readonly HoldChange[];
 }
 
 /** A database kept equal. Every rejection is a CascadeError whose verdict tells what to do. */
@@ -91,6 +94,8 @@ export interface Replica extends AsyncDisposable {
   check(): Promise<void>;
   /** Committed progress of the partition, null when the replica has never heard of it. */
   progress(partition: Partition): Promise<Progress | null>;
+  /** The keys whose changes are held back, of the partition or of all. */
+  held(partition?: Partition): Promise<readonly HeldKey[]>;
   /** Every source table it has a table of. */
   remembered(): Promise<readonly RememberedTable[]>;
   /**
@@ -107,4 +112,6 @@ export interface Replica extends AsyncDisposable {
   change(changes: readonly TableChange[], advance: Advance): Promise<void>;
   /** One transaction: the work and the step from `from` to `to`, or nothing. Rejects with FencedError if `from` is stale. */
   apply(work: Work, advance: Advance): Promise<void>;
+  /** One transaction without a step, for events of `partition` that were passed: what it says of held keys fences it. */
+  settle(work: Work & Required<Pick<Work, "holds">>, partition: Partition): Promise<void>;
 }

@@ -8,8 +8,12 @@ import { ApplyStatus } from "./apply-status.ts";
 import { atEnd } from "./at-end.ts";
 import type { RouterConfig } from "./config.ts";
 import { AwaitedCopies, type CopyRequests } from "./copy-requests.ts";
+import { type DeadLetter, KEY_HELD } from "./dead-letter.ts";
+import { DeadLetters, type DeadLettersOptions, describeLetter } from "./dead-letters.ts";
 import type { EventConsumer } from "./event-consumer.ts";
+import { HeldBook } from "./held-book.ts";
 import { applySpan, countApplied, instrumentedReplica } from "./instrumented.ts";
+import { openDeadLetterLog } from "./kafka/dead-letter-log.ts";
 import { type ConsumerOptions, DEFAULT_MAX_BUFFERED_BYTES, openKafkaConsumer } from "./kafka/kafka-consumer.ts";
 import { LostLogs } from "./kafka/resume-offset.ts";
 import { openSchemaTopic } from "./kafka/schema-topic.ts";
@@ -80,6 +84,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   await using replica = await target.open();
   tellFindings(routing, replica.findings());
   const progress = new ProgressBook(replica);
+  const held = new HeldBook(replica);
   let reading: EventConsumer | null = null;
   let copies: AwaitedCopies | null = null;
   const onNews = (names: readonly TableName[]) => {
@@ -91,14 +96,17 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
     identity: { replicaId: replica.id, sinceMs: STARTED_AT_MS },
     resume: async (partition) => {
       const offset = await progress.resume(partition);
+      await held.resume(partition);
       await copies?.askAgain(tableOfTopic(config.KAFKA_TOPIC_PREFIX, partition.topic) as TableName);
       return offset;
     },
+    applied: (partition) => progress.current(partition),
     recover: async (partition, table, low) => (await copies?.recover(partition, table, low)) ?? null,
     onPartitionError: (partition, error) => void holds.held(partition, error),
   });
   reading = consumer;
   const tables = tablesOf(routing, replica, { schemas, consumer, progress });
+  await using deadLetters = deadLettersOf(routing, { replica, held, tables });
   copies = new AwaitedCopies({
     schemas,
     tables,
@@ -109,6 +117,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   status.follow(
     () => consumer.assigned(),
     () => tables.schemaIds(),
+    (partition) => held.current(partition),
   );
   using _ = { [Symbol.dispose]: () => status.follow(null) };
   health.running();
@@ -122,11 +131,19 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
         status.received(batch);
       },
       traced: (batch, work) => applySpan(telemetry, name, batch, work),
-      turn: (batch) => turn(batch, { replicaName: name, dialect: replica.dialect, schemas, tables, progress }),
-      atEnd: (batch) => atEnd(batch, { schemas, tables, consumer, progress, status }),
+      turn: (batch, poison) =>
+        turn(batch, { replicaName: name, dialect: replica.dialect, schemas, tables, progress, deadLetters }, poison),
+      poison: deadLetters,
+      atEnd: async (batch) => {
+        await atEnd(batch, { schemas, tables, consumer, progress, status });
+        if (config.ROUTER_DDL === "apply")
+          await deadLetters.releaseGone(batch.partition, (oid) => schemas.history.newest(oid) === null);
+      },
       applied: (batch, step) => {
         progress.moved(step.advance);
+        held.moved(batch.partition, step.work.holds);
         countApplied(telemetry, name, batch, step);
+        for (const letter of step.letters) tellOf(context, letter);
         if (status.applied(batch, step)) logger.info({ table: formatTableName(batch.table) }, "the table goes on");
       },
       hold: (batch, error) => {
@@ -140,7 +157,26 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
     signal,
   );
   const onSilence = (silent: boolean) => health.silent(silent ? "the replica has not answered for 10 s" : null);
-  await whileAnswering(() => replica.check(), pumping, { onSilence });
+  const check = async () => {
+    await replica.check();
+    await held.refresh();
+  };
+  await whileAnswering(check, pumping, { onSilence });
+}
+
+type Holding = Pick<DeadLettersOptions, "replica" | "held" | "tables">;
+
+function deadLettersOf({ config, context }: Routing, holding: Holding): DeadLetters {
+  const { ROUTER_ON_ERROR: policy, ROUTER_MAX_HELD_KEYS: maxKeys, KAFKA_TOPIC_PREFIX: prefix, replicaName: replica } = config;
+  const kafka = kafkaOptions(config, SERVICE, context.logger);
+  return new DeadLetters({ ...holding, policy, maxKeys, open: () => openDeadLetterLog({ kafka, prefix, replica }) });
+}
+
+/** Once for each that is refused; those that only follow are counted. */
+function tellOf({ logger }: ServiceContext, letter: DeadLetter): void {
+  if (letter.cause === KEY_HELD) return;
+  const { code, advice } = letter.cause;
+  logger.error({ ...letter.partition, offset: String(letter.event.offset), code, advice }, describeLetter(letter));
 }
 
 function tellFindings(routing: Routing, findings: readonly string[]): void {
@@ -170,7 +206,10 @@ function tablesOf({ config, context, status }: Routing, replica: Replica, { sche
   });
 }
 
-export type ConsumerHooks = Pick<ConsumerOptions, "identity" | "lostLogs" | "resume" | "recover" | "onPartitionError">;
+export type ConsumerHooks = Pick<
+  ConsumerOptions,
+  "identity" | "lostLogs" | "resume" | "applied" | "recover" | "onPartitionError"
+>;
 
 /** The part of a consumer's options that the configuration says. */
 export function consumerSettings(config: RouterConfig): Omit<ConsumerOptions, "kafka" | keyof ConsumerHooks> {

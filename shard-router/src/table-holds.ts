@@ -6,6 +6,7 @@ import { formatTableName, type TableName, tableOfTopic } from "@cascade/shared/t
 import type { ApplyStatus } from "./apply-status.ts";
 import type { RouterConfig } from "./config.ts";
 import type { Partition } from "./event-consumer.ts";
+import { offsetOf } from "./poison.ts";
 import { WaitingError } from "./waiting.ts";
 
 /** Another router has the partition, or has just given it up: its progress is read again soon. */
@@ -48,7 +49,7 @@ export class TableHolds {
     const table = formatTableName(tableOfTopic(this.#config.KAFKA_TOPIC_PREFIX, partition.topic) as TableName);
     this.count(error);
     this.#context.logger[news ? "error" : "debug"](
-      { ...errorFields(error), ...partition },
+      { ...errorFields(error), ...partition, ...offsetField(error) },
       `${table} is held: ${errorText(error)}`,
     );
     return failures;
@@ -59,4 +60,9 @@ export class TableHolds {
     const code = error instanceof CascadeError ? error.code : "BUG";
     this.#context.telemetry.add("cascade_router_retries_total", 1, { replica: this.#config.replicaName, code });
   }
+}
+
+function offsetField(error: CascadeError): { readonly offset?: string } {
+  const offset = offsetOf(error);
+  return offset === null ? {} : { offset: String(offset) };
 }

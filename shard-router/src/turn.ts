@@ -3,8 +3,11 @@ import { type CascadeError, FencedError } from "@cascade/shared/errors";
 import { comparePositions, type Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
+import type { DeadLetter } from "./dead-letter.ts";
+import type { DeadLetters } from "./dead-letters.ts";
 import type { Dialect } from "./dialect.ts";
 import type { EventBatch, RawEvent } from "./event-consumer.ts";
+import type { HoldPlan } from "./hold-plan.ts";
 import { asOfTable } from "./poison.ts";
 import type { ProgressBook } from "./progress-book.ts";
 import type { Advance, Progress, RememberedTable, Work } from "./replica.ts";
@@ -19,6 +22,8 @@ export interface Step {
   readonly advance: Advance;
   /** Those that are new to the replica. */
   readonly events: readonly ReceivedEvent[];
+  /** Those that are held back, and must be durable elsewhere before the step is taken. */
+  readonly letters: readonly DeadLetter[];
   /** What is left of the batch: it needs a table that is otherwise, once this step is done. */
   readonly rest: EventBatch | null;
 }
@@ -29,32 +34,37 @@ export interface TurnOptions {
   readonly dialect: Dialect;
   readonly schemas: SchemaBook;
   readonly tables: TableBook;
-  readonly progress: ProgressBook;
+  readonly progress: Pick<ProgressBook, "current">;
+  readonly deadLetters?: Pick<DeadLetters, "plan">;
 }
 
 /**
  * Events -> mutations -> statements. What the replica has already is dropped, by position: replays of the slot and of the topic come
  * to nothing here. The table is brought to the schema of the first event; the step ends where another is needed.
+ * `poison`: the batch is one event, which is held back for this error.
  * Rejects with a CascadeError that stops the table when an event cannot be turned, with WaitingError when others must come first.
  */
-export async function turn(batch: EventBatch, options: TurnOptions): Promise<Step> {
+export async function turn(batch: EventBatch, options: TurnOptions, poison: CascadeError | null = null): Promise<Step> {
   const { dialect, progress } = options;
   const found = newEvents(batch, progress.current(batch.partition));
-  const { runs, passed, end } = await turnRuns(batch, found, options);
+  const { plan, end, ...ready } = await turnRuns({ batch, found, poison }, options);
   const events = end < found.events.length ? found.events.slice(0, end) : found.events;
   const { done, rest } = cutAt(batch, found.indexes[end]);
   const from = progress.current(batch.partition);
   return {
-    work: {
-      statements: runs.flatMap((run) => statementsOf(dialect, run)),
-      inOrder: () => inOrder(dialect, runs),
-      tables: [...new Map([...passed, ...runs.map(({ remembered }) => remembered)].map((table) => [table.oid, table])).values()],
-    },
+    work: { ...workOf(dialect, ready), ...(plan === null ? {} : { holds: plan.changes() }) },
     advance: { partition: batch.partition, from, to: progressAfter(done, events.at(-1), from) },
-    events,
+    events: plan === null ? events : events.filter((event) => !plan.isWithheld(event)),
+    letters: plan?.letters ?? [],
     rest,
   };
 }
+
+export const workOf = (dialect: Dialect, { runs, passed }: Pick<ReadyRuns, "runs" | "passed">): Work => ({
+  statements: runs.flatMap((run) => statementsOf(dialect, run)),
+  inOrder: () => inOrder(dialect, runs),
+  tables: [...new Map([...passed, ...runs.map(({ remembered }) => remembered)].map((table) => [table.oid, table])).values()],
+});
 
 function cutAt(batch: EventBatch, index: number | undefined): { readonly done: EventBatch; readonly rest: EventBatch | null } {
   if (index === undefined) return { done: batch, rest: null };
@@ -72,11 +82,22 @@ interface ReadyRuns {
   readonly passed: readonly RememberedTable[];
   /** How many of the new events they cover. */
   readonly end: number;
+  /** null: none of them is held back. */
+  readonly plan: HoldPlan | null;
+}
+
+export interface FoundBatch {
+  readonly batch: EventBatch;
+  readonly found: NewEvents;
+  readonly poison: CascadeError | null;
 }
 
 /** Run after run, up to the first that needs its table otherwise than those before it. */
-async function turnRuns(batch: EventBatch, found: NewEvents, options: TurnOptions): Promise<ReadyRuns> {
+export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<ReadyRuns> {
+  const { batch, found, poison } = from;
   const { tables, progress, replicaName } = options;
+  const rawOf = (event: ReceivedEvent) => batch.events[found.indexes[found.events.indexOf(event)] as number] as RawEvent;
+  let plan = options.deadLetters?.plan({ batch, poison, rawOf }) ?? null;
   const runs: ReadyRun[] = [];
   const passed: RememberedTable[] = [];
   for (const run of bySchema(found.events, replicaName)) {
@@ -85,32 +106,39 @@ async function turnRuns(batch: EventBatch, found: NewEvents, options: TurnOption
     const place = (): Place => ({ partition: batch.partition, from: progress.current(batch.partition), nextOffset });
     const schema = await schemaOf(batch, run, options.schemas);
     const standing = await standingOf(run, schema, { tables, place, mayChange: isFirst });
-    if (standing.kind === "change") return { runs, passed, end: run.start };
-    if (standing.kind === "gone") continue;
+    if (standing.kind === "change") return { runs, passed, plan, end: run.start };
+    if (standing.kind === "gone") {
+      plan?.release(schema.oid);
+      continue;
+    }
     const { table, remembered } = standing;
     if (remembered.awaiting !== null) {
       const begin = found.events.indexOf(beginOf(run, remembered, replicaName) as ReceivedEvent);
       if (begin === 0) {
         await tables.begin(remembered, place());
-        return turnRuns(batch, found, options);
+        return turnRuns(from, options);
       }
       passed.push(remembered);
-      if (begin > 0) return { runs, passed, end: begin };
+      if (begin > 0) return { runs, passed, plan, end: begin };
       continue;
     }
     const events = sameSide(run.events, schema, remembered);
-    const turned = turnRun(schema, events, table, tables.isSuspect(remembered));
+    const held = plan?.fork() ?? null;
+    const turned = turnRun(schema, held?.withhold(schema, events) ?? events, table, tables.isSuspect(remembered));
     const tight = tables.tight(remembered, turned.nulls);
     if (tight.size > 0) {
-      if (!isFirst) return { runs, passed, end: run.start };
-      await tables.relax(remembered, tight, place());
-      return turnRuns(batch, found, options);
+      if (!isFirst) return { runs, passed, plan, end: run.start };
+      await tables.relax(remembered, tight, place()).catch((error: unknown) => {
+        throw asOfTable(error);
+      });
+      return turnRuns(from, options);
     }
+    plan = held;
     runs.push({ ...turned, remembered });
     if (events.length < run.events.length)
-      return { runs, passed, end: found.events.indexOf(run.events[events.length] as ReceivedEvent) };
+      return { runs, passed, plan, end: found.events.indexOf(run.events[events.length] as ReceivedEvent) };
   }
-  return { runs, passed, end: found.events.length };
+  return { runs, passed, plan, end: found.events.length };
 }
 
 /**
@@ -145,11 +173,9 @@ async function standingOf(
   const standing = await tables.standing(schema, position, place());
   if (standing.kind !== "change" || !mayChange) return standing;
   const { topic, partition } = place().partition;
-  try {
-    await tables.bring(schema, position, place());
-  } catch (error) {
+  await tables.bring(schema, position, place()).catch((error: unknown) => {
     throw asOfTable(error);
-  }
+  });
   const brought = await tables.standing(schema, position, place());
   if (brought.kind === "change") throw new FencedError(topic, partition, `the replica's table of ${formatTableName(schema)}`);
   return brought;

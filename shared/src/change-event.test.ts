@@ -95,6 +95,24 @@ test("a foreign or damaged message is refused, and its values stay out of the er
   }
 });
 
+test("hostile messages are refused like any other: deep, huge, or named like an object's own parts", () => {
+  const good = eventEncoder("cascade", "app")(event, 0);
+  const withLsn = (lsn: string) => good.replace(/"commit_lsn":\d+/, `"commit_lsn":${lsn}`);
+  const deep = (levels: number) => `${'{"a":'.repeat(levels)}1${"}".repeat(levels)}`;
+  const hostile = [
+    "[".repeat(1_000_000),
+    withLsn("1e300"),
+    withLsn("18446744073709551616"),
+    withLsn("9007199254740999").replace("{", `{"x":${deep(100_000)},`),
+    good.replace(/"source":{/, `"source":{"ts_ms":${deep(100_000)},`).replace(/"ts_ms":\d+,"snapshot"/, '"snapshot"'),
+    good.replace('"source":', '"__proto__":'),
+    good.replace('"source":', '"constructor":'),
+  ];
+  for (const text of hostile) expect(codeOf(text).code).toBe("MALFORMED_MESSAGE");
+  expect(decodeChangeEvent(good.replace("{", `{"x":${deep(100_000)},`)).ordinal).toBe(event.ordinal);
+  expect(Object.getPrototypeOf(decodeChangeEvent(good.replace("{", '{"__proto__":{"op":"t"},')))).toBe(Object.prototype);
+});
+
 test("a row of a copy, whom it is for and what it belongs to survive the wire; an ordinary event has no marks", () => {
   const marked = { ...event.table, filling: true, replica: "r1", snapshotId: "s1" } as const;
   const encode = eventEncoder("cascade", "app");

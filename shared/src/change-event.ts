@@ -124,6 +124,7 @@ export interface ReceivedEvent extends Position {
   readonly marks: EventMarks | null;
 }
 
+const MAX_LSN = 0xffff_ffff_ffff_ffffn;
 /** What a JavaScript Date can hold; PostgreSQL's timestamps end far before. */
 const MAX_TIME_MS = 8.64e15;
 
@@ -262,12 +263,18 @@ function malformed(reason: string, cause?: unknown): CascadeError {
 function exactCommitLsn(text: string): Lsn {
   let exact: Lsn | null = null;
   const reviver = function (this: unknown, key: string, value: unknown, context?: { source?: string }): unknown {
-    if (key === "commit_lsn" && typeof value === "number" && context?.source !== undefined && "ordinal" in (this as object)) {
-      exact = BigInt(context.source);
+    const digits = context?.source ?? "";
+    // Whoever else writes to the topic may write 1e300, or more than a position has bits for.
+    if (key === "commit_lsn" && typeof value === "number" && /^\d{1,20}$/.test(digits) && "ordinal" in (this as object)) {
+      exact = BigInt(digits);
     }
     return value;
   };
-  JSON.parse(text, reviver as (key: string, value: unknown) => unknown);
-  if (exact === null) throw malformed("source.commit_lsn cannot be read exactly");
+  try {
+    JSON.parse(text, reviver as (key: string, value: unknown) => unknown);
+  } catch (error) {
+    throw malformed("it is nested too deeply", error); // for a reviver, which takes stack that reading alone does not
+  }
+  if (exact === null || exact > MAX_LSN) throw malformed("source.commit_lsn is no LSN");
   return exact;
 }

@@ -205,6 +205,36 @@ export const ERROR_CODES = {
     means: "The slot is gone, or has lost WAL that was not read: changes since its last confirmed LSN will not arrive.",
     cure: "Copy the tables anew, as the advice says; raise max_slot_wal_keep_size so that it does not happen again.",
   },
+  SLOT_MOVED: {
+    by: "cdc",
+    verdict: REFUSE,
+    means: "The slot stands beyond what cdc has confirmed: somebody has read or advanced it, or has dropped it and made it anew.",
+    cure: "CDC_ON_SLOT_LOST=resnapshot has every table copied anew; or by hand, as the advice says.",
+  },
+  MAIN_DB_REPLACED: {
+    by: "cdc",
+    verdict: REFUSE,
+    means: "CDC_DATABASE_URL leads to another server than before.",
+    cure: "Let it lead to the right one; else as the advice says.",
+  },
+  MAIN_DB_SET_BACK: {
+    by: "cdc",
+    verdict: REFUSE,
+    means: "main-db lacks WAL that cdc has published: a restored backup, or a standby promoted without the newest changes.",
+    cure: "As the advice says: where positions would run backwards, only a new KAFKA_TOPIC_PREFIX helps.",
+  },
+  SLOT_RECORD_UNREADABLE: {
+    by: "cdc",
+    verdict: REFUSE,
+    means: "What <prefix>.signals says of the slot cannot be read.",
+    cure: "Run the version of cdc that wrote it; else as the advice says.",
+  },
+  CDC_FENCED: {
+    by: "cdc",
+    verdict: RETRY,
+    means: "Another cdc of this KAFKA_TOPIC_PREFIX has taken over.",
+    cure: "Nothing to do: this one waits for its slot. Two that are to run at once need a prefix each.",
+  },
   FOREIGN_SLOT: {
     by: "cdc",
     verdict: REFUSE,
@@ -282,12 +312,6 @@ export const ERROR_CODES = {
     verdict: RETRY,
     means: "A transaction that the stream brought is not visible to queries yet (it may wait for a standby).",
     cure: "Nothing to do when the standby answers; else look at synchronous_standby_names.",
-  },
-  SNAPSHOTS_OVERTAKEN: {
-    by: "cdc",
-    verdict: RETRY,
-    means: "Another cdc has held the slot, or taken a request, since this one has read how far copies are.",
-    cure: "Nothing to do: it is read again.",
   },
   SNAPSHOT_QUERY_REFUSED: {
     by: "cdc",
@@ -380,6 +404,30 @@ export const ERROR_CODES = {
     verdict: STOP,
     means: "A constraint of the replica's own refuses a row.",
     cure: "Drop the constraint, or mend the rows that it names; the table goes on by itself.",
+  },
+  TOO_MANY_HELD_KEYS: {
+    by: "shard-router",
+    verdict: STOP,
+    means: "ROUTER_MAX_HELD_KEYS keys of a table are held back already: it is the table that is refused, not a row.",
+    cure: "Mend the cause that the message names, and replay what is held; the table goes on by itself.",
+  },
+  HELD_KEY_CHANGED: {
+    by: "shard-router",
+    verdict: STOP,
+    means: "A table's key changed while keys of before are held back.",
+    cure: "Replay or discard them (docs/dead-letters.md); the table goes on by itself.",
+  },
+  HELD_ROW_UNKNOWN: {
+    by: "shard-router",
+    verdict: STOP,
+    means: "A replay lacks what a row was before: it came from a key that is not held back.",
+    cure: "Discard the key, and copy its row again.",
+  },
+  DEAD_LETTERS_LOST: {
+    by: "shard-router",
+    verdict: STOP,
+    means: "Changes that are held back are no longer in the dead letters' topic.",
+    cure: "Discard the keys, and copy their rows again.",
   },
   REPLICA_FUNCTION_FAILED: {
     by: "shard-router",

@@ -24,6 +24,19 @@ export const INSTRUMENTS = {
     help: "WAL that may still be written before the slot is lost (max_slot_wal_keep_size)",
   },
   cascade_cdc_slot_status: { kind: "gauge", help: "1 for the slot's wal_status, 0 for the others" },
+  cascade_cdc_slot_burn_bytes_per_second: {
+    kind: "gauge",
+    help: "WAL per second by which the slot falls behind, over the last half minute; 0 when it keeps up",
+  },
+  cascade_cdc_slot_exhaustion_seconds: {
+    kind: "gauge",
+    help: "Until the slot is lost at that rate (max_slot_wal_keep_size); absent without a limit or when it keeps up",
+  },
+  cascade_cdc_slot_active: { kind: "gauge", help: "1 while somebody reads the slot" },
+  cascade_cdc_other_slot_retained_bytes: {
+    kind: "gauge",
+    help: "WAL that main-db keeps for another logical slot, which nobody reads",
+  },
   cascade_cdc_confirmed_lsn: { kind: "gauge", help: "LSN up to which everything is durable in Kafka, as a number" },
   cascade_cdc_snapshot_rows_total: { kind: "counter", help: "Rows of tables being copied, acknowledged by Kafka" },
   cascade_cdc_snapshot_remaining_rows: {
@@ -39,6 +52,11 @@ export const INSTRUMENTS = {
   },
   cascade_router_lag_events: { kind: "gauge", help: "Messages of the partition that the replica has not applied yet" },
   cascade_router_retries_total: { kind: "counter", help: "Tries that failed and are repeated, by error code" },
+  cascade_router_dead_letters_total: {
+    kind: "counter",
+    help: "Row changes that the replica was led past, each in the dead letters' topic",
+  },
+  cascade_router_held_keys: { kind: "gauge", help: "Keys of the table whose changes are held back" },
   cascade_router_table_state: { kind: "gauge", help: "1 for the table's state, 0 for the others" },
   process_resident_memory_bytes: { kind: "gauge", help: "Resident memory size in bytes" },
   process_cpu_seconds_total: { kind: "counter", help: "Total user and system CPU time spent in seconds" },

@@ -7,6 +7,14 @@ const MAX_TOPIC_LENGTH = 249;
 export const schemasTopic = (prefix: string): string => `${prefix}.schemas`;
 /** Requests for snapshots, and their state. */
 export const signalsTopic = (prefix: string): string => `${prefix}.signals`;
+/** That the pipeline lives, and how far it is. */
+export const heartbeatTopic = (prefix: string): string => `${prefix}.heartbeat`;
+/** Those that keep the newest message of each key; all others are tables'. */
+export const compactedTopics = (prefix: string): readonly string[] => [
+  schemasTopic(prefix),
+  signalsTopic(prefix),
+  heartbeatTopic(prefix),
+];
 export const deadLettersTopic = (prefix: string, replica: string): string => `${prefix}.${DEAD_LETTERS}.${escapePart(replica)}`;
 
 const DEAD_LETTERS = "dead-letters";

@@ -4,10 +4,12 @@ import { compressionType, KAFKA_RETRY, type KafkaCompression, type KafkaOptions,
 import { isKafkaError, kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { encodeSchemaNews, type SchemaMessage } from "@cascade/shared/table-schema";
-import { formatTableName, schemasTopic, signalsTopic, tableOfTopic } from "@cascade/shared/topic";
+import { compactedTopics, formatTableName, heartbeatTopic, schemasTopic, tableOfTopic } from "@cascade/shared/topic";
 import type { Message, Producer } from "kafkajs";
+import type { SourceHeartbeat } from "../change-source.ts";
 import type { Announcement, EventPublisher } from "../event-publisher.ts";
-import { MESSAGE_OVERHEAD_BYTES, planRequests, type RecordBatch, type SizedMessage } from "./requests.ts";
+import { FencedProducer } from "./fenced-producer.ts";
+import { MESSAGE_OVERHEAD_BYTES, planRequests, type RecordBatch, type SizedMessage, type SizeLimits } from "./requests.ts";
 import { Topics } from "./topics.ts";
 
 export interface PublisherOptions {
@@ -16,6 +18,8 @@ export interface PublisherOptions {
   readonly prefix: string;
   /** Name of the captured database, for `source.db`. */
   readonly db: string;
+  /** Names the pipeline in its heartbeats. */
+  readonly slot: string;
   /** Of a table topic. All messages go to partition 0 for now, so anything but 1 is refused. */
   readonly partitions: 1;
   /** -1: the broker's default. */
@@ -45,20 +49,21 @@ export async function openKafkaPublisher(options: PublisherOptions): Promise<Eve
     createPartitioner: () => () => 0,
     retry: KAFKA_RETRY,
   });
+  const announcer = new FencedProducer(kafka, `${options.prefix}.cdc.schemas`);
   const topics = new Topics(admin, {
     ...options,
-    compactedTopics: [schemasTopic(options.prefix), signalsTopic(options.prefix)],
+    compactedTopics: compactedTopics(options.prefix),
     logger: options.kafka.logger,
   });
   const connect = async (): Promise<number> => {
-    await Promise.all([admin.connect(), producer.connect()]);
+    await Promise.all([admin.connect(), producer.connect(), announcer.connect()]);
     return topics.maxRequestBytes();
   };
   // A send given up on must not reach the log behind the back of the next publisher.
-  const close = () => sockets.disconnect(producer, admin);
+  const close = () => sockets.disconnect(producer, announcer, admin);
   try {
     const maxRequestBytes = await withDeadline(connect(), options.deadlineMs ?? DEFAULT_DEADLINE_MS, "connect to Kafka");
-    return new KafkaPublisher(options, { producer, topics, maxRequestBytes, close });
+    return new KafkaPublisher(options, { producer, announcer, topics, maxRequestBytes, close });
   } catch (error) {
     await close();
     throw kafkaError(error, "connect to Kafka");
@@ -67,6 +72,8 @@ export async function openKafkaPublisher(options: PublisherOptions): Promise<Eve
 
 interface Connected {
   readonly producer: Producer;
+  /** Of schemas: the newest one of a table counts, so a cdc whose slot was taken over must not write there any more. */
+  readonly announcer: FencedProducer;
   readonly topics: Topics;
   readonly maxRequestBytes: number;
   close(): Promise<void>;
@@ -102,7 +109,27 @@ class KafkaPublisher implements EventPublisher {
     if (news.length === 0) return;
     const topic = schemasTopic(this.#options.prefix);
     const messages = new Map([[topic, news.map((announcement) => sized(encodeSchemaNews(messageOf(announcement))))]]);
-    await this.#publish(messages, [topic, ...news.flatMap((item) => (item.kind === "schema" ? [item.topic] : []))]);
+    const topics = [topic, ...news.flatMap((item) => (item.kind === "schema" ? [item.topic] : []))];
+    await this.#once(topics, async () => {
+      for (const request of planRequests(messages, this.#sizeLimits())) for (const batch of request) await this.#tell(batch);
+    });
+  }
+
+  async #tell({ topic, messages }: RecordBatch): Promise<void> {
+    const doing = `publish to topic ${topic}`;
+    try {
+      await withDeadline(this.#kafka.announcer.send(topic, messages), this.#deadlineMs, doing);
+    } catch (error) {
+      throw kafkaError(error, doing);
+    }
+  }
+
+  async heartbeat({ commitLsn, committedAtMs }: SourceHeartbeat): Promise<void> {
+    const { prefix, slot } = this.#options;
+    const topic = heartbeatTopic(prefix);
+    // By hand: JSON has no bigint.
+    const value = `{"slot":${JSON.stringify(slot)},"commit_lsn":${commitLsn},"source_ts_ms":${committedAtMs},"ts_ms":${Date.now()}}`;
+    await this.#publish(new Map([[topic, [sized({ key: JSON.stringify({ slot }), value })]]]), [topic]);
   }
 
   /** A schema may come back; the same one twice in a row says nothing. */
@@ -137,12 +164,16 @@ class KafkaPublisher implements EventPublisher {
   }
 
   /** Resolves to the bytes sent, before compression. */
-  async #publish(messages: ReadonlyMap<string, readonly SizedMessage[]>, topics: Iterable<string>): Promise<number> {
+  #publish(messages: ReadonlyMap<string, readonly SizedMessage[]>, topics: Iterable<string>): Promise<number> {
+    return this.#once(topics, () => this.#sendAll(messages));
+  }
+
+  async #once<T>(topics: Iterable<string>, send: () => Promise<T>): Promise<T> {
     // kafkajs's sequence numbers are off after a failed send, and the broker could take what is new for a repetition and drop it.
     if (this.#failure !== null) throw this.#failure;
     try {
       await withDeadline(this.#kafka.topics.ensure(topics), this.#deadlineMs, "prepare the topics");
-      return await this.#sendAll(messages);
+      return await send();
     } catch (error) {
       this.#failure = error;
       throw error;
@@ -150,18 +181,22 @@ class KafkaPublisher implements EventPublisher {
   }
 
   async #sendAll(messages: ReadonlyMap<string, readonly SizedMessage[]>): Promise<number> {
-    const { topics, maxRequestBytes } = this.#kafka;
-    // A topic may allow more than its broker: cut to the smaller, or the broker drops the connection without a word.
-    const maxBatchBytes = (topic: string) => Math.min(topics.limits(topic).maxMessageBytes, maxRequestBytes);
+    const limits = this.#sizeLimits();
     let bytes = 0;
     // One request at a time: kafkajs would let a second one overtake the first when that is retried.
-    for (const request of planRequests(messages, { maxBatchBytes, maxRequestBytes })) {
+    for (const request of planRequests(messages, limits)) {
       const [first] = request;
-      if (first && first.bytes > maxBatchBytes(first.topic)) await this.#sendOversized(first);
+      if (first && first.bytes > limits.maxBatchBytes(first.topic)) await this.#sendOversized(first);
       else await this.#send(request);
       for (const batch of request) bytes += batch.bytes;
     }
     return bytes;
+  }
+
+  /** A topic may allow more than its broker: cut to the smaller, or the broker drops the connection without a word. */
+  #sizeLimits(): SizeLimits {
+    const { topics, maxRequestBytes } = this.#kafka;
+    return { maxRequestBytes, maxBatchBytes: (topic) => Math.min(topics.limits(topic).maxMessageBytes, maxRequestBytes) };
   }
 
   async #send(request: readonly RecordBatch[]): Promise<void> {
@@ -171,11 +206,15 @@ class KafkaPublisher implements EventPublisher {
       compression: compressionType(this.#options.compression),
       topicMessages: request.map(({ topic, messages }) => ({ topic, messages: messages as Message[] })),
     });
+    let acknowledged: ReadonlySet<string>;
     try {
-      await withDeadline(sent, this.#deadlineMs, doing);
+      const answers = await withDeadline(sent, this.#deadlineMs, doing);
+      acknowledged = new Set(answers.map(({ topicName }) => topicName));
     } catch (error) {
       throw isKafkaError(error, "MESSAGE_TOO_LARGE") ? limitLowered(doing, error) : kafkaError(error, doing);
     }
+    // A send that succeeds by forgetting a topic would be a change lost without a word.
+    for (const { topic } of request) if (!acknowledged.has(topic)) throw unacknowledged(topic);
   }
 
   /** One message over its topic's limit: raises the limit, as nothing else gets the row to the replicas. */
@@ -233,6 +272,15 @@ function sized(message: Message & { readonly value: string }): SizedMessage {
   const keyBytes = message.key ? Buffer.byteLength(message.key) : 0;
   const headerBytes = typeof traceparent === "string" ? "traceparent".length + traceparent.length : 0;
   return { message, bytes: keyBytes + Buffer.byteLength(message.value) + headerBytes + MESSAGE_OVERHEAD_BYTES };
+}
+
+function unacknowledged(topic: string): CascadeError {
+  return new CascadeError({
+    code: "KAFKA_UNAVAILABLE",
+    verdict: "retry",
+    message: `no broker has acknowledged what was published to topic ${topic}`,
+    advice: "nothing to do: it is published again",
+  });
 }
 
 /** The plan kept to the limits read at the start: a fresh publisher reads them again. */

@@ -2,10 +2,10 @@ import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kaf
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { WholeTopic, wholeTopicConsumer } from "@cascade/shared/kafka-whole-topic";
-import { schemasTopic, signalsTopic } from "@cascade/shared/topic";
-import type { Admin, Consumer, Producer } from "kafkajs";
+import { compactedTopics, signalsTopic } from "@cascade/shared/topic";
+import type { Admin, Consumer, Kafka, Message } from "kafkajs";
 import type { SignalLog, SignalMessage } from "../snapshot/signal-log.ts";
-import { takeSignal } from "../snapshot/signals.ts";
+import { FencedProducer } from "./fenced-producer.ts";
 import { Topics } from "./topics.ts";
 
 export interface SignalsOptions {
@@ -14,6 +14,8 @@ export interface SignalsOptions {
   readonly prefix: string;
   /** -1: the broker's default. */
   readonly replicationFactor: number;
+  /** `cdc`: what it writes there is its state, and every former cdc of this prefix is fenced. */
+  readonly writer: "cdc" | "anybody";
 }
 
 const DEADLINE_MS = 45_000;
@@ -25,12 +27,7 @@ export async function openSignals(options: SignalsOptions): Promise<SignalLog> {
   const sockets = new KafkaSockets();
   const kafka = kafkaClient(options.kafka, sockets);
   const admin = kafka.admin({ retry: KAFKA_RETRY });
-  const producer = kafka.producer({
-    idempotent: true,
-    allowAutoTopicCreation: false,
-    createPartitioner: () => () => 0,
-    retry: KAFKA_RETRY,
-  });
+  const producer = options.writer === "cdc" ? new FencedProducer(kafka, `${options.prefix}.cdc.signals`) : plainProducer(kafka);
   const consumer = wholeTopicConsumer(kafka, `${options.prefix}.signals`, { maxWaitMs: MAX_WAIT_MS });
   const signals = new Signals(options, { admin, producer, consumer, sockets });
   try {
@@ -42,9 +39,25 @@ export async function openSignals(options: SignalsOptions): Promise<SignalLog> {
   }
 }
 
+type SignalProducer = Pick<FencedProducer, "connect" | "send" | "disconnect">;
+
+function plainProducer(kafka: Kafka): SignalProducer {
+  const producer = kafka.producer({
+    idempotent: true,
+    allowAutoTopicCreation: false,
+    createPartitioner: () => () => 0,
+    retry: KAFKA_RETRY,
+  });
+  return {
+    connect: () => producer.connect(),
+    send: async (topic, messages: readonly Message[]) => void (await producer.send({ topic, acks: -1, messages: [...messages] })),
+    disconnect: () => producer.disconnect(),
+  };
+}
+
 interface Clients {
   readonly admin: Admin;
-  readonly producer: Producer;
+  readonly producer: SignalProducer;
   readonly consumer: Consumer;
   readonly sockets: KafkaSockets;
 }
@@ -70,8 +83,8 @@ class Signals implements SignalLog {
     const { admin, producer, consumer } = this.#clients;
     const { prefix, replicationFactor, kafka } = this.#options;
     await Promise.all([admin.connect(), producer.connect(), consumer.connect()]);
-    const compactedTopics = [schemasTopic(prefix), this.#topic];
-    await new Topics(admin, { compactedTopics, partitions: 1, replicationFactor, logger: kafka.logger }).ensure([this.#topic]);
+    const settings = { compactedTopics: compactedTopics(prefix), partitions: 1, replicationFactor, logger: kafka.logger };
+    await new Topics(admin, settings).ensure([this.#topic]);
     await this.#whole.read(({ key, value }) => this.#take(key?.toString("utf8") ?? "", value?.toString("utf8") ?? null));
     await this.#whole.settled(admin);
     this.#opened = true;
@@ -79,7 +92,8 @@ class Signals implements SignalLog {
 
   #take(key: string, value: string | null): void {
     if (this.#opened) this.#news.push({ key, value });
-    else takeSignal(this.messages, key, value);
+    else if (value === null) this.messages.delete(key);
+    else this.messages.set(key, value);
   }
 
   async next(signal: AbortSignal): Promise<readonly SignalMessage[]> {
@@ -104,7 +118,7 @@ class Signals implements SignalLog {
   }
 
   async #write(messages: readonly SignalMessage[]): Promise<void> {
-    const sent = this.#clients.producer.send({ topic: this.#topic, acks: -1, messages: [...messages] });
+    const sent = this.#clients.producer.send(this.#topic, [...messages]);
     try {
       await withDeadline(sent, DEADLINE_MS, `write to topic ${this.#topic}`);
     } catch (error) {

@@ -13,7 +13,15 @@ import { KnownTables } from "./known-tables.ts";
 import type { Relation } from "./relation.ts";
 import { Reader, type Unread } from "./relation-book.ts";
 import { type DecodedRow, type LostNumbers, TableDecoder } from "./table-decoder.ts";
-import { DDL_PREFIX, readWalMessage, SNAPSHOT_PREFIX, unknownMessage, type WalMark, type WalRow } from "./wal2json.ts";
+import {
+  DDL_PREFIX,
+  HEARTBEAT_PREFIX,
+  readWalMessage,
+  SNAPSHOT_PREFIX,
+  unknownMessage,
+  type WalMark,
+  type WalRow,
+} from "./wal2json.ts";
 
 /** What the decoder needs of the catalog. */
 export type RelationSource = Pick<Catalog, "relation" | "fingerprint" | "capture">;
@@ -33,6 +41,8 @@ export interface DecoderOptions {
   readonly history?: SchemaHistory;
   /** OIDs of tables that were not captured any more when the last life ended. */
   readonly left?: readonly number[];
+  /** Whose heartbeats are ours: others may share the database. */
+  readonly slot?: string;
 }
 
 /**
@@ -56,9 +66,11 @@ export class ChangeDecoder {
   readonly #warned = new Set<string>();
   #rootTruncatedAt: Lsn | null = null;
   readonly #losesNumbers: boolean;
+  readonly #slot: string;
   #lost: LostRow[] = [];
 
-  constructor({ catalog, warn, losesNumbers, history = new SchemaHistory([]), left = [] }: DecoderOptions) {
+  constructor({ catalog, warn, losesNumbers, history = new SchemaHistory([]), left = [], slot = "" }: DecoderOptions) {
+    this.#slot = slot;
     this.#catalog = catalog;
     this.#warn = warn;
     this.#losesNumbers = losesNumbers;
@@ -125,6 +137,10 @@ export class ChangeDecoder {
     const ordinal = this.#ordinal++;
     if (this.tables.hasUpcoming) this.tables.catchUp({ commitLsn: transaction.commitLsn, ordinal });
     if (prefix === DDL_PREFIX) return this.#decodeDdl(content, { commitLsn: transaction.commitLsn, ordinal }, into);
+    if (prefix === HEARTBEAT_PREFIX && content === this.#slot) {
+      const { commitLsn, committedAtMs } = transaction;
+      into.push({ kind: "heartbeat", commitLsn, committedAtMs });
+    }
     if (prefix !== SNAPSHOT_PREFIX) return null;
     return this.#decodeSnapshotMark({ kind: "mark", prefix, content, transaction, ordinal, lsn, table: null }, into);
   }

@@ -45,6 +45,29 @@ export class KnownTables {
   }
 
   /**
+   * Takes note of the catalog where a slot that replaces a lost one begins, at `from`. Returns what has changed since the lost one's end,
+   * which no stream will tell.
+   * @param there tables that are not captured, and not gone either
+   * @param other main-db is another server: whatever is called the same was written anew
+   */
+  beginAnew(relations: readonly Relation[], from: Lsn, there: ReadonlySet<number>, other: boolean): readonly Announcement[] {
+    const found = new Set(relations.map(({ schema }) => schema.oid));
+    const news: SourceMessage[] = [];
+    const place = () => ({ commitLsn: from - 1n, ordinal: news.length });
+    for (const oid of this.history.oids) {
+      if (found.has(oid)) continue;
+      if (there.has(oid) && !other) this.announcer.leaves(oid, place(), news);
+      else if (!this.#options.left.includes(oid)) this.announcer.dropped(oid, place(), news);
+    }
+    for (const relation of relations) {
+      this.#book.put(new Reader(relation));
+      if (relation.oid === relation.schema.oid)
+        this.announcer.current(relation, place(), { told: false, rewritten: other }, news);
+    }
+    return news.filter((message) => message.kind === "schema" || message.kind === "dropped");
+  }
+
+  /**
    * Takes note of the catalog, where the stream begins at `from`. Returns what is to be announced before anything else: at the very first
    * start every table. Later the catalog may be ahead of the stream, which will tell.
    */

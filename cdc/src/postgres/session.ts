@@ -100,8 +100,8 @@ export interface Session extends AsyncDisposable {
 
 const GOODBYE_TIMEOUT_MS = 1_000;
 
-export async function openSession(databaseUrl: string): Promise<Session> {
-  const client = await connect(databaseUrl);
+export async function openSession(databaseUrl: string, settings: ConnectOptions["settings"] = {}): Promise<Session> {
+  const client = await connect(databaseUrl, { settings });
   return { client, [Symbol.asyncDispose]: () => disconnect(client) };
 }
 

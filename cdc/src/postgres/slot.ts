@@ -1,6 +1,7 @@
 import { CascadeError } from "@cascade/shared/errors";
 import { type Lsn, parseLsn } from "@cascade/shared/lsn";
 import type pg from "pg";
+import { slotLost as lostError } from "../slot-loss.ts";
 import { databaseName, postgresError, SLOT_ACTIVE_ADVICE } from "./session.ts";
 
 /** The replication slot as `pg_replication_slots` shows it. */
@@ -14,6 +15,8 @@ export interface SlotState {
   readonly retainedBytes: number;
   /** Bytes until max_slot_wal_keep_size is reached, null without that limit. */
   readonly safeBytes: number | null;
+  /** PostgreSQL 17: standbys have it, too. */
+  readonly failover: boolean;
 }
 
 interface SlotRow {
@@ -24,12 +27,14 @@ interface SlotRow {
   readonly confirmed: string | null;
   readonly retained: string | null;
   readonly safe: string | null;
+  readonly failover: boolean;
 }
 
 const STATE = `
   SELECT plugin, database, active_pid, wal_status, confirmed_flush_lsn::text AS confirmed,
-         pg_wal_lsn_diff(pg_current_wal_flush_lsn(), restart_lsn)::text AS retained, safe_wal_size::text AS safe
-    FROM pg_replication_slots WHERE slot_name = $1`;
+         pg_wal_lsn_diff(pg_current_wal_flush_lsn(), restart_lsn)::text AS retained, safe_wal_size::text AS safe,
+         coalesce((to_jsonb(s) ->> 'failover')::boolean, false) AS failover
+    FROM pg_replication_slots s WHERE slot_name = $1`;
 
 /** null when there is no such slot. */
 export async function slotState(client: pg.Client, slot: string): Promise<SlotState | null> {
@@ -43,6 +48,7 @@ export async function slotState(client: pg.Client, slot: string): Promise<SlotSt
     confirmedLsn: parseLsn(row.confirmed ?? "0/0"),
     retainedBytes: Number(row.retained ?? 0),
     safeBytes: row.safe === null ? null : Number(row.safe),
+    failover: row.failover,
   };
 }
 
@@ -53,14 +59,19 @@ export interface SlotRequest {
 }
 
 /** Makes sure that the slot, if there is one, is ours and free. Rejects with a CascadeError naming the cure; SLOT_ACTIVE heals. */
-export async function checkSlot(client: pg.Client, slot: string): Promise<"found" | "missing"> {
+export async function checkSlot(
+  client: pg.Client,
+  slot: string,
+  /** `lost`: one that has lost WAL is no error. */
+  { lost = false }: { readonly lost?: boolean } = {},
+): Promise<"found" | "missing"> {
   try {
     const state = await slotState(client, slot);
     if (state === null) return "missing";
     const database = await databaseName(client);
     if (state.plugin !== "wal2json" || state.database !== database) throw foreignSlot(slot, state, database);
     if (state.activePid !== null) throw slotActive(slot);
-    if (state.walStatus === "lost") throw slotLost(slot, "has lost WAL that was not read (max_slot_wal_keep_size)");
+    if (state.walStatus === "lost" && !lost) throw slotLost(slot, "has lost WAL that was not read (max_slot_wal_keep_size)");
     return "found";
   } catch (error) {
     throw postgresError(error, `cannot check replication slot "${slot}"`);
@@ -72,11 +83,24 @@ export async function ensureSlot(client: pg.Client, { slot, hasPublished }: Slot
   if ((await checkSlot(client, slot)) === "found") return "found";
   if (hasPublished) throw slotLost(slot, "is gone");
   try {
-    await client.query("SELECT pg_create_logical_replication_slot($1, 'wal2json')", [slot]);
+    await client.query(createSlot(await serverVersion(client)), [slot]);
     return "created";
   } catch (error) {
     throw postgresError(error, `cannot create replication slot "${slot}"`);
   }
+}
+
+const FAILOVER_SINCE = 170_000;
+
+/** PostgreSQL 17 copies a failover slot to its standbys (sync_replication_slots): it outlives the primary. */
+export function createSlot(versionNumber: number): string {
+  if (versionNumber < FAILOVER_SINCE) return "SELECT pg_create_logical_replication_slot($1, 'wal2json')";
+  return "SELECT pg_create_logical_replication_slot($1, 'wal2json', temporary => false, twophase => false, failover => true)";
+}
+
+async function serverVersion(client: pg.Client): Promise<number> {
+  const { rows } = await client.query<{ readonly version: string }>("SELECT current_setting('server_version_num') AS version");
+  return Number(rows[0]?.version ?? 0);
 }
 
 /** Takes back the slot of a start that was refused: nobody would read it, and it would hold main-db's WAL. */
@@ -97,26 +121,19 @@ function foreignSlot(slot: string, state: SlotState, database: string): CascadeE
   });
 }
 
-function slotLost(slot: string, what: string): CascadeError {
-  return new CascadeError({
-    code: "SLOT_LOST",
-    verdict: "refuse",
-    message: `replication slot "${slot}" ${what}: changes since its last confirmed LSN will not arrive`,
-    advice:
-      "copy the tables to the replicas anew, then start with another KAFKA_TOPIC_PREFIX (or delete its topics); raise max_slot_wal_keep_size so that it does not happen again",
-  });
-}
+const slotLost = (slot: string, what: string): CascadeError =>
+  lostError({ code: "SLOT_LOST", what: `replication slot "${slot}" ${what}`, repairable: true });
 
 /** A standby looks this often. */
 const STANDBY_INTERVAL_MS = 1_000;
 
-export function slotActive(slot: string, cause?: unknown): CascadeError {
+export function slotActive(slot: string, cause?: unknown, retryAfterMs = STANDBY_INTERVAL_MS): CascadeError {
   return new CascadeError({
     code: "SLOT_ACTIVE",
     verdict: "retry",
     message: `replication slot "${slot}" is held by another cdc`,
     advice: SLOT_ACTIVE_ADVICE,
-    retryAfterMs: STANDBY_INTERVAL_MS,
+    retryAfterMs,
     cause,
   });
 }

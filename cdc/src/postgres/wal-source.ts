@@ -34,6 +34,8 @@ export interface WalSourceOptions {
   readonly slot: string;
   readonly pluginOptions: PluginOptions;
   readonly decoder: ChangeDecoder;
+  /** The slot's confirmed LSN: told again until there is more to confirm, or main-db would end a stream that says nothing. */
+  readonly from: Lsn;
   /** Handed over at once at most: what is decoded is held until it is published. */
   readonly maxMessages: number;
   /** Shortest time from one delivery to the next while little comes: fewer, larger batches. The first after a pause goes at once. */
@@ -50,7 +52,7 @@ export class WalSource implements ChangeSource {
   #buffer: (string | Lsn)[] = [];
   #bufferedChars = 0;
   #paused = false;
-  #confirmed: Lsn = 0n;
+  #confirmed: Lsn;
   #failure: CascadeError | null = null;
   /** Settles when the server has ended the stream; null before it has begun. */
   #streaming: Promise<void> | null = null;
@@ -62,8 +64,9 @@ export class WalSource implements ChangeSource {
   #undecodable: unknown = null;
   #deliveredAtMs = 0;
 
-  private constructor({ client, decoder, lingerMs, maxMessages }: WalSourceOptions) {
+  private constructor({ client, decoder, from, lingerMs, maxMessages }: WalSourceOptions) {
     this.#client = client;
+    this.#confirmed = from;
     this.#lingerMs = lingerMs;
     this.#maxMessages = maxMessages;
     this.#connection = (client as unknown as { readonly connection: CopyConnection }).connection;

@@ -11,7 +11,8 @@ export type PluginOptions = Readonly<Record<string, string>>;
 /** Of the logical messages that are ours. */
 export const SNAPSHOT_PREFIX = "cascade.snapshot";
 export const DDL_PREFIX = "cascade.ddl";
-const MESSAGE_PREFIXES = [SNAPSHOT_PREFIX, DDL_PREFIX];
+export const HEARTBEAT_PREFIX = "cascade.heartbeat";
+const MESSAGE_PREFIXES = [SNAPSHOT_PREFIX, DDL_PREFIX, HEARTBEAT_PREFIX];
 
 /** What the slot is asked for. `include-types` is off because the plugin writes invalid JSON for some type names (facts.md §1.4). */
 export const PLUGIN_OPTIONS: PluginOptions = {

@@ -1,4 +1,3 @@
-import { randomUUID } from "node:crypto";
 import { CascadeError, describeError } from "@cascade/shared/errors";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import { z } from "zod";
@@ -6,24 +5,14 @@ import type { Copy } from "./copies.ts";
 import { type CopyJob, type CopyState, INITIAL, isWhole, LEFT, TABLE_GONE, WAITING, WHOLE } from "./copy-job.ts";
 import type { SnapshotReport } from "./report.ts";
 import type { SignalLog, SignalMessage } from "./signal-log.ts";
-import {
-  CLAIM_KEY,
-  claimantOf,
-  decodeRequest,
-  decodeState,
-  encodeClaim,
-  encodeState,
-  isStateKey,
-  lifeOf,
-  type SnapshotRequest,
-  stateKey,
-} from "./signals.ts";
+import { decodeRequest, decodeState, encodeState, isStateKey, type SnapshotRequest, stateKey } from "./signals.ts";
 import type { Snapshotter } from "./snapshotter.ts";
-import { stateMessage } from "./state-writer.ts";
 import type { CopyTable } from "./table-reader.ts";
 
 /** A table's OID is never 0: the state of a request that names none. */
 const NO_TABLE = 0;
+/** States in one record batch: well under what a topic takes. */
+const WRITTEN_AT_ONCE = 1_000;
 
 export interface RequestsOptions {
   readonly log: SignalLog;
@@ -34,6 +23,8 @@ export interface RequestsOptions {
   /** Which of these are tables now, captured or not. */
   readonly existing: (oids: readonly number[]) => Promise<ReadonlySet<number>>;
   readonly initial: boolean;
+  /** Changes were lost: every table is emptied by the replicas and copied anew, however far former lives have got. */
+  readonly anew: boolean;
 }
 
 /** What was asked for, and what was begun: from `<prefix>.signals` to the snapshotter. */
@@ -41,11 +32,6 @@ export class Requests {
   readonly #options: RequestsOptions;
   /** Keys of requests that were accepted or refused: whoever does not know whether it was heard asks again. */
   readonly #answered = new Set<string>();
-  /** Higher than that of every cdc that has written before. */
-  #life = 0;
-  readonly #me = randomUUID();
-  /** What this cdc has written before its claim. */
-  readonly #own = new Set<string>();
 
   constructor(options: RequestsOptions) {
     this.#options = options;
@@ -53,10 +39,9 @@ export class Requests {
 
   /** Goes on where former lives have got to; tells which tables they have seen leave. Before the stream is read: its changes depend on what is being copied. */
   async resume(): Promise<{ readonly left: readonly number[] }> {
-    const { log, snapshotter, tables } = this.#options;
+    const { log, snapshotter, tables, anew } = this.#options;
     const found = await tables();
-    this.#life = 1 + Math.max(0, ...[...log.messages].map(([key, value]) => (isStateKey(key) ? lifeOf(value) : 0)));
-    snapshotter.begin(this.#life);
+    if (anew) await this.#begin(found);
     const byOid = new Map(found.map((table) => [table.schema.oid, table]));
     const known = [...log.messages].flatMap(([key, value]) => (isStateKey(key) ? (decodeState(value) ?? []) : []));
     const absent: Known[] = [];
@@ -65,13 +50,26 @@ export class Requests {
       const table = byOid.get(job.oid);
       if (job.oid === NO_TABLE) continue;
       if (table === undefined) absent.push({ job, state });
+      else if (anew && job.request === INITIAL) continue;
       else if (job.request === INITIAL) this.#resumeInitial(job, state, table);
-      else if (!isOver(state)) snapshotter.add({ ...job, name: nameOf(table) }, state, table.schema);
+      else if (!isOver(state)) snapshotter.add({ ...job, name: nameOf(table) }, anew ? waiting(table) : state, table.schema);
     }
     await this.#missing(absent);
     for (const table of found) snapshotter.meet(table.schema, table);
     for (const [key, value] of log.messages) if (!isStateKey(key)) await this.#accept(key, value);
     return { left: known.flatMap(({ job, state }) => (state.status === "left" ? [job.oid] : [])) };
+  }
+
+  /** Written down before the new slot is made: whatever happens then, these copies are to come. */
+  async #begin(found: readonly CopyTable[]): Promise<void> {
+    const { log, snapshotter } = this.#options;
+    const copies = found.map((table) => {
+      const job: CopyJob = { request: INITIAL, oid: table.schema.oid, name: nameOf(table), replica: null, range: WHOLE };
+      return { job, state: { ...waiting(table), empties: true }, table };
+    });
+    for (let at = 0; at < copies.length; at += WRITTEN_AT_ONCE)
+      await log.write(copies.slice(at, at + WRITTEN_AT_ONCE).map(stateOf));
+    for (const { job, state, table } of copies) snapshotter.add(job, state, table.schema);
   }
 
   #resumeInitial(job: CopyJob, state: CopyState, table: CopyTable): void {
@@ -84,56 +82,30 @@ export class Requests {
   /** Tables that are not captured now: what changes in them is in no topic. Of those that are gone nothing need be known. */
   async #missing(known: readonly Known[]): Promise<void> {
     if (known.length === 0) return;
-    const { snapshotter, existing } = this.#options;
+    const { log, snapshotter, existing } = this.#options;
     const there = await existing(known.map(({ job }) => job.oid));
     const news: SignalMessage[] = [];
     for (const { job, state } of known) {
       const key = stateKey(job.request, job.oid);
       if (job.request !== INITIAL) {
-        if (!isOver(state))
-          news.push({ key, value: encodeState(job, { ...state, status: "failed", error: TABLE_GONE }, this.#life) });
+        if (!isOver(state)) news.push({ key, value: encodeState(job, { ...state, status: "failed", error: TABLE_GONE }) });
       } else if (!there.has(job.oid)) news.push({ key, value: null });
       else {
         snapshotter.left(job.oid);
-        if (state.status !== "left") news.push({ key, value: encodeState(job, LEFT, this.#life) });
+        if (state.status !== "left") news.push({ key, value: encodeState(job, LEFT) });
       }
     }
-    if (news.length > 0) await this.#write(news);
-  }
-
-  /**
-   * To be called once the slot is this cdc's, before anything is read from it. What copies are to be done is written down anew: a former
-   * cdc may still say of one of them, late, that it is done. Rejects with a CascadeError that heals when another has held the slot since
-   * `resume`: then what was read is not how things are.
-   */
-  async claim(signal: AbortSignal): Promise<void> {
-    const { log, snapshotter } = this.#options;
-    const copies = snapshotter.copies.all.map((copy) => stateMessage(copy, this.#life));
-    await log.write([{ key: CLAIM_KEY, value: encodeClaim(this.#life, this.#me) }, ...copies]);
-    while (!signal.aborted) {
-      const news = await log.next(signal);
-      const mine = news.findIndex(({ key, value }) => key === CLAIM_KEY && value !== null && claimantOf(value) === this.#me);
-      for (const { key, value } of mine === -1 ? news : news.slice(0, mine))
-        if (value !== null && isStateKey(key) && lifeOf(value) >= this.#life && !this.#own.has(value)) throw overtaken();
-      for (const message of news) await this.#take(message);
-      if (mine !== -1) return;
-    }
+    if (news.length > 0) await log.write(news);
   }
 
   /** Takes what comes until `signal` aborts. Rejects with a CascadeError when Kafka is away. */
   async listen(signal: AbortSignal): Promise<void> {
     const { log } = this.#options;
-    while (!signal.aborted) for (const message of await log.next(signal)) await this.#take(message);
-  }
-
-  async #take({ key, value }: SignalMessage): Promise<void> {
-    if (value === null) return;
-    if (!isStateKey(key)) return this.#accept(key, value);
-    if (lifeOf(value) >= this.#life) return;
-    // Said late. Of what is not done yet this cdc's word is to be the newest, and what compaction keeps.
-    const { snapshotter } = this.#options;
-    const copy = snapshotter.copies.all.find(({ job }) => stateKey(job.request, job.oid) === key);
-    if (copy !== undefined) await snapshotter.save([copy]);
+    while (!signal.aborted) {
+      for (const { key, value } of await log.next(signal)) {
+        if (value !== null && !isStateKey(key)) await this.#accept(key, value);
+      }
+    }
   }
 
   /** Tables that have come under CDC_TABLES without a row, by a name or a schema of another. */
@@ -145,7 +117,7 @@ export class Requests {
   async #accept(key: string, value: string): Promise<void> {
     if (this.#answered.has(key)) return;
     this.#answered.add(key);
-    const { snapshotter, report, tables } = this.#options;
+    const { log, snapshotter, report, tables } = this.#options;
     let jobs: readonly { readonly job: CopyJob; readonly state: CopyState; readonly table: CopyTable }[];
     try {
       const request = decodeRequest(key, value);
@@ -160,9 +132,7 @@ export class Requests {
       return this.#refuse(key, error);
     }
     // All or none: a request that was begun is not looked at again.
-    await this.#write(
-      jobs.map(({ job, state }) => ({ key: stateKey(key, job.oid), value: encodeState(job, state, this.#life) })),
-    );
+    await log.write(jobs.map(stateOf));
     const copies: Copy[] = jobs.map(({ job, state, table }) => snapshotter.add(job, state, table.schema));
     report.accepted(key, copies);
   }
@@ -173,22 +143,14 @@ export class Requests {
     const job = { request: key, oid: NO_TABLE, name: { schema: "", table: "" }, replica: null, range: WHOLE };
     const advice = 'write another one, with another key: {"type":"snapshot","tables":["schema.table"]}; see the README';
     const state: CopyState = { ...WAITING, status: "failed", error: { code: "MALFORMED_REQUEST", message: reason, advice } };
-    await this.#write([{ key: stateKey(key, NO_TABLE), value: encodeState(job, state, this.#life) }]);
-  }
-
-  #write(messages: readonly SignalMessage[]): Promise<void> {
-    for (const { value } of messages) if (value !== null) this.#own.add(value);
-    return this.#options.log.write(messages);
+    await this.#options.log.write([{ key: stateKey(key, NO_TABLE), value: encodeState(job, state) }]);
   }
 }
 
-const overtaken = (): CascadeError =>
-  new CascadeError({
-    code: "SNAPSHOTS_OVERTAKEN",
-    verdict: "retry",
-    message: "another cdc has held the slot, or taken a request, since it was read how far copies of tables are",
-    advice: "nothing to do: it is read again",
-  });
+const stateOf = ({ job, state }: Known): SignalMessage => ({
+  key: stateKey(job.request, job.oid),
+  value: encodeState(job, state),
+});
 
 type Known = NonNullable<ReturnType<typeof decodeState>>;
 

@@ -7,7 +7,7 @@ export interface SignalMessage {
 
 /** Requests for snapshots, and how far they are. */
 export interface SignalLog extends AsyncDisposable {
-  /** The newest message of each key (see `takeSignal`) up to where the topic ended when it was opened. */
+  /** The newest message of each key up to where the topic ended when it was opened. */
   readonly messages: ReadonlyMap<string, string>;
   /** Resolves to what has come since the last call, once something has; to nothing when `signal` aborts. */
   next(signal: AbortSignal): Promise<readonly SignalMessage[]>;

@@ -1,6 +1,7 @@
 import { snapshotRequestShape } from "@cascade/shared/snapshot-request";
 import { parseTableFilter, type TableFilter } from "@cascade/shared/table-pattern";
 import { z } from "zod";
+import { SLOT_KEY } from "../slot-record.ts";
 import { type CopyJob, type CopyState, INITIAL } from "./copy-job.ts";
 import type { RowRange } from "./table-reader.ts";
 
@@ -18,11 +19,13 @@ export interface SnapshotRequest {
 
 const STATE_PREFIX = "snapshot:";
 
-export const isStateKey = (key: string): boolean => key.startsWith(STATE_PREFIX);
+/** What cdc writes, of copies and of its slot: no request. */
+export const isStateKey = (key: string): boolean => key.startsWith(STATE_PREFIX) || key === SLOT_KEY;
 
 /** Throws an Error that says what is wrong with it. */
 export function decodeRequest(key: string, value: string): SnapshotRequest {
-  if (key === "" || key === INITIAL) throw new SyntaxError(`a request needs a key of its own, and "${key}" is none`);
+  if (key === "" || key === INITIAL || key === SLOT_KEY)
+    throw new SyntaxError(`a request needs a key of its own, and "${key}" is none`);
   const request = snapshotRequestShape.parse(JSON.parse(value));
   const { oid = null, replica = null, where = null } = request;
   return {
@@ -54,8 +57,6 @@ const stateShape = z.object({
   rows: z.number(),
   estimatedRows: z.number().nullable(),
   reread: z.array(z.string()),
-  /** Of the cdc that wrote it: what a former one says late, when another has written, says nothing. */
-  life: z.number().int().nonnegative().default(0),
   error: z.object({ code: z.string(), message: z.string(), advice: z.string() }).nullable(),
 });
 
@@ -64,7 +65,7 @@ export type StateMessage = z.infer<typeof stateShape>;
 
 export const stateKey = (request: string, oid: number): string => `${STATE_PREFIX}${request}:${oid}`;
 
-export function encodeState({ request, oid, name, replica, range }: CopyJob, state: CopyState, life: number): string {
+export function encodeState({ request, oid, name, replica, range }: CopyJob, state: CopyState): string {
   const message: StateMessage = {
     type: "snapshot-state",
     request,
@@ -74,7 +75,6 @@ export function encodeState({ request, oid, name, replica, range }: CopyJob, sta
     ...range,
     ...state,
     reread: [...state.reread],
-    life,
   };
   return JSON.stringify(message);
 }
@@ -86,30 +86,8 @@ export const stateMessageOf = (value: string): StateMessage | null => stateShape
 export function decodeState(value: string): { readonly job: CopyJob; readonly state: CopyState } | null {
   const message = stateShape.safeParse(parsed(value));
   if (!message.success) return null;
-  const { request, oid, schema, table, replica, from, to, where, type: _type, life: _life, ...state } = message.data;
+  const { request, oid, schema, table, replica, from, to, where, type: _type, ...state } = message.data;
   return { job: { request, oid, name: { schema, table }, replica, range: { from, to, where } }, state };
-}
-
-/** A life that holds the slot says so before it does anything. */
-export const CLAIM_KEY = `${STATE_PREFIX}life`;
-
-const claimShape = z.object({ type: z.literal("snapshot-life"), life: z.number().int().nonnegative(), by: z.string() });
-
-export const encodeClaim = (life: number, by: string): string => JSON.stringify({ type: "snapshot-life", life, by });
-
-/** Whose claim it is; null when it is none. */
-export const claimantOf = (value: string): string | null => claimShape.safeParse(parsed(value)).data?.by ?? null;
-
-const lifeShape = z.object({ life: z.number().int().nonnegative() });
-
-/** 0: of a version that did not say. */
-export const lifeOf = (value: string): number => lifeShape.safeParse(parsed(value)).data?.life ?? 0;
-
-/** Takes a message of the topic, in its order, among the newest of each key. */
-export function takeSignal(messages: Map<string, string>, key: string, value: string | null): void {
-  const known = messages.get(key);
-  if (value === null) messages.delete(key);
-  else if (known === undefined || !isStateKey(key) || lifeOf(value) >= lifeOf(known)) messages.set(key, value);
 }
 
 function parsed(value: string): unknown {

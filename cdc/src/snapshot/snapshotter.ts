@@ -118,11 +118,6 @@ export class Snapshotter {
     return copy;
   }
 
-  /** What is written down from here on is of this life. */
-  begin(life: number): void {
-    this.#writer.life = life;
-  }
-
   save(copies: readonly Copy[]): Promise<void> {
     return this.#writer.save(...copies);
   }

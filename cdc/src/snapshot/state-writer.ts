@@ -12,8 +12,6 @@ export class StateWriter {
   readonly #changed = new Set<CopyNote>();
   readonly #noted = new Set<CopyNote>();
   #writing: Promise<void> | null = null;
-  /** Of this cdc among all that ever wrote. */
-  life = 0;
 
   constructor(log: Pick<SignalLog, "write">, onFailure: (error: unknown) => void) {
     this.#log = log;
@@ -49,7 +47,7 @@ export class StateWriter {
     const noted = [...this.#noted];
     this.#changed.clear();
     try {
-      if (copies.length > 0) await this.#log.write(copies.map((copy) => stateMessage(copy, this.life)));
+      if (copies.length > 0) await this.#log.write(copies.map(messageOf));
       // Those that were noted meanwhile are to be written again.
       for (const copy of noted) if (!this.#changed.has(copy)) this.#noted.delete(copy);
       this.#writing = null;
@@ -60,7 +58,7 @@ export class StateWriter {
   }
 }
 
-export const stateMessage = ({ job, state }: CopyNote, life: number): SignalMessage => ({
+const messageOf = ({ job, state }: CopyNote): SignalMessage => ({
   key: stateKey(job.request, job.oid),
-  value: encodeState(job, state, life),
+  value: encodeState(job, state),
 });

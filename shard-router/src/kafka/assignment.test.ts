@@ -31,10 +31,10 @@ function lab({ recheckMs = 1 } = {}) {
     control,
     onReading: () => {},
     tableOf: (topic) => ({ schema: "public", table: topic }),
-    startOffset: (partition) => {
+    start: async (partition) => {
       const answer = Promise.withResolvers<bigint>();
       asked.push({ key: key(partition), answer });
-      return answer.promise;
+      return { offset: await answer.promise, applied: null };
     },
     onPartitionError: (partition, error) => errors.push(`${key(partition)} ${error.code}`),
     recheckMs,

@@ -1,4 +1,5 @@
 import { CascadeError } from "@cascade/shared/errors";
+import type { Position } from "@cascade/shared/lsn";
 import type { TableName } from "@cascade/shared/topic";
 import type { Partition } from "../event-consumer.ts";
 
@@ -9,11 +10,20 @@ export interface FetchControl {
   seek(place: { readonly topic: string; readonly partition: number; readonly offset: string }): void;
 }
 
+export interface StartPoint {
+  readonly offset: bigint;
+  /** Up to where the replica has applied: the message before `offset` is fetched too, and must not be after it. null: not to be checked. */
+  readonly applied: Position | null;
+}
+
 export interface AssignmentOptions {
   readonly control: FetchControl;
   tableOf(topic: string): TableName;
-  /** Where a partition is to be read from, checked against what Kafka holds. Rejecting with verdict stop-table stops that partition only. */
-  startOffset(partition: Partition): Promise<bigint>;
+  /**
+   * Where a partition is to be read from, checked against what Kafka holds. `fetched`: up to there this consumer has read its log, null for
+   * nothing yet. Rejecting with verdict stop-table stops that partition only.
+   */
+  start(partition: Partition, fetched: bigint | null): Promise<StartPoint>;
   /** A partition cannot be read; asked again after `recheckMs`. */
   onPartitionError(partition: Partition, error: CascadeError): void;
   readonly recheckMs: number;
@@ -36,6 +46,8 @@ export interface AssignedPartition {
   state: ReadState;
   /** The next offset to be fetched, while reading. */
   nextOffset: bigint;
+  /** The message before that is to be checked first. */
+  applied: Position | null;
   /** Grows whenever the reading begins anew: what was fetched before is void. */
   epoch: number;
   timer: Timer | null;
@@ -47,6 +59,7 @@ export const partitionKey = (topic: string, partition: number): string => `${top
 export class Assignment {
   readonly #options: AssignmentOptions;
   #partitions = new Map<string, AssignedPartition>();
+  readonly #fetched = new Map<string, bigint>();
   #memberId: string | null = null;
 
   constructor(options: AssignmentOptions) {
@@ -103,21 +116,30 @@ export class Assignment {
   }
 
   /** The partition cannot be read: says so, and looks again later. */
-  reject(assigned: AssignedPartition, error: CascadeError): void {
+  reject(assigned: AssignedPartition, error: CascadeError, delayMs = this.#options.recheckMs): void {
     this.#options.onPartitionError(assigned.partition, error);
-    this.hold(assigned, this.#options.recheckMs);
+    this.hold(assigned, delayMs);
   }
 
   #keep(assigned: AssignedPartition): void {
     this.#partitions.set(assigned.key, assigned);
     // kafkajs forgets its offsets at every join, and what is queued here goes up to nextOffset.
-    if (assigned.state === "reading") this.#options.control.seek({ ...assigned.partition, offset: String(assigned.nextOffset) });
+    if (assigned.state === "reading") this.#seek(assigned);
     else this.#pause(assigned);
   }
 
   #begin(key: string, partition: Partition): void {
     const table = this.#options.tableOf(partition.topic);
-    const assigned: AssignedPartition = { key, partition, table, state: "locating", nextOffset: 0n, epoch: 0, timer: null };
+    const assigned: AssignedPartition = {
+      key,
+      partition,
+      table,
+      state: "locating",
+      nextOffset: 0n,
+      applied: null,
+      epoch: 0,
+      timer: null,
+    };
     this.#partitions.set(key, assigned);
     this.#pause(assigned);
     void this.#locate(assigned);
@@ -129,11 +151,12 @@ export class Assignment {
     assigned.timer = null;
     const { partition } = assigned;
     try {
-      const offset = await this.#options.startOffset(partition);
+      const { offset, applied } = await this.#options.start(partition, this.#fetched.get(assigned.key) ?? null);
       if (!this.isCurrent(assigned, epoch)) return;
       assigned.nextOffset = offset;
+      assigned.applied = applied;
       assigned.state = "reading";
-      this.#options.control.seek({ ...partition, offset: String(offset) });
+      this.#seek(assigned);
       this.#options.control.resume([{ topic: partition.topic, partitions: [partition.partition] }]);
       this.#options.onReading(assigned.key);
     } catch (error) {
@@ -141,6 +164,10 @@ export class Assignment {
       if (error instanceof CascadeError && error.verdict === "stop-table") this.reject(assigned, error);
       else this.#options.onFailure(error);
     }
+  }
+
+  #seek({ partition, nextOffset, applied }: AssignedPartition): void {
+    this.#options.control.seek({ ...partition, offset: String(applied === null ? nextOffset : nextOffset - 1n) });
   }
 
   #pause({ partition }: AssignedPartition): void {
@@ -153,9 +180,11 @@ export class Assignment {
   }
 
   #stop(assigned: AssignedPartition): void {
+    const { key, state, applied, nextOffset } = assigned;
+    if (state === "reading" && applied === null) this.#fetched.set(key, nextOffset);
     assigned.epoch++;
     if (assigned.timer) clearTimeout(assigned.timer);
     assigned.timer = null;
-    this.#options.onDropped(assigned.key);
+    this.#options.onDropped(key);
   }
 }

@@ -10,18 +10,22 @@ export function fetchedEvents(batch: Batch, from: bigint): FetchedEvents | null 
   const events: RawEvent[] = [];
   const sizes: number[] = [];
   const traceParents = new Set<string>();
-  let lastTraceParent: Buffer | null = null;
+  let lastHeader: Buffer | null = null;
+  let traceParent: string | null = null;
   for (const message of batch.messages) {
     const offset = BigInt(message.offset);
     if (offset < from) continue;
-    events.push({ offset, key: message.key?.toString("utf8") ?? null, value: message.value?.toString("utf8") ?? null });
-    sizes.push(message.value?.length ?? 0);
-    const traceParent = traceParentOf(message);
-    // All messages of one publish carry the same.
-    if (traceParent && !(lastTraceParent && traceParent.equals(lastTraceParent))) {
-      traceParents.add(traceParent.toString("latin1"));
-      lastTraceParent = traceParent;
+    const header = traceParentOf(message);
+    // All messages of one publish carry the same, and share one text.
+    if (header === null) traceParent = null;
+    else if (lastHeader === null || traceParent === null || !header.equals(lastHeader)) {
+      traceParent = header.toString("latin1");
+      traceParents.add(traceParent);
+      lastHeader = header;
     }
+    const key = message.key?.toString("utf8") ?? null;
+    events.push({ offset, key, value: message.value?.toString("utf8") ?? null, traceParent });
+    sizes.push(message.value?.length ?? 0);
   }
   if (events.length === 0) return null;
   return {

@@ -1,4 +1,6 @@
 import { describe, expect, test } from "bun:test";
+import { eventEncoder } from "@cascade/shared/change-event";
+import type { Position } from "@cascade/shared/lsn";
 import { Signal } from "@cascade/shared/signal";
 import type { Admin, Consumer, ConsumerRunConfig, EachBatchPayload } from "kafkajs";
 import { Assignment } from "./assignment.ts";
@@ -8,7 +10,7 @@ import { GroupReader } from "./group-reader.ts";
 const topic = "p.public.t";
 
 /** A reader on a kafkajs that the test plays: it holds partition 0 of one topic, from offset 10 on, of a log from `low` to `high`. */
-async function lab({ low = 0, high = 1_000, maxBufferedBytes = 1_000_000 } = {}) {
+async function lab({ low = 0, high = 1_000, maxBufferedBytes = 1_000_000, applied = null as Position | null } = {}) {
   const errors: string[] = [];
   const failures: unknown[] = [];
   const roomMade = new Signal();
@@ -36,7 +38,7 @@ async function lab({ low = 0, high = 1_000, maxBufferedBytes = 1_000_000 } = {})
     control: { pause() {}, resume: () => located.resolve(), seek() {} },
     onReading: () => {},
     tableOf: () => ({ schema: "public", table: "t" }),
-    startOffset: async () => 10n,
+    start: async () => ({ offset: 10n, applied }),
     onPartitionError: (_partition, error) => errors.push(error.code),
     recheckMs: 60_000,
     onFailure: (error) => failures.push(error),
@@ -52,9 +54,14 @@ async function lab({ low = 0, high = 1_000, maxBufferedBytes = 1_000_000 } = {})
   const eachBatch = await running.promise;
   await located.promise;
   /** kafkajs delivers a fetch. */
-  const deliver = async (offsets: readonly number[], overrides: Partial<EachBatchPayload> = {}, valueBytes = 1) => {
+  const deliver = async (
+    offsets: readonly number[],
+    overrides: Partial<EachBatchPayload> = {},
+    value: number | ((offset: number) => string) = 1,
+  ) => {
     const resolved: string[] = [];
-    const messages = offsets.map((offset) => ({ offset: String(offset), key: null, value: Buffer.alloc(valueBytes, "x") }));
+    const encoded = (offset: number) => (typeof value === "number" ? Buffer.alloc(value, "x") : Buffer.from(value(offset)));
+    const messages = offsets.map((offset) => ({ offset: String(offset), key: null, value: encoded(offset) }));
     const batch = {
       ...{ topic, partition: 0, messages, highWatermark: "1000" },
       firstOffset: () => messages[0]?.offset ?? null,
@@ -127,6 +134,53 @@ describe("a fetch", () => {
     if (assigned) l.assignment.hold(assigned, 60_000);
     expect(await l.deliver([10])).toEqual([]);
     expect(queued(l.queues)).toBeNull();
+    await l.stop();
+  });
+});
+
+describe("the message before the first, which the replica says to have applied,", () => {
+  const encode = eventEncoder("p", "app");
+  /** At ten times the offset. */
+  const eventAt = (offset: number): string => {
+    const table = { schema: "public", table: "t", topic, schemaId: "s" };
+    const transaction = { txId: 1, commitLsn: BigInt(offset * 10), committedAtMs: 0 };
+    return encode({ op: "c", table, transaction, ordinal: 0, lsn: 0n, key: null, before: null, after: "{}" }, 0);
+  };
+
+  test("is fetched with it, and not queued", async () => {
+    const l = await lab({ applied: { commitLsn: 90n, ordinal: 0 } });
+    expect(await l.deliver([9, 10, 11], { isStale: () => true }, eventAt)).toEqual([]);
+    expect(await l.deliver([9, 10, 11], {}, eventAt)).toEqual(["11"]);
+    expect(await l.deliver([12], {}, eventAt)).toEqual(["12"]);
+    expect(queued(l.queues)).toEqual([10, 11, 12]);
+    expect(l.errors).toEqual([]);
+    await l.stop();
+  });
+
+  test("may be one that was applied long before, gone, or no event", async () => {
+    for (const [offsets, value] of [
+      [[9, 10], eventAt],
+      [[10], eventAt],
+      [[9, 10], () => "no event"],
+    ] as const) {
+      const l = await lab({ applied: { commitLsn: 500n, ordinal: 0 } });
+      await l.deliver(offsets, {}, value);
+      expect([queued(l.queues), l.errors]).toEqual([[10], []]);
+      await l.stop();
+    }
+  });
+
+  test("is after what it has applied in a log made anew, and stops the partition", async () => {
+    const l = await lab({ applied: { commitLsn: 89n, ordinal: 7 } });
+    expect(await l.deliver([9, 10], {}, eventAt)).toEqual([]);
+    expect([queued(l.queues), l.errors]).toEqual([null, ["OFFSET_ABOVE_LOG"]]);
+    await l.stop();
+  });
+
+  test("cannot be the first of a log that was shorter for a while", async () => {
+    const l = await lab({ applied: { commitLsn: 90n, ordinal: 0 } });
+    expect(await l.deliver([0, 1], {}, eventAt)).toEqual([]);
+    expect([queued(l.queues), l.errors]).toEqual([null, ["OFFSET_ABOVE_LOG"]]);
     await l.stop();
   });
 });

@@ -9,7 +9,7 @@ import { type AssignedPartition, type Assignment, partitionKey } from "./assignm
 import type { EventQueues } from "./event-queues.ts";
 import { fetchedEvents } from "./fetched-events.ts";
 import { identifyingAssigner, type MemberIdentity } from "./group-identity.ts";
-import { logRestarted, startOffset } from "./resume-offset.ts";
+import { isAfter, isLostLog, logReplaced, logRestarted, startOffset } from "./resume-offset.ts";
 import { deletedTopic, listTableTopics } from "./table-topics.ts";
 
 export interface GroupReaderOptions {
@@ -159,8 +159,11 @@ export class GroupReader {
     const assigned = assignment.get(partitionKey(batch.topic, batch.partition));
     if (assigned?.state !== "reading" || isStale()) return;
     const epoch = assigned.epoch;
+    if (!this.#continues(assigned, batch)) return;
     const first = batch.firstOffset();
-    if (first !== null && BigInt(first) !== assigned.nextOffset && !(await this.#gapIsHarmless(assigned, BigInt(first)))) return;
+    const expected = assigned.applied === null ? assigned.nextOffset : assigned.nextOffset - 1n;
+    const isExpected = first === null || BigInt(first) === expected || BigInt(first) === assigned.nextOffset;
+    if (!isExpected && !(await this.#gapIsHarmless(assigned, BigInt(first)))) return;
     const fetched = fetchedEvents(batch, assigned.nextOffset);
     while (queues.full && isRunning() && !this.#stopping) {
       await roomMade.wait(HEARTBEAT_INTERVAL_MS);
@@ -169,9 +172,20 @@ export class GroupReader {
     if (!isRunning() || this.#stopping || isStale() || !assignment.isCurrent(assigned, epoch)) return;
     resolveOffset(batch.lastOffset());
     assigned.nextOffset = BigInt(batch.lastOffset()) + 1n;
+    assigned.applied = null;
     if (!fetched) return;
     queues.add(assigned.key, fetched);
     onArrived();
+  }
+
+  /** False when the message before the first to be read was not applied: this is not the log that was read before. */
+  #continues(assigned: AssignedPartition, { messages }: EachBatchPayload["batch"]): boolean {
+    const { applied, nextOffset, partition } = assigned;
+    if (applied === null) return true;
+    const before = messages.find(({ offset }) => BigInt(offset) === nextOffset - 1n);
+    if (!isAfter(before?.value?.toString("utf8") ?? null, applied)) return true;
+    this.#options.assignment.reject(assigned, logReplaced(partition, nextOffset), 0);
+    return false;
   }
 
   /**
@@ -188,7 +202,9 @@ export class GroupReader {
       return assignment.isCurrent(assigned, epoch);
     } catch (error) {
       if (!assignment.isCurrent(assigned, epoch)) return false;
-      if (error instanceof CascadeError && error.verdict === "stop-table") assignment.reject(assigned, error);
+      // What has become of it is looked at at once.
+      if (isLostLog(error)) assignment.reject(assigned, error as CascadeError, 0);
+      else if (error instanceof CascadeError && error.verdict === "stop-table") assignment.reject(assigned, error);
       else onFailure(error);
       return false;
     }

@@ -2,16 +2,18 @@ import type { CascadeError } from "@cascade/shared/errors";
 import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
+import { watermarks } from "@cascade/shared/kafka-watermarks";
+import type { Position } from "@cascade/shared/lsn";
 import { Signal } from "@cascade/shared/signal";
 import { type TableName, tableOfTopic } from "@cascade/shared/topic";
 import type { Admin, Consumer } from "kafkajs";
 import type { EventBatch, EventConsumer, Partition, ResumeOffset } from "../event-consumer.ts";
-import { Assignment, partitionKey } from "./assignment.ts";
+import { Assignment, partitionKey, type StartPoint } from "./assignment.ts";
 import { EventQueues, type QueueLimits } from "./event-queues.ts";
 import { checkGroup, type MemberIdentity } from "./group-identity.ts";
 import { GroupReader } from "./group-reader.ts";
 import { OffsetReports } from "./offset-reports.ts";
-import { BelowRetentionError, LostLogs, startOffset } from "./resume-offset.ts";
+import { BelowRetentionError, isLostLog, LostLogs, startOffset } from "./resume-offset.ts";
 
 export interface ConsumerOptions {
   readonly kafka: KafkaOptions;
@@ -28,7 +30,9 @@ export interface ConsumerOptions {
   readonly limits: QueueLimits;
   /** How often to look for new topics. */
   readonly topicPollMs: number;
-  /** What Kafka holds of a partition begins at `low`, past what is needed: where to go on all the same, null for nowhere. */
+  /** Up to where the replica has applied, once `resume` has said the offset. Without it a log made anew may pass for the old one. */
+  readonly applied?: (partition: Partition) => Position | null;
+  /** Kafka does not hold all that is needed of a partition, and what it holds begins at `low`: where to go on all the same, null for nowhere. */
   readonly recover?: (partition: Partition, table: TableName, low: bigint) => Promise<bigint | null>;
   /** A partition cannot be read (OFFSET_BELOW_RETENTION, ...); the others go on. Told again at every look, while it lasts. */
   readonly onPartitionError: (partition: Partition, error: CascadeError) => void;
@@ -99,7 +103,7 @@ class KafkaConsumer implements EventConsumer {
     this.#assignment = new Assignment({
       control: consumer,
       tableOf: (topic) => tableOfTopic(options.prefix, topic) as TableName,
-      startOffset: (partition) => this.#startOffset(partition),
+      start: (partition, fetched) => this.#start(partition, fetched),
       onPartitionError: (partition, error) => this.#stopPartition(partition, error),
       recheckMs: options.recheckMs,
       onFailure: (error) => this.#fail(error),
@@ -211,17 +215,24 @@ class KafkaConsumer implements EventConsumer {
     this.#pulled.notify();
   }
 
-  async #startOffset(partition: Partition): Promise<bigint> {
+  async #start(partition: Partition, fetched: bigint | null): Promise<StartPoint> {
     // The replica's progress is about to move: what it says now would deliver the batch in hand again.
     const key = partitionKey(partition.topic, partition.partition);
     while (this.#inHand === key) await this.#pulled.wait();
     const remembered = await this.#options.resume(partition);
-    this.#lostLogs.check(key, remembered);
     try {
-      return await startOffset(this.#kafka.admin, partition, remembered);
+      this.#lostLogs.check(key, remembered);
+      const { offset, low } = await startOffset(this.#kafka.admin, partition, remembered);
+      // What this consumer has fetched itself is of this log, though the replica's offset may have been moved past it by hand.
+      const isKnown = offset <= low || offset <= (fetched ?? 0n);
+      const applied = isKnown ? null : (this.#options.applied?.(partition) ?? null);
+      return { offset, applied: applied?.commitLsn === 0n ? null : applied };
     } catch (error) {
       const recovered = await this.#recover(partition, error);
-      if (recovered !== null) return recovered;
+      if (recovered !== null) {
+        this.#lostLogs.forget(key);
+        return { offset: recovered, applied: null };
+      }
       this.#lostLogs.note(key, error, remembered);
       throw error;
     }
@@ -229,8 +240,10 @@ class KafkaConsumer implements EventConsumer {
 
   async #recover(partition: Partition, error: unknown): Promise<bigint | null> {
     const { recover, prefix } = this.#options;
-    if (recover === undefined || !(error instanceof BelowRetentionError)) return null;
-    return recover(partition, tableOfTopic(prefix, partition.topic) as TableName, error.low);
+    if (recover === undefined) return null;
+    const table = tableOfTopic(prefix, partition.topic) as TableName;
+    if (error instanceof BelowRetentionError) return recover(partition, table, error.low);
+    return isLostLog(error) ? recover(partition, table, (await watermarks(this.#kafka.admin, partition)).low) : null;
   }
 
   #stopPartition(partition: Partition, error: CascadeError): void {

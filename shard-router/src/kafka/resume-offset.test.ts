@@ -19,10 +19,10 @@ const failure = (act: Promise<unknown>): Promise<unknown> => act.catch((error: u
 
 describe("startOffset", () => {
   test("is what is remembered, or the beginning", async () => {
-    expect(await startOffset(adminOf([0, 10]), partition, 7n)).toBe(7n);
-    expect(await startOffset(adminOf([0, 10]), partition, 10n)).toBe(10n);
-    expect(await startOffset(adminOf([0, 10]), partition, null)).toBe(0n);
-    expect(await startOffset(adminOf([5, 10]), partition, 5n)).toBe(5n);
+    expect(await startOffset(adminOf([0, 10]), partition, 7n)).toEqual({ offset: 7n, low: 0n });
+    expect(await startOffset(adminOf([0, 10]), partition, 10n)).toEqual({ offset: 10n, low: 0n });
+    expect(await startOffset(adminOf([0, 10]), partition, null)).toEqual({ offset: 0n, low: 0n });
+    expect(await startOffset(adminOf([5, 10]), partition, 5n)).toEqual({ offset: 5n, low: 5n });
   });
 
   test("refuses what Kafka has no more", async () => {
@@ -32,7 +32,7 @@ describe("startOffset", () => {
   });
 
   test("gives a leader that was just elected time to find its end", async () => {
-    expect(await startOffset(adminOf([0, 5], [0, 10]), partition, 7n)).toBe(7n);
+    expect(await startOffset(adminOf([0, 5], [0, 10]), partition, 7n)).toEqual({ offset: 7n, low: 0n });
   });
 });
 

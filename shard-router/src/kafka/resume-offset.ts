@@ -1,5 +1,7 @@
+import { decodeChangeEvent } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import { watermarks } from "@cascade/shared/kafka-watermarks";
+import { comparePositions, type Position } from "@cascade/shared/lsn";
 import type { Admin } from "kafkajs";
 import type { Partition } from "../event-consumer.ts";
 
@@ -9,33 +11,47 @@ const OFFSET_ABOVE_LOG = "OFFSET_ABOVE_LOG";
 const CATCH_UP_TRIES = 6;
 const CATCH_UP_PAUSE_MS = 400;
 
+export interface Start {
+  readonly offset: bigint;
+  /** Where the log begins. */
+  readonly low: bigint;
+}
+
 /**
  * Where to read a partition from, given what the replica remembers (null: nothing yet, so everything is needed). Kafka itself would not
  * tell: kafkajs jumps to the earliest offset there is, and the changes before it would be missing without a word.
  * Rejects with CascadeError OFFSET_BELOW_RETENTION or OFFSET_ABOVE_LOG (verdict stop-table).
  */
-export async function startOffset(admin: Admin, partition: Partition, remembered: bigint | null): Promise<bigint> {
+export async function startOffset(admin: Admin, partition: Partition, remembered: bigint | null): Promise<Start> {
   const needed = remembered ?? 0n;
   for (let tries = 1; ; tries++) {
     const { low, high } = await watermarks(admin, partition);
     if (needed < low) throw new BelowRetentionError(partition, remembered, low);
-    if (needed <= high) return needed;
+    if (needed <= high) return { offset: needed, low };
     if (tries === CATCH_UP_TRIES) throw aboveLog(partition, needed, high);
     await Bun.sleep(CATCH_UP_PAUSE_MS);
   }
 }
 
+/** The log does not hold what the replica has applied: it was made anew, or has lost its end. */
+export const isLostLog = (error: unknown): boolean => error instanceof CascadeError && error.code === OFFSET_ABOVE_LOG;
+
 /**
  * Partitions whose log was found to end before what a replica has applied. Such a log grows past that offset in time, and going on there
- * would skip the changes before it: the partition stays stopped until the replica's progress is moved.
+ * would skip the changes before it: the partition stays stopped until a copy is asked for, or the replica's progress moved.
  */
 export class LostLogs {
   readonly #lost = new Map<string, { readonly error: CascadeError; remembered: bigint | null | undefined }>();
 
   /** Takes note of a partition's error, when it is one of these. `remembered` is what the replica says, where that is known. */
   note(key: string, error: unknown, remembered?: bigint | null): void {
-    if (!(error instanceof CascadeError) || error.code !== OFFSET_ABOVE_LOG || this.#lost.has(key)) return;
-    this.#lost.set(key, { error, remembered });
+    if (!isLostLog(error) || this.#lost.has(key)) return;
+    this.#lost.set(key, { error: error as CascadeError, remembered });
+  }
+
+  /** The replica will have what was lost by a copy. */
+  forget(key: string): void {
+    this.#lost.delete(key);
   }
 
   /** Throws that error again for as long as the replica remembers the same. */
@@ -80,11 +96,30 @@ export function logRestarted({ topic, partition }: Partition, needed: bigint): C
   return lostEnd({ topic, partition }, `${topic}[${partition}] ended before offset ${needed}, up to which it was read`);
 }
 
+/**
+ * The message before the offset to go on from: a replica that has applied up to there has applied it, so it is not after the replica's
+ * position, unless this is another log, which has grown past the offset unseen.
+ */
+export function isAfter(value: string | null, position: Position): boolean {
+  try {
+    return value !== null && comparePositions(decodeChangeEvent(value), position) > 0;
+  } catch {
+    return false; // no event: whoever applied up to here has dealt with it
+  }
+}
+
+export function logReplaced({ topic, partition }: Partition, needed: bigint): CascadeError {
+  return lostEnd(
+    { topic, partition },
+    `${topic}[${partition}] holds newer changes before offset ${needed} than the replica has applied`,
+  );
+}
+
 function lostEnd({ topic, partition }: Partition, message: string): CascadeError {
   return new CascadeError({
     code: OFFSET_ABOVE_LOG,
     verdict: "stop-table",
     message: `${message}: the topic was made anew, or Kafka has lost its end`,
-    advice: `compare the table with main-db; fill it again (a snapshot), or set next_offset of ${topic}[${partition}] in its cascade_progress to where this log goes on`,
+    advice: `nothing to do when cdc knows the table: the router asks for a copy by itself; else fill it again (a snapshot), or set next_offset of ${topic}[${partition}] in its cascade_progress to where this log goes on, and its commit_lsn to '0/0'`,
   });
 }

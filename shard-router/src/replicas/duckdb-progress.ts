@@ -3,6 +3,7 @@ import { formatLsn, parseLsn } from "@cascade/shared/lsn";
 import type { Partition } from "../event-consumer.ts";
 import type { Advance, Progress } from "../replica.ts";
 import type { DuckdbSession } from "./duckdb-session.ts";
+import { HeldRows } from "./held-rows.ts";
 
 /** `commit_lsn` in PostgreSQL's text form: it reads like every other LSN an operator meets. */
 const CREATE_PROGRESS = `CREATE TABLE IF NOT EXISTS main.cascade_progress (
@@ -15,12 +16,20 @@ const CREATE_PROGRESS = `CREATE TABLE IF NOT EXISTS main.cascade_progress (
   applied_at TIMESTAMP WITH TIME ZONE NOT NULL,
   PRIMARY KEY (topic, partition)
 )`;
+export const heldRows = new HeldRows({
+  table: "main.cascade_held_keys",
+  types: ["VARCHAR", "VARCHAR", "BIGINT"],
+  partition: "partition",
+  numbered: true,
+  insert: ["INSERT", " ON CONFLICT DO NOTHING"],
+});
 const CREATE_REPLICA = "CREATE TABLE IF NOT EXISTS main.cascade_replica (id UUID PRIMARY KEY)";
 
 /** Makes what Cascade keeps in the file unless it is there; resolves to the replica's own id. To be called in a transaction. */
 export async function ensureOwnTables(session: DuckdbSession): Promise<string> {
   await session.run(CREATE_PROGRESS);
   await session.run(CREATE_REPLICA);
+  await session.run(heldRows.createText);
   await session.run(
     "INSERT INTO main.cascade_replica (id) SELECT $1::UUID WHERE NOT EXISTS (SELECT 1 FROM main.cascade_replica)",
     [crypto.randomUUID()],

@@ -5,7 +5,7 @@ import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { SqlValue } from "../dialect.ts";
 import { foldAscii } from "../dialects/table-names.ts";
 import type { Partition } from "../event-consumer.ts";
-import type { Advance, RememberedTable, TableChange, Work } from "../replica.ts";
+import type { RememberedTable, TableChange, Work } from "../replica.ts";
 import type { DuckdbSession } from "./duckdb-session.ts";
 import { rememberedOf } from "./remembered-row.ts";
 
@@ -49,7 +49,7 @@ export async function isCalledOtherwise(session: DuckdbSession, oid: number, nam
 }
 
 /** Within `apply`'s transaction. Rejects with FencedError when a table is not as it was remembered. */
-export async function checkUnchanged(session: DuckdbSession, tables: Work["tables"], { partition }: Advance): Promise<void> {
+export async function checkUnchanged(session: DuckdbSession, tables: Work["tables"], partition: Partition): Promise<void> {
   for (const { oid, revision } of tables ?? []) {
     const text = "SELECT 1 FROM main.cascade_tables WHERE oid = $1 AND revision = $2";
     const found = await session.rows(text, [BigInt(oid), BigInt(revision)]);

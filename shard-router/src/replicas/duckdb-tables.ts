@@ -61,7 +61,12 @@ export async function sqlNameOf(session: DuckdbSession, named: TableName): Promi
   return isDatabase ? `${quote(String(own?.["name"]))}.${duckdbTableName(named)}` : duckdbTableName(named);
 }
 
-const RESERVED_TABLES: ReadonlySet<string> = new Set(["cascade_progress", "cascade_replica", "cascade_tables"]);
+const RESERVED_TABLES: ReadonlySet<string> = new Set([
+  "cascade_progress",
+  "cascade_replica",
+  "cascade_tables",
+  "cascade_held_keys",
+]);
 const RESERVED_SCHEMAS: ReadonlySet<string> = new Set(["information_schema", "pg_catalog"]);
 
 const FOLDED = "there: DuckDB takes names that differ by case for one";

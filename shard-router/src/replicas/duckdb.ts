@@ -1,14 +1,16 @@
 import { formatTableName } from "@cascade/shared/topic";
-import type { Statement } from "../dialect.ts";
+import type { SqlValue } from "../dialect.ts";
 import { duckdbDialect } from "../dialects/duckdb.ts";
+import type { Partition } from "../event-consumer.ts";
 import type { Advance, Replica, Work } from "../replica.ts";
 import { applyWork } from "./apply-work.ts";
 import { changeDuckdbTables } from "./duckdb-changes.ts";
 import { duckdbError, fileReplaced, isConstraintError } from "./duckdb-errors.ts";
-import { advanceProgress, ensureOwnTables, readProgress } from "./duckdb-progress.ts";
+import { advanceProgress, ensureOwnTables, heldRows, readProgress } from "./duckdb-progress.ts";
 import { checkUnchanged, readRemembered } from "./duckdb-remembered.ts";
 import { type DuckdbSession, fileId, openDuckdbSession } from "./duckdb-session.ts";
 import { ensureTableNames, prepareDuckdbTable } from "./duckdb-tables.ts";
+import { checkHeld, heldKeyOf } from "./held-rows.ts";
 import { missingRow } from "./table-mismatch.ts";
 
 /** A replica in one DuckDB file, made when missing. Rejects with verdict refuse when the file cannot be opened. */
@@ -35,6 +37,13 @@ export async function openDuckdbReplica(path: string): Promise<Replica> {
     },
     progress: (partition) =>
       session.transaction(() => readProgress(session, partition)).catch(failing(`reading progress of ${partition.topic}`)),
+    held: (partition) =>
+      session
+        .transaction(async () => {
+          const { text, values } = heldRows.select(partition);
+          return (await session.rows(text, withBigints(values))).map(heldKeyOf);
+        })
+        .catch(failing("reading cascade_held_keys")),
     remembered: () =>
       session.transaction(() => readRemembered(session)).catch(failing("reading what the replica remembers of its tables")),
     prepare: (schema, mayCreate = true, named = schema) =>
@@ -45,8 +54,12 @@ export async function openDuckdbReplica(path: string): Promise<Replica> {
       changeDuckdbTables(session, changes, advance).catch(failing(`changing tables for ${advance.partition.topic}`)),
     apply: (work, advance) =>
       applyWork(work, isConstraintError, (statements) =>
-        session.transaction(() => carryOut(session, statements, work.tables, advance)),
+        session.transaction(() => carryOut(session, { ...work, statements }, advance.partition, advance)),
       ).catch(failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`)),
+    settle: (work, partition) =>
+      applyWork(work, isConstraintError, (statements) =>
+        session.transaction(() => carryOut(session, { ...work, statements }, partition)),
+      ).catch(failing(`applying what was held of ${partition.topic}[${partition.partition}]`)),
     [Symbol.asyncDispose]: () => session[Symbol.asyncDispose](),
   };
 }
@@ -63,17 +76,22 @@ async function foreignKeys(session: DuckdbSession): Promise<readonly string[]> {
   );
 }
 
+/** The driver binds a number as a double. */
+const withBigints = (values: readonly SqlValue[]): readonly SqlValue[] =>
+  values.map((value) => (typeof value === "number" ? BigInt(value) : value));
+
 async function carryOut(
   session: DuckdbSession,
-  statements: readonly Statement[],
-  tables: Work["tables"],
-  advance: Advance,
+  { statements, tables, holds }: Omit<Work, "inOrder">,
+  partition: Partition,
+  advance?: Advance,
 ): Promise<void> {
-  await advanceProgress(session, advance);
-  await checkUnchanged(session, tables, advance);
+  if (advance !== undefined) await advanceProgress(session, advance);
+  for (const held of heldRows.statements(holds)) checkHeld(await session.run(held.text, withBigints(held.values)), held);
+  await checkUnchanged(session, tables, partition);
   for (const { text, parameterSets, mustAffect } of statements) {
     let affected = 0;
     for (const values of parameterSets) affected += await session.run(text, values);
-    if (mustAffect !== undefined && affected < mustAffect) throw missingRow(advance.partition.topic, mustAffect, affected);
+    if (mustAffect !== undefined && affected < mustAffect) throw missingRow(partition.topic, mustAffect, affected);
   }
 }

@@ -2,6 +2,7 @@ import { FencedError } from "@cascade/shared/errors";
 import { formatLsn, parseLsn } from "@cascade/shared/lsn";
 import type { Partition } from "../event-consumer.ts";
 import type { Advance, Progress } from "../replica.ts";
+import { HeldRows } from "./held-rows.ts";
 import { createTables, upgradeTables } from "./mysql-remembered.ts";
 import type { MysqlSession } from "./mysql-session.ts";
 
@@ -21,16 +22,28 @@ const CREATE_REPLICA = `CREATE TABLE IF NOT EXISTS cascade_replica (
   id CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL
 ) ENGINE=InnoDB`;
 
-const OWN_TABLES = ["cascade_progress", "cascade_replica", "cascade_tables"];
+const ANY_TEXT = "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
+export const heldRows = new HeldRows({
+  table: "cascade_held_keys",
+  // A topic's name is ASCII.
+  types: ["VARCHAR(249) CHARACTER SET ascii COLLATE ascii_bin", ANY_TEXT, "BIGINT"],
+  tableOptions: " ENGINE=InnoDB",
+  partition: "`partition`",
+  numbered: false,
+  insert: ["INSERT IGNORE", ""],
+});
+
+const OWN_TABLES = ["cascade_progress", "cascade_replica", "cascade_tables", "cascade_held_keys"];
 
 /** Makes what Cascade keeps in the replica unless it is there; resolves to the replica's own id. */
 export async function ensureOwnTables(session: MysqlSession, collation: string): Promise<string> {
   const found = await session.query(
-    "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name IN (?, ?, ?)",
+    "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name IN (?, ?, ?, ?)",
     OWN_TABLES,
   );
   if (found.length < OWN_TABLES.length) {
-    for (const text of [createProgress(collation), CREATE_REPLICA, createTables(collation)]) await session.query(text);
+    for (const text of [createProgress(collation), CREATE_REPLICA, createTables(collation), heldRows.createText])
+      await session.query(text);
   }
   await upgradeTables(session, collation);
   // Of two routers that start at once one makes the row, and both read it.

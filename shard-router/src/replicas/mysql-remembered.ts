@@ -5,7 +5,8 @@ import type { TableName } from "@cascade/shared/topic";
 import { quoteMysql } from "../dialects/mysql.ts";
 import { renameText } from "../dialects/mysql-changes.ts";
 import { flatTableName } from "../dialects/table-names.ts";
-import type { Advance, RememberedTable, TableChange, Work } from "../replica.ts";
+import type { Partition } from "../event-consumer.ts";
+import type { RememberedTable, TableChange, Work } from "../replica.ts";
 import { findMysqlTable } from "./mysql-catalog.ts";
 import type { MysqlSession } from "./mysql-session.ts";
 import { rememberedOf } from "./remembered-row.ts";
@@ -230,7 +231,7 @@ export async function rememberNew(
 }
 
 /** Within `apply`'s transaction: keeps the tables from being changed until it ends. Rejects with FencedError when one was. */
-export async function checkUnchanged(session: MysqlSession, tables: Work["tables"], { partition }: Advance): Promise<void> {
+export async function checkUnchanged(session: MysqlSession, tables: Work["tables"], partition: Partition): Promise<void> {
   for (const { oid, revision } of tables ?? []) {
     const text = "SELECT 1 FROM cascade_tables WHERE oid = ? AND revision = ? AND pending IS NULL LOCK IN SHARE MODE";
     const found = await session.query(text, [oid, revision]);

@@ -1,12 +1,13 @@
 import { formatTableName } from "@cascade/shared/topic";
-import type { Statement } from "../dialect.ts";
 import { mariadbDialect } from "../dialects/mariadb.ts";
 import { mysqlDialect } from "../dialects/mysql.ts";
+import type { Partition } from "../event-consumer.ts";
 import type { Advance, Replica, Work } from "../replica.ts";
 import { applyWork } from "./apply-work.ts";
+import { checkHeld, heldKeyOf } from "./held-rows.ts";
 import { changeMysqlTables } from "./mysql-changes.ts";
 import { isConstraintError, mysqlError } from "./mysql-errors.ts";
-import { advanceProgress, ensureOwnTables, readProgress } from "./mysql-progress.ts";
+import { advanceProgress, ensureOwnTables, heldRows, readProgress } from "./mysql-progress.ts";
 import { checkUnchanged, readRemembered } from "./mysql-remembered.ts";
 import { type MysqlSession, openMysqlSession } from "./mysql-session.ts";
 import { prepareMysqlTable } from "./mysql-tables.ts";
@@ -30,6 +31,13 @@ export async function openMysqlReplica(url: string): Promise<Replica> {
         session.exclusive(async () => void (await session.query("SELECT 1"))).catch(failing("asking the replica for an answer")),
       progress: (partition) =>
         session.exclusive(() => readProgress(session, partition)).catch(failing(`reading progress of ${partition.topic}`)),
+      held: (partition) =>
+        session
+          .exclusive(async () => {
+            const { text, values } = heldRows.select(partition);
+            return (await session.query(text, values)).map(heldKeyOf);
+          })
+          .catch(failing("reading cascade_held_keys")),
       remembered: () =>
         session.exclusive(() => readRemembered(session)).catch(failing("reading what the replica remembers of its tables")),
       prepare: (schema, mayCreate = true, named = schema) =>
@@ -44,8 +52,12 @@ export async function openMysqlReplica(url: string): Promise<Replica> {
       },
       apply: (work, advance) =>
         applyWork(work, isConstraintError, (statements) =>
-          session.transaction(() => carryOut(session, statements, work.tables, advance)),
+          session.transaction(() => carryOut(session, { ...work, statements }, advance.partition, advance)),
         ).catch(failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`)),
+      settle: (work, partition) =>
+        applyWork(work, isConstraintError, (statements) =>
+          session.transaction(() => carryOut(session, { ...work, statements }, partition)),
+        ).catch(failing(`applying what was held of ${partition.topic}[${partition.partition}]`)),
       [Symbol.asyncDispose]: () => session[Symbol.asyncDispose](),
     };
   } catch (error) {
@@ -67,15 +79,16 @@ async function triggerFindings(session: MysqlSession): Promise<readonly string[]
 
 async function carryOut(
   session: MysqlSession,
-  statements: readonly Statement[],
-  tables: Work["tables"],
-  advance: Advance,
+  { statements, tables, holds }: Omit<Work, "inOrder">,
+  partition: Partition,
+  advance?: Advance,
 ): Promise<void> {
-  await advanceProgress(session, advance);
-  await checkUnchanged(session, tables, advance);
+  if (advance !== undefined) await advanceProgress(session, advance);
+  for (const held of heldRows.statements(holds)) checkHeld(await session.change(held.text, held.values), held);
+  await checkUnchanged(session, tables, partition);
   for (const statement of statements) {
     const affected = await session.run(statement);
     const { mustAffect } = statement;
-    if (mustAffect !== undefined && affected < mustAffect) throw missingRow(advance.partition.topic, mustAffect, affected);
+    if (mustAffect !== undefined && affected < mustAffect) throw missingRow(partition.topic, mustAffect, affected);
   }
 }

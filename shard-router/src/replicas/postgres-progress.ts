@@ -2,6 +2,7 @@ import { FencedError } from "@cascade/shared/errors";
 import { formatLsn, parseLsn } from "@cascade/shared/lsn";
 import type { Partition } from "../event-consumer.ts";
 import type { Advance, Progress } from "../replica.ts";
+import { HeldRows } from "./held-rows.ts";
 import type { Answer, PostgresSession, Query } from "./postgres-session.ts";
 
 /** `commit_lsn` is a pg_lsn: it reads like every other LSN an operator meets, and orders right. */
@@ -31,6 +32,13 @@ const CREATE_TABLES = `CREATE TABLE IF NOT EXISTS cascade.tables (
   awaiting text,
   PRIMARY KEY (named_schema, named_table)
 )`;
+export const heldRows = new HeldRows({
+  table: "cascade.held_keys",
+  types: ["text", "text", "bigint"],
+  partition: "partition",
+  numbered: true,
+  insert: ["INSERT", " ON CONFLICT DO NOTHING"],
+});
 const REPLICA_ID = `WITH made AS (INSERT INTO cascade.replica (id) SELECT gen_random_uuid() WHERE NOT EXISTS (SELECT 1 FROM cascade.replica) RETURNING id)
   SELECT id::text FROM made UNION ALL SELECT id::text FROM cascade.replica LIMIT 1`;
 
@@ -49,12 +57,12 @@ export function ensureOwnTables(session: PostgresSession): Promise<string> {
     const [, found] = await session.run([
       SCHEMA_CHANGE_LOCK,
       {
-        text: "SELECT count(*) = 3 AS exists FROM unnest('{progress,replica,tables}'::text[]) AS name WHERE to_regclass('cascade.' || name) IS NOT NULL",
+        text: "SELECT count(*) = 4 AS exists FROM unnest('{progress,replica,tables,held_keys}'::text[]) AS name WHERE to_regclass('cascade.' || name) IS NOT NULL",
       },
     ]);
     if (found?.rows[0]?.["exists"] !== true) {
       await ensureSchema(session, "cascade", "cascade");
-      await session.run([CREATE_PROGRESS, CREATE_REPLICA, CREATE_TABLES].map((text) => ({ text })));
+      await session.run([CREATE_PROGRESS, CREATE_REPLICA, CREATE_TABLES, heldRows.createText].map((text) => ({ text })));
     }
     const [answer] = await session.run([{ text: REPLICA_ID }]);
     return String(answer?.rows[0]?.["id"]);

@@ -2,7 +2,7 @@ import { FencedError } from "@cascade/shared/errors";
 import { formatLsn } from "@cascade/shared/lsn";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { Partition } from "../event-consumer.ts";
-import type { Advance, RememberedTable, TableChange, Work } from "../replica.ts";
+import type { RememberedTable, TableChange, Work } from "../replica.ts";
 import type { Answer, PostgresSession, Query } from "./postgres-session.ts";
 import { rememberedOf } from "./remembered-row.ts";
 
@@ -34,7 +34,7 @@ export function unchangedQueries(tables: Work["tables"]): readonly Query[] {
 }
 
 /** Throws FencedError when one of them found none. */
-export function checkUnchanged(answers: readonly Answer[], { partition: { topic, partition } }: Advance): void {
+export function checkUnchanged(answers: readonly Answer[], { topic, partition }: Partition): void {
   if (answers.some(({ rowCount }) => rowCount !== 1)) throw new FencedError(topic, partition, `the table of ${topic}`);
 }
 

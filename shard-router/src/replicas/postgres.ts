@@ -1,11 +1,12 @@
 import { formatTableName } from "@cascade/shared/topic";
-import type { Statement } from "../dialect.ts";
 import { postgresDialect } from "../dialects/postgres.ts";
+import type { Partition } from "../event-consumer.ts";
 import type { Advance, Replica, Work } from "../replica.ts";
 import { applyWork } from "./apply-work.ts";
+import { checkHeld, heldKeyOf } from "./held-rows.ts";
 import { changePostgresTables } from "./postgres-changes.ts";
 import { isConstraintError, postgresError } from "./postgres-errors.ts";
-import { advanceQuery, checkAdvanced, ensureOwnTables, readProgress } from "./postgres-progress.ts";
+import { advanceQuery, checkAdvanced, ensureOwnTables, heldRows, readProgress } from "./postgres-progress.ts";
 import { checkUnchanged, readRemembered, unchangedQueries } from "./postgres-remembered.ts";
 import { openPostgresSession, type PostgresSession } from "./postgres-session.ts";
 import { preparePostgresTable } from "./postgres-tables.ts";
@@ -39,6 +40,12 @@ export async function openPostgresReplica(url: string): Promise<Replica> {
         .catch((error: unknown) => {
           throw postgresError(error, `reading progress of ${partition.topic}`);
         }),
+    held: (partition) =>
+      session
+        .transaction(async () => (await session.run([heldRows.select(partition)]))[0]?.rows.map(heldKeyOf) ?? [])
+        .catch((error: unknown) => {
+          throw postgresError(error, "reading cascade.held_keys");
+        }),
     remembered: () =>
       session
         .transaction(() => readRemembered(session))
@@ -59,9 +66,15 @@ export async function openPostgresReplica(url: string): Promise<Replica> {
         }),
     apply: (work, advance) =>
       applyWork(work, isConstraintError, (statements) =>
-        session.transaction(() => carryOut(session, statements, work.tables, advance)),
+        session.transaction(() => carryOut(session, { ...work, statements }, advance.partition, advance)),
       ).catch((error: unknown) => {
         throw postgresError(error, `applying ${advance.partition.topic}[${advance.partition.partition}]`);
+      }),
+    settle: (work, partition) =>
+      applyWork(work, isConstraintError, (statements) =>
+        session.transaction(() => carryOut(session, { ...work, statements }, partition)),
+      ).catch((error: unknown) => {
+        throw postgresError(error, `applying what was held of ${partition.topic}[${partition.partition}]`);
       }),
     [Symbol.asyncDispose]: () => session[Symbol.asyncDispose](),
   };
@@ -73,17 +86,20 @@ const MAX_QUERIES_AT_ONCE = 200;
 /** Compare-and-set and statements in one round trip: when the first fails or finds a stale value, the transaction is rolled back. */
 async function carryOut(
   session: PostgresSession,
-  statements: readonly Statement[],
-  tables: Work["tables"],
-  advance: Advance,
+  { statements, tables, holds }: Omit<Work, "inOrder">,
+  partition: Partition,
+  advance?: Advance,
 ): Promise<void> {
   const queries = statements.flatMap(({ text, parameterSets }) => parameterSets.map((values) => ({ text, values })));
-  const advanced = session.run([advanceQuery(advance), ...unchangedQueries(tables)]);
+  const held = heldRows.statements(holds);
+  const steps = advance === undefined ? [] : [advanceQuery(advance)];
+  const fences = session.run([...steps, ...held, ...unchangedQueries(tables)]);
   const sent = session.run(queries.slice(0, MAX_QUERIES_AT_ONCE));
   sent.catch(() => {}); // a stale value matters more than what the statements met because of it
-  const [moved, ...unchanged] = await advanced;
-  checkAdvanced(moved, advance);
-  checkUnchanged(unchanged, advance);
+  const fenced = await fences;
+  if (advance !== undefined) checkAdvanced(fenced[0], advance);
+  for (const [at, statement] of held.entries()) checkHeld(fenced[steps.length + at]?.rowCount, statement);
+  checkUnchanged(fenced.slice(steps.length + held.length), partition);
   const answers = [...(await sent)];
   for (let at = MAX_QUERIES_AT_ONCE; at < queries.length; at += MAX_QUERIES_AT_ONCE) {
     answers.push(...(await session.run(queries.slice(at, at + MAX_QUERIES_AT_ONCE))));
@@ -94,6 +110,6 @@ async function carryOut(
     next += parameterSets.length;
     if (mustAffect === undefined) continue;
     const affected = mine.reduce((sum, answer) => sum + (answer.rowCount ?? 0), 0);
-    if (affected < mustAffect) throw missingRow(advance.partition.topic, mustAffect, affected);
+    if (affected < mustAffect) throw missingRow(partition.topic, mustAffect, affected);
   }
 }

@@ -3,6 +3,7 @@ import { FencedError } from "@cascade/shared/errors";
 import { formatLsn, parseLsn } from "@cascade/shared/lsn";
 import type { Partition } from "../event-consumer.ts";
 import type { Advance, Progress } from "../replica.ts";
+import { HeldRows } from "./held-rows.ts";
 
 /** `commit_lsn` in PostgreSQL's text form (unsigned 64 bits do not fit an INTEGER), times in ISO 8601 and UTC. */
 export const CREATE_PROGRESS = `CREATE TABLE IF NOT EXISTS cascade_progress (
@@ -15,6 +16,15 @@ export const CREATE_PROGRESS = `CREATE TABLE IF NOT EXISTS cascade_progress (
   applied_at TEXT NOT NULL,
   PRIMARY KEY (topic, partition)
 ) STRICT`;
+
+export const heldRows = new HeldRows({
+  table: "cascade_held_keys",
+  types: ["TEXT", "TEXT", "INTEGER"],
+  tableOptions: " STRICT",
+  partition: "partition",
+  numbered: false,
+  insert: ["INSERT", " ON CONFLICT DO NOTHING"],
+});
 
 const CREATE_REPLICA = "CREATE TABLE IF NOT EXISTS cascade_replica (id TEXT NOT NULL PRIMARY KEY) STRICT";
 

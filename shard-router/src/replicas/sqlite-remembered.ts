@@ -69,7 +69,7 @@ export function checkUnchanged(database: Database, tables: Work["tables"], { top
   }
 }
 
-const RESERVED = /^(?:sqlite_|cascade_progress$|cascade_replica$|cascade_tables$)/;
+const RESERVED = /^(?:sqlite_|cascade_progress$|cascade_replica$|cascade_tables$|cascade_held_keys$)/;
 
 interface Owner {
   readonly source_oid: number | null;

@@ -1,13 +1,15 @@
 import { Database, type Statement as PreparedStatement } from "bun:sqlite";
 import { statSync } from "node:fs";
 import { formatTableName } from "@cascade/shared/topic";
-import type { SqlValue, Statement } from "../dialect.ts";
+import type { SqlValue } from "../dialect.ts";
 import { sqliteDialect } from "../dialects/sqlite.ts";
-import type { Advance, Replica } from "../replica.ts";
+import type { Partition } from "../event-consumer.ts";
+import type { Advance, Replica, Work } from "../replica.ts";
 import { applyWork } from "./apply-work.ts";
+import { checkHeld, type HeldRow, heldKeyOf } from "./held-rows.ts";
 import { changeSqliteTables } from "./sqlite-changes.ts";
 import { fileReplaced, isBusy, isConstraintError, sqliteError } from "./sqlite-errors.ts";
-import { advanceProgress, CREATE_PROGRESS, ensureReplicaId, readProgress } from "./sqlite-progress.ts";
+import { advanceProgress, CREATE_PROGRESS, ensureReplicaId, heldRows, readProgress } from "./sqlite-progress.ts";
 import { checkUnchanged, ensureTableNames, readRemembered } from "./sqlite-remembered.ts";
 import { prepareSqliteTable } from "./sqlite-tables.ts";
 import { missingRow } from "./table-mismatch.ts";
@@ -48,6 +50,14 @@ export async function openSqliteReplica(
     },
     progress: (partition) =>
       locked(() => readProgress(session.database, partition)).catch(failing(`reading progress of ${partition.topic}`)),
+    held: (partition) =>
+      locked(() => {
+        const { text, values } = heldRows.select(partition);
+        return session.database
+          .query<HeldRow, SqlValue[]>(text)
+          .all(...values)
+          .map(heldKeyOf);
+      }).catch(failing("reading cascade_held_keys")),
     remembered: () => locked(() => readRemembered(session.database)).catch(failing("reading cascade_tables")),
     prepare: (schema, mayCreate = true, named = schema) =>
       session
@@ -59,11 +69,12 @@ export async function openSqliteReplica(
         .catch(failing(`changing tables for ${advance.partition.topic}`)),
     apply: (work, advance) =>
       applyWork(work, isConstraintError, (statements) =>
-        session.transaction(() => {
-          checkUnchanged(session.database, work.tables, advance.partition);
-          carryOut(session, statements, advance);
-        }),
+        session.transaction(() => carryOut(session, { ...work, statements }, advance.partition, advance)),
       ).catch(failing(`applying ${advance.partition.topic}[${advance.partition.partition}]`)),
+    settle: (work, partition) =>
+      applyWork(work, isConstraintError, (statements) =>
+        session.transaction(() => carryOut(session, { ...work, statements }, partition)),
+      ).catch(failing(`applying what was held of ${partition.topic}[${partition.partition}]`)),
     [Symbol.asyncDispose]: () => session.close(),
   };
 }
@@ -108,6 +119,7 @@ async function open(path: string, lockTimeoutMs: number, connect: (path: string)
     });
     const replicaId = await session.transaction(() => {
       opened.run(CREATE_PROGRESS);
+      opened.run(heldRows.createText);
       ensureTableNames(opened);
       return ensureReplicaId(opened);
     });
@@ -188,12 +200,21 @@ async function retried<T>(attempt: () => T, timeoutMs: number): Promise<T> {
 }
 
 /** Never yields: between BEGIN and COMMIT nothing else runs in this process. */
-function carryOut(session: Session, statements: readonly Statement[], advance: Advance): void {
-  advanceProgress(session.database, advance);
+function carryOut(
+  session: Session,
+  { statements, tables, holds }: Omit<Work, "inOrder">,
+  partition: Partition,
+  advance?: Advance,
+): void {
+  const { database } = session;
+  checkUnchanged(database, tables, partition);
+  if (advance !== undefined) advanceProgress(database, advance);
+  for (const held of heldRows.statements(holds))
+    checkHeld(database.query(held.text).run(...(held.values as SqlValue[])).changes, held);
   for (const { text, parameterSets, mustAffect } of statements) {
     const statement = session.prepared(text);
     let affected = 0;
     for (const values of parameterSets) affected += statement.run(...(values as SqlValue[])).changes;
-    if (mustAffect !== undefined && affected < mustAffect) throw missingRow(advance.partition.topic, mustAffect, affected);
+    if (mustAffect !== undefined && affected < mustAffect) throw missingRow(partition.topic, mustAffect, affected);
   }
 }

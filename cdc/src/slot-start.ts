@@ -1,0 +1,112 @@
+import { formatLsn, type Lsn } from "@cascade/shared/lsn";
+import type pg from "pg";
+import type { CdcConfig } from "./config.ts";
+import type { Announcement } from "./event-publisher.ts";
+import { existingTables } from "./postgres/copy-tables.ts";
+import type { KnownTables } from "./postgres/known-tables.ts";
+import { leftTimelineAt, type MainDbIdentity, mainDbIdentity } from "./postgres/main-db-identity.ts";
+import { pushWalBeyond } from "./postgres/push-wal.ts";
+import { checkSlot, dropSlot, slotState } from "./postgres/slot.ts";
+import { type SlotAtRest, type SlotAtRestOptions, slotAtRest } from "./postgres/slot-at-rest.ts";
+import { SlotBook } from "./slot-book.ts";
+import { lossOf, slotLost } from "./slot-loss.ts";
+import type { SignalLog } from "./snapshot/signal-log.ts";
+
+export interface SlotStartOptions {
+  readonly config: Pick<CdcConfig, "CDC_DATABASE_URL" | "CDC_SLOT" | "CDC_ON_SLOT_LOST">;
+  readonly client: pg.Client;
+  readonly log: SignalLog;
+  readonly hasPublished: boolean;
+  readonly warn: (message: string) => void;
+}
+
+/**
+ * A life's way to its slot: whether it goes on where it was left, and what is done where it does not. A repair is written down before
+ * anything of it is done, and until all that no stream will tell is told: killed anywhere between, it begins again.
+ */
+export class SlotStart {
+  readonly book: SlotBook;
+  /** The slot was lost: every table is copied anew, emptied by the replicas first. */
+  readonly anew: boolean;
+  readonly #options: SlotStartOptions;
+  readonly #mainDb: MainDbIdentity;
+
+  private constructor(options: SlotStartOptions, book: SlotBook, mainDb: MainDbIdentity, anew: boolean) {
+    this.#options = options;
+    this.book = book;
+    this.#mainDb = mainDb;
+    this.anew = anew;
+  }
+
+  /** Rejects with SLOT_LOST and its like where changes are missing and are not to be, or cannot be, repaired. */
+  static async judge(options: SlotStartOptions): Promise<SlotStart> {
+    const { config, client, log, hasPublished, warn } = options;
+    const { CDC_SLOT: slotName, CDC_DATABASE_URL: url } = config;
+    const book = new SlotBook(log);
+    const { record } = book;
+    const mainDb = await mainDbIdentity(client);
+    const switched = record !== null && record.timeline !== mainDb.timeline && record.systemId === mainDb.systemId;
+    const left = switched ? await leftTimelineAt(url, record.timeline, mainDb.timeline) : null;
+    const slot = await slotState(client, slotName);
+    const loss = lossOf({ slotName, slot, record, mainDb, leftTimelineAt: left, hasPublished });
+    if (loss === null) return new SlotStart(options, book, mainDb, false);
+    if (config.CDC_ON_SLOT_LOST === "stop" || !loss.repairable) throw slotLost(loss);
+    if (!record?.repair) {
+      warn(
+        `${loss.what}; CDC_ON_SLOT_LOST=resnapshot: a new slot is made, and every table is emptied and filled on every replica`,
+      );
+      const { systemId, timeline } = record ?? mainDb;
+      const { bound, limit, synchronized } = record ?? { bound: 0n, limit: 0n, synchronized: false };
+      const repair = { reason: loss.what, since: new Date().toISOString() };
+      await book.write({ slot: slotName, systemId, timeline, bound, limit, synchronized, repair });
+    }
+    return new SlotStart(options, book, mainDb, true);
+  }
+
+  /** Makes sure of the slot; in a repair makes a new one, beyond all that was published. */
+  async make(options: Omit<SlotAtRestOptions, "request">): Promise<SlotAtRest> {
+    const { client, config, hasPublished } = this.#options;
+    const { CDC_SLOT: slot } = config;
+    if (this.anew) {
+      if ((await checkSlot(client, slot, { lost: true })) === "found") await dropSlot(client, slot);
+      await pushWalBeyond(client, this.book.record?.limit ?? 0n);
+    }
+    return await slotAtRest({ ...options, request: { slot, hasPublished: hasPublished && !this.anew } });
+  }
+
+  /** What is to be announced before the stream begins at `from`. */
+  async announcements({ tables, relations, from }: FirstLook): Promise<readonly Announcement[]> {
+    if (!this.anew) return tables.begin(relations, from);
+    const { systemId = null } = this.book.record ?? {};
+    const other = systemId !== null && this.#mainDb.systemId !== null && systemId !== this.#mainDb.systemId;
+    return tables.beginAnew(relations, from, await existingTables(this.#options.client, [...tables.history.oids]), other);
+  }
+
+  /** From here on the stream tells everything. */
+  async settle(from: Lsn, slot: SlotAtRest["slot"]): Promise<void> {
+    const { record } = this.book;
+    const { systemId, timeline, walEnd, synchronizedStandbys } = this.#mainDb;
+    const { CDC_SLOT: name } = this.#options.config;
+    const failover = (await slotState(this.#options.client, name))?.failover === true;
+    await this.book.write({
+      slot: name,
+      systemId,
+      timeline,
+      bound: max(record?.bound ?? 0n, from),
+      // What a version without such records has published is not known, but that main-db has written it.
+      limit: max(record?.limit ?? (slot === "found" ? walEnd : from), from),
+      synchronized: failover && synchronizedStandbys,
+      repair: null,
+    });
+    if (this.anew) this.#options.warn(`replication slot "${name}" was made anew at ${formatLsn(from)}: every table is copied`);
+  }
+}
+
+export interface FirstLook {
+  readonly tables: KnownTables;
+  /** The catalog, where the slot begins. */
+  readonly relations: SlotAtRest["relations"];
+  readonly from: Lsn;
+}
+
+const max = (a: Lsn, b: Lsn): Lsn => (a > b ? a : b);

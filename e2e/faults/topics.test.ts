@@ -1,0 +1,100 @@
+import { expect, test } from "bun:test";
+import { cpSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { createDemoSchema } from "@cascade/local/demo-schema.ts";
+import { until } from "@cascade/local/wait.ts";
+import { moreChanges, startLoad } from "../load.ts";
+import { emptyTopics, tableTopics, topicEnd, withAdmin } from "../topics.ts";
+import { type FaultLab, openFaultLab } from "./lab.ts";
+
+/**
+ * Kafka has lost what routers have not applied, or what they have: a topic deleted, a retention that ends too early, a broker that comes
+ * back with an older disk. A router that sees it asks for a copy of the table, and says so.
+ */
+
+const asksForACopy = "asks for a copy";
+
+async function changes({ pipeline }: FaultLab, seed: number, count: number): Promise<void> {
+  const load = startLoad(pipeline.mainUrl, { seed, changesPerSecond: 500 });
+  await moreChanges(load, count);
+  await load.stop();
+}
+
+/** Deletes the topic, and waits until Kafka has it no more. */
+async function deleteTopic(brokers: string, topic: string): Promise<void> {
+  await withAdmin(brokers, async (admin) => {
+    await admin.deleteTopics({ topics: [topic] });
+  });
+}
+
+test("a topic is deleted while all runs, and while its routers are down until it has grown past their offsets", async () => {
+  await using lab = await openFaultLab({ name: "faults_topics", engines: ["postgres", "sqlite"], schema: createDemoSchema });
+  const { pipeline } = lab;
+  const { brokers } = pipeline.kafka;
+  const cdc = await lab.cdc();
+  await cdc.ready();
+  const postgres = await lab.router("postgres");
+  const sqlite = await lab.router("sqlite");
+  await changes(lab, 20, 300);
+  await pipeline.expectEqual();
+  const topic = `${pipeline.name}.public.orders`;
+  await deleteTopic(brokers, topic);
+  await changes(lab, 21, 300);
+  await pipeline.expectEqual();
+  expect(postgres.log()).toContain(asksForACopy);
+  await sqlite.stop();
+  await changes(lab, 22, 100);
+  await pipeline.expectEqual(undefined, ["postgres"]);
+  const applied = await topicEnd(brokers, topic);
+  await deleteTopic(brokers, topic);
+  const load = startLoad(pipeline.mainUrl, { seed: 23, changesPerSecond: 700 });
+  const grown = async (): Promise<boolean> => (await topicEnd(brokers, topic).catch(() => 0)) > applied + 20;
+  expect(await until(grown, 60_000, 200)).toBe(true);
+  await load.stop();
+  const back = await lab.router("sqlite");
+  await pipeline.expectEqual();
+  expect(back.log()).toContain(asksForACopy);
+}, 120_000);
+
+test("retention passes a router's offset", async () => {
+  await using lab = await openFaultLab({ name: "faults_retention", engines: ["postgres"], schema: createDemoSchema });
+  const { pipeline } = lab;
+  await (await lab.cdc()).ready();
+  const router = await lab.router("postgres");
+  await changes(lab, 24, 200);
+  await pipeline.expectEqual();
+  await router.kill();
+  await changes(lab, 25, 300);
+  const { brokers } = pipeline.kafka;
+  const published = async (): Promise<boolean> => (await topicEnd(brokers, `${pipeline.name}.public.orders`)) > 0;
+  expect(await until(published, 20_000)).toBe(true);
+  await emptyTopics(brokers, await tableTopics(brokers, pipeline.name));
+  const back = await lab.router("postgres");
+  await changes(lab, 26, 100);
+  await pipeline.expectEqual();
+  expect(back.log()).toContain(asksForACopy);
+}, 120_000);
+
+test("a broker comes back with an older log: what the routers have applied is above it, and so is what cdc has published", async () => {
+  await using lab = await openFaultLab({ name: "faults_older", engines: ["postgres", "sqlite"], schema: createDemoSchema });
+  const { pipeline } = lab;
+  const { kafka } = pipeline;
+  await (await lab.cdc()).ready();
+  const routers = [await lab.router("postgres"), await lab.router("sqlite")];
+  await changes(lab, 27, 200);
+  await pipeline.expectEqual();
+  const [data, older] = [join(kafka.dir, "data"), join(kafka.dir, "older")];
+  await kafka.kill("SIGTERM");
+  cpSync(data, older, { recursive: true });
+  await kafka.start();
+  await changes(lab, 28, 300);
+  await pipeline.expectEqual();
+  await kafka.kill();
+  rmSync(data, { recursive: true });
+  cpSync(older, data, { recursive: true });
+  rmSync(older, { recursive: true });
+  await kafka.start();
+  await changes(lab, 29, 200);
+  await pipeline.expectEqual();
+  for (const router of routers) expect(router.log()).toContain(asksForACopy);
+}, 120_000);
