@@ -33,7 +33,8 @@ export async function openSignalLog(kafka: SimulatedKafka, network: Network): Pr
       return news.map(({ key, value }): SignalMessage => ({ key: key ?? "", value }));
     },
     write: (given) => {
-      const write = () => network.call("kafka", () => {
+      const write = () =>
+        network.call("kafka", () => {
           kafka.checkFence(TOPIC, epoch);
           kafka.append(TOPIC, given);
         });
