@@ -40,7 +40,7 @@ export class SimulatedGroup {
     const { nowMs } = this.#scheduler;
     for (const { id, heardAtMs, answer } of this.#members.values())
       if (answer === null && nowMs - heardAtMs > SESSION_TIMEOUT_MS) this.leave(id);
-    if (this.#members.size > 0 && this.#network.strikes("rebalance", 0.03)) this.#rebalance();
+    if (this.#members.size > 0 && this.#network.strikes("rebalance", 0.1)) this.#rebalance();
     this.#scheduler.after(1_000, null, () => this.#watch());
   }
 

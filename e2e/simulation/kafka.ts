@@ -1,3 +1,4 @@
+import { CascadeError } from "@cascade/shared/errors";
 import type { Scheduler } from "./scheduler.ts";
 
 export interface LogMessage {
@@ -8,7 +9,7 @@ export interface LogMessage {
 /** The brokers: topics of one partition, each a log that only grows at its end and may be cut at its beginning. */
 export class SimulatedKafka {
   readonly topics = new Map<string, { readonly messages: LogMessage[]; low: number }>();
-  readonly groups = new Map<string, Map<string, number>>();
+  readonly #epochs = new Map<string, number>();
   readonly #scheduler: Scheduler;
   readonly #listeners = new Map<string, Set<() => void>>();
 
@@ -24,6 +25,23 @@ export class SimulatedKafka {
     this.create(topic);
     this.topics.get(topic)?.messages.push(...messages);
     for (const listener of this.#listeners.get(topic) ?? []) listener();
+  }
+
+  /** As a transactional producer's id is taken over: what was opened before may write no more. */
+  fence(topic: string): number {
+    const epoch = (this.#epochs.get(topic) ?? 0) + 1;
+    this.#epochs.set(topic, epoch);
+    return epoch;
+  }
+
+  checkFence(topic: string, epoch: number): void {
+    if (this.#epochs.get(topic) === epoch) return;
+    throw new CascadeError({
+      code: "KAFKA_ERROR",
+      verdict: "retry",
+      message: `another has taken over writing to ${topic}`,
+      advice: "nothing to do: it is simulated",
+    });
   }
 
   end(topic: string): number {

@@ -79,8 +79,10 @@ export class Machine {
 
 /** A service's surroundings, without a log, spans and metrics. */
 export function quietContext(host: Host, witness: Witness): ServiceContext {
-  const log = (level: string) => (fields: unknown, text?: string) =>
-    witness.tell(host, () => `${level}: ${text ?? String(fields)}`);
+  const log = (level: string) => (fields: unknown, text?: string) => {
+    // What is tried again and again is told of there.
+    if (level !== "debug") witness.tell(host, () => `${level}: ${text ?? String(fields)}`);
+  };
   const levels = ["debug", "info", "warn", "error", "fatal", "trace"];
   const logger: Pick<Logger, "debug" | "info" | "warn" | "error"> = Object.fromEntries(
     levels.map((level) => [level, log(level)]),

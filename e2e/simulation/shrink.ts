@@ -8,6 +8,8 @@ export interface Shrunk {
 }
 
 const MAX_TRIES = 40;
+/** A history that is stuck takes seconds. */
+const MAX_MS = 30_000;
 
 /**
  * Leaves out kinds of faults one by one, and then transactions from the end, for as long as it still fails: whatever is left out, the same
@@ -17,8 +19,10 @@ export function shrink(options: HistoryOptions): Shrunk | null {
   let best = fails(options);
   if (best === null) return null;
   let tries = 0;
+  const startedAtMs = performance.now();
   const attempt = (smaller: HistoryOptions): boolean => {
-    const found = tries++ < MAX_TRIES ? fails(smaller) : null;
+    const isWorthIt = tries++ < MAX_TRIES && performance.now() - startedAtMs < MAX_MS;
+    const found = isWorthIt ? fails(smaller) : null;
     if (found !== null) best = found;
     return found !== null;
   };

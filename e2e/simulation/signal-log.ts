@@ -9,6 +9,8 @@ const TOPIC = signalsTopic(PREFIX);
 
 /** `<prefix>.signals` as cdc reads and writes it. */
 export async function openSignalLog(kafka: SimulatedKafka, network: Network): Promise<SignalLog> {
+  // Whoever opens it fences all that did before, and what of theirs is still on its way (`FencedProducer`).
+  const epoch = await network.call("kafka", () => kafka.fence(TOPIC));
   const found = await network.call("kafka", () => kafka.read(TOPIC, 0));
   let read = found.length;
   const arrived = new Signal();
@@ -31,7 +33,11 @@ export async function openSignalLog(kafka: SimulatedKafka, network: Network): Pr
       return news.map(({ key, value }): SignalMessage => ({ key: key ?? "", value }));
     },
     write: (given) => {
-      const write = () => network.call("kafka", () => kafka.append(TOPIC, given));
+      const write = () =>
+        network.call("kafka", () => {
+          kafka.checkFence(TOPIC, epoch);
+          kafka.append(TOPIC, given);
+        });
       const written = writing.then(write);
       writing = written.catch(() => undefined);
       return written;

@@ -124,7 +124,7 @@ export class SlotSource implements ChangeSource, SlotHolder {
   #take(): readonly SourceMessage[] {
     const { mainDb, scheduler, network, maxMessages } = this.#options;
     const { random } = scheduler;
-    if (network.strikes("stream-ends", 0.01)) this.broken();
+    if (network.strikes("stream-ends", 0.03)) this.broken();
     if (!network.reaches(this.host, "main-db")) this.broken();
     if (this.#isBroken) throw streamEnded();
     const size = random.between(1, maxMessages);

@@ -4,6 +4,8 @@ import type { Scheduler } from "./scheduler.ts";
 import { COUNT, ID, isKeyed, type Row, type RowChange, Rows, renamed, TEXT, textOf, type Value, withColumns } from "./tables.ts";
 
 const MAX_ID = 14;
+/** Whoever waits for no standby is seen a moment after he is in the WAL; cdc counts on less than a second. */
+const LONGEST_UNSEEN_MS = 900;
 const NOTHING: ReadonlySet<number> = new Set();
 
 export interface WorkloadOptions {
@@ -62,7 +64,7 @@ export class Workload {
     if (items.length > 0) this.committed++;
     // Who holds a table to himself is seen before anybody gets it.
     const isExclusive = items.some((item) => item.kind === "schema" || (item.kind === "row" && item.op === "t"));
-    this.#mainDb.commit(txId, items, isExclusive ? 0 : random.skewed(0, 200));
+    this.#mainDb.commit(txId, items, isExclusive ? 0 : random.skewed(0, LONGEST_UNSEEN_MS));
   }
 
   /** One more change of the transaction, of rows that nobody else has in hand. */

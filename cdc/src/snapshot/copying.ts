@@ -21,6 +21,8 @@ export interface CopyingContext {
   readonly changed: Signal;
   readonly report: SnapshotReport;
   readonly signal: AbortSignal;
+  /** Resolves when the copy's state is durable. */
+  save(copy: Copy): Promise<void>;
 }
 
 /** `over`: asked to stop, or begun anew by another; `anew`: it is a table of another kind, or look, now. */
@@ -121,7 +123,7 @@ async function nameNow(reader: TableReader, { oid }: CopyJob): Promise<TableName
 
 /** null when the snapshot does not see yet what it must. */
 async function scanOnce(context: CopyingContext, copy: KeylessCopy, isOver: () => boolean): Promise<CopyOutcome | null> {
-  const { reader, copies, source, report, changed } = context;
+  const { reader, copies, source, report, changed, save } = context;
   const mustSee = copies.mustSee();
   let first = true;
   let key: readonly string[] = [];
@@ -131,7 +133,14 @@ async function scanOnce(context: CopyingContext, copy: KeylessCopy, isOver: () =
     name = { schema: table.schema.schema, table: table.schema.table };
     return key.length === 0 && copy.found(table, mustSee);
   };
+  /** Before the truncate is published: another life must know that the table may be empty. */
+  const begin = async (): Promise<void> => {
+    if (copy.job.request === INITIAL || copy.state.begun || isOver()) return;
+    copy.set({ begun: true });
+    await save(copy);
+  };
   const take = async (rows: readonly SnapshotRow[]): Promise<void> => {
+    if (first) await begin();
     const events = isOver() ? [] : copy.rows(rows, first);
     first = false;
     await source.offer(() => (isOver() ? [] : events));
@@ -142,6 +151,7 @@ async function scanOnce(context: CopyingContext, copy: KeylessCopy, isOver: () =
   if (done === "gone") return { kind: "gone" };
   if (done === "done") {
     // Of a table without rows too.
+    if (first) await begin();
     await source.offer(() => (isOver() ? [] : [...(first ? copy.rows([], true) : []), ...copy.out()]));
     // The stream may be behind what the snapshot has seen: it is not over before that is passed.
     await reader.mark({ id: copy.endId, ...name });

@@ -73,3 +73,12 @@ test("what the copy contains is not published, but every replica gets past its p
     [51, ""],
   ]);
 });
+
+test("once a former life may have emptied the table for a replica, changes before the new mark go to the others alone", () => {
+  const job = { request: "asked", oid: 7, name: { schema: "public", table: "t" }, range: WHOLE };
+  const changed = (replica: string | null, begun: boolean) =>
+    new KeylessCopy({ ...job, replica }, { ...WAITING, begun }).change(insert(150));
+  expect(changed("mine", false)?.table).toEqual(TABLE);
+  expect(changed("mine", true)?.table).toEqual({ ...TABLE, notReplica: "mine" });
+  expect(changed(null, true)).toBeNull();
+});

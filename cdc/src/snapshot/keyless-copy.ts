@@ -98,10 +98,18 @@ export class KeylessCopy {
   /** A change that the stream brings; returns what is to be published of it at once. */
   change(event: ChangeEvent): ChangeEvent | null {
     // Before the mark: the copy of a table that was never copied will contain it.
-    if (this.#mark === null) return this.job.request === INITIAL ? null : event;
+    if (this.#mark === null) return this.#beforeMark(event);
     if (this.#isOut) return this.#sees(event) ? { ...event, table: this.#tableOfSeen(event) } : event;
     this.#hold(event);
     return null;
+  }
+
+  /** A former life may have emptied the table already: whoever it is for gets its rows by the copy alone. */
+  #beforeMark(event: ChangeEvent): ChangeEvent | null {
+    const { request, replica } = this.job;
+    if (request === INITIAL) return null;
+    if (!this.#state.begun) return event;
+    return replica === null ? null : { ...event, table: this.#withoutReplica(event.table) };
   }
 
   /** The newest change, where the copy contains it; null where it is held. */

@@ -201,7 +201,8 @@ export class Snapshotter {
     const source = this.#source;
     if (source === null) throw new TypeError("tables are copied into a stream");
     const { report } = this.#options;
-    const context: CopyingContext = { reader, copies: this.#copies, source, changed: this.#changed, report, signal };
+    const save = (changed: Copy) => this.save([changed]);
+    const context: CopyingContext = { reader, copies: this.#copies, source, changed: this.#changed, report, signal, save };
     try {
       const outcome = await (copy.kind === "keyed" ? copyKeyed(context, copy) : copyKeyless(context, copy));
       await this.#ended(copy, outcome);

@@ -1,0 +1,44 @@
+import { Random } from "./random.ts";
+
+/** What a history is made of. */
+export interface Plan {
+  readonly initial: boolean;
+  readonly copies: boolean;
+  readonly ddl: boolean;
+  readonly tables: readonly { readonly name: string; readonly keyed: boolean; readonly rows: number }[];
+  readonly cdcs: number;
+  readonly replicas: readonly number[];
+  readonly chunkRows: number;
+  readonly cdcBatchRows: number;
+  readonly routerBatchRows: number;
+  readonly transactions: number;
+  readonly pauseMs: number;
+  readonly rate: number;
+  readonly stormPauseMs: number;
+}
+
+export function planOf(seed: number, mostTransactions = Number.POSITIVE_INFINITY): Plan {
+  const random = new Random(seed ^ 0x5eed);
+  const initial = random.chance(0.5);
+  const retention = random.chance(0.25);
+  const count = random.between(1, 3);
+  return {
+    initial,
+    copies: initial || retention,
+    ddl: random.chance(0.4),
+    tables: Array.from({ length: count }, (_, at) => ({
+      name: `t${at}`,
+      keyed: random.chance(0.75),
+      rows: initial ? random.between(0, 12) : 0,
+    })),
+    cdcs: random.between(1, 2),
+    replicas: random.chance(0.3) ? [random.between(1, 2), 1] : [random.between(1, 3)],
+    chunkRows: random.between(1, 6),
+    cdcBatchRows: random.between(1, 10),
+    routerBatchRows: random.between(1, 12),
+    transactions: Math.min(random.between(5, 40), mostTransactions),
+    pauseMs: random.pick([50, 500, 3_000]),
+    rate: random.pick([0.2, 1, 1, 3]),
+    stormPauseMs: random.pick([500, 2_000, 8_000]),
+  };
+}
