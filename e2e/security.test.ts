@@ -73,11 +73,12 @@ async function safeKafka({ keyStore }: Certificates): Promise<SafeKafka> {
 async function grantRights(kafka: LocalKafka): Promise<void> {
   const admin = testClient(kafka.brokers).admin();
   await admin.connect();
-  const { TOPIC, GROUP } = AclResourceTypes;
+  const { TOPIC, GROUP, TRANSACTIONAL_ID } = AclResourceTypes;
   const { ALTER_CONFIGS, CREATE, DESCRIBE, DESCRIBE_CONFIGS, READ, WRITE } = AclOperationTypes;
   const rights: readonly (readonly [string, AclResourceTypes, string, readonly AclOperationTypes[]])[] = [
     ["cdc", TOPIC, `${PREFIX}.`, [CREATE, DESCRIBE, READ, WRITE, DESCRIBE_CONFIGS, ALTER_CONFIGS]],
     ["cdc", GROUP, `${PREFIX}.signals`, [READ]],
+    ["cdc", TRANSACTIONAL_ID, `${PREFIX}.cdc`, [DESCRIBE, WRITE]],
     ["router", TOPIC, `${PREFIX}.`, [DESCRIBE, READ]],
     ["router", TOPIC, `${PREFIX}.signals`, [WRITE]],
     ["router", GROUP, `${PREFIX}.`, [READ]],
