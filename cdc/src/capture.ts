@@ -65,6 +65,9 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       if (findings.length > 0) throw new RefusalError(findings);
       await checkSlot(client, slot, { lost: true });
       await using publisher = await openPublisher(config, context, await databaseName(client));
+      // Both at once: who takes over is waited for. Only now: nobody else announces any more.
+      const reading = readSchemaHistory(kafkaOptions(config, SERVICE, logger), config.KAFKA_TOPIC_PREFIX);
+      reading.catch(() => undefined); // when something else fails before
       await using log = await openSignalLog(config, context);
       const start = await SlotStart.judge({ config, client, log, hasPublished: await publisher.hasPublished(), warn });
       await using snapshotting = await openSnapshotting(config, { client, catalog, progress, log, anew: start.anew });
@@ -72,7 +75,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
         client,
         snapshotting.copies.all.map(({ job }) => job),
       );
-      const history = await readSchemaHistory(kafkaOptions(config, SERVICE, logger), config.KAFKA_TOPIC_PREFIX);
+      const history = await reading;
       // Before the slot: every schema change that the stream holds is to be told in it.
       await using ddlSession = await openSession(url);
       const told = await ensureDdlCapture(ddlSession.client, config.CDC_DDL, warn);

@@ -38,3 +38,10 @@ test("what this version cannot do is refused, a typing error is named", () => {
   expect(() => readCdcConfig({ ...REQUIRED, KAFKA_PARTITIONS: "4" })).toThrow("KAFKA_PARTITIONS");
   expect(unknownCdcVariables({ ...REQUIRED, CDC_TABELS: "x" })).toEqual(["CDC_TABELS"]);
 });
+
+test("a repair copies tables: it is not set beside what copies none", () => {
+  const repair = { ...REQUIRED, CDC_ON_SLOT_LOST: "resnapshot" };
+  expect(readCdcConfig(repair)).toMatchObject({ CDC_ON_SLOT_LOST: "resnapshot", CDC_HEARTBEAT_INTERVAL_MS: 5_000 });
+  expect(() => readCdcConfig({ ...repair, CDC_SNAPSHOT: "never" })).toThrow("set CDC_SNAPSHOT=initial");
+  expect(() => readCdcConfig({ ...REQUIRED, CDC_HEARTBEAT_INTERVAL_MS: "-1" })).toThrow("CDC_HEARTBEAT_INTERVAL_MS");
+});

@@ -3,7 +3,7 @@ import { identifySchema } from "@cascade/shared/table-schema";
 import { INITIAL, WAITING, WHOLE } from "./copy-job.ts";
 import { Requests } from "./requests.ts";
 import type { SignalLog } from "./signal-log.ts";
-import { encodeState, stateKey } from "./signals.ts";
+import { decodeState, encodeState, stateKey } from "./signals.ts";
 import { Snapshotter } from "./snapshotter.ts";
 import type { CopyTable } from "./table-reader.ts";
 
@@ -26,6 +26,7 @@ async function copiesOf(
   messages: Map<string, string>,
   tables: readonly CopyTable[],
   there: readonly number[] = [7],
+  anew = false,
 ): Promise<readonly { readonly oid: number; readonly empties: boolean }[]> {
   const log: SignalLog = {
     messages: new Map(messages),
@@ -41,7 +42,7 @@ async function copiesOf(
   const openReader = () => Promise.reject(new Error("not read"));
   const snapshotter = new Snapshotter({ openReader, log, report, initial: true });
   const existing = async (oids: readonly number[]) => new Set(oids.filter((oid) => there.includes(oid)));
-  await new Requests({ log, report, snapshotter, tables: async () => tables, existing, initial: true, anew: false }).resume();
+  await new Requests({ log, report, snapshotter, tables: async () => tables, existing, initial: true, anew }).resume();
   return snapshotter.copies.all.map(({ job, state }) => ({ oid: job.oid, empties: state.empties }));
 }
 
@@ -62,4 +63,28 @@ test("a table that is new is copied into what is there; nothing is kept of one t
   messages.set(stateKey(INITIAL, 7), encodeState(job, { ...WAITING, status: "done" }));
   expect(await copiesOf(messages, [], [])).toEqual([]);
   expect(messages.size).toBe(0);
+});
+
+test("after lost changes every table is emptied and copied from its beginning, whatever was done or half done; killed then, it still is", async () => {
+  const job = { request: INITIAL, oid: 7, name: { schema: "public", table: "t" }, replica: null, range: WHOLE };
+  const other = { ...TABLE, schema: identifySchema({ ...schema, oid: 8, table: "new" }) };
+  const half = { ...WAITING, status: "copying", after: '{"id":5}', begun: true, rows: 5 } as const;
+  for (const state of [{ ...WAITING, status: "done" } as const, half]) {
+    const messages = new Map([
+      [stateKey(INITIAL, 7), encodeState(job, state)],
+      [stateKey("asked", 7), encodeState({ ...job, request: "asked", replica: "new" }, half)],
+    ]);
+    const all = [
+      { oid: 7, empties: true },
+      { oid: 8, empties: true },
+      { oid: 7, empties: false },
+    ];
+    expect(await copiesOf(messages, [TABLE, other], [7, 8], true)).toEqual(all);
+    expect(decodeState(messages.get(stateKey(INITIAL, 7)) ?? "")?.state).toMatchObject({
+      status: "waiting",
+      after: null,
+      begun: false,
+    });
+    expect(await copiesOf(messages, [TABLE, other], [7, 8])).toEqual(expect.arrayContaining(all));
+  }
 });
