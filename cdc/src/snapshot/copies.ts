@@ -131,7 +131,7 @@ export class Copies {
     const copies = this.#copies.filter(({ job }) => job.oid === schema?.oid);
     if (schema === undefined || copies.length === 0) return null;
     // Rows of the table may be missing on the replicas until the copy is there.
-    const fills = copies.some((copy) => copy.kind === "keyed" && (copy.job.request === INITIAL || copy.isBegun));
+    const fills = copies.some((copy) => copy.kind === "keyed" && (copy.job.request === INITIAL || copy.mayBeEmpty));
     return { schema, copies, table: fills ? { ...table, filling: true } : table };
   }
 

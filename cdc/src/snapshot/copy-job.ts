@@ -31,6 +31,8 @@ export interface CopyState {
   readonly keyShape: string | null;
   /** Its truncate is published, where it has one. */
   readonly begun: boolean;
+  /** Its truncate may be published: rows may be missing where it is for until the copy brings them. */
+  readonly mayBeEmpty: boolean;
   readonly rows: number;
   readonly estimatedRows: number | null;
   /** Keys of rows to be read again. */
@@ -44,6 +46,7 @@ export const WAITING: CopyState = {
   after: null,
   keyShape: null,
   begun: false,
+  mayBeEmpty: false,
   rows: 0,
   estimatedRows: null,
   reread: [],

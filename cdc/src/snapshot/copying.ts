@@ -34,13 +34,17 @@ export type CopyOutcome =
 
 /** By chunks. What is done is taken out of the copies at once: the stream must not add to it any more. */
 export async function copyKeyed(context: CopyingContext, copy: KeyedCopy): Promise<CopyOutcome> {
-  const { reader, copies, changed, signal } = context;
+  const { reader, copies, changed, signal, save } = context;
   while (!signal.aborted && copies.has(copy)) {
     if (copy.needsBegin) {
       const name = await nameNow(reader, copy.job);
       if (name === null) return { kind: "gone" };
+      // Before the truncate can be published: another life must know that rows may be missing.
+      copy.set({ mayBeEmpty: true });
+      await save(copy);
       copy.beginMarked();
       await reader.mark({ id: copy.beginId, ...name });
+      continue;
     }
     const plan = copy.next();
     if (plan === "done") {

@@ -46,9 +46,9 @@ export class KeyedCopy {
     return { ...this.#state, reread };
   }
 
-  /** It has begun for the replica that asked for it: from here on the replica's rows may be missing. */
-  get isBegun(): boolean {
-    return this.#beginArrived;
+  /** The rows of whoever it is for may be missing: it has begun, or a former life may have begun it. */
+  get mayBeEmpty(): boolean {
+    return this.#beginArrived || this.#state.mayBeEmpty;
   }
 
   /** Its mark is to be written before anything is read. */

@@ -54,6 +54,7 @@ const stateShape = z.object({
   after: z.string().nullable(),
   keyShape: z.string().nullable(),
   begun: z.boolean(),
+  mayBeEmpty: z.boolean().default(false),
   rows: z.number(),
   estimatedRows: z.number().nullable(),
   reread: z.array(z.string()),

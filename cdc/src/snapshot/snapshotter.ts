@@ -193,7 +193,17 @@ export class Snapshotter {
     const size = ({ job }: Copy) => this.#sizes.get(job.oid)?.bytes ?? 0;
     const now = performance.now();
     const ready = this.#copies.all.filter((copy) => (this.#notBefore.get(copy) ?? 0) <= now);
-    return ready.find(({ job }) => job.request !== INITIAL) ?? ready.toSorted((a, b) => size(a) - size(b))[0] ?? null;
+    const asked = ready.find((copy) => copy.job.request !== INITIAL && !this.#waitsForFirst(copy));
+    return asked ?? ready.filter((copy) => !this.#waitsForFirst(copy)).toSorted((a, b) => size(a) - size(b))[0] ?? null;
+  }
+
+  /**
+   * A table without a key is on no replica before its first copy: changes that another one holds meanwhile would come to replicas that have
+   * none of its rows.
+   */
+  #waitsForFirst({ kind, job }: Copy): boolean {
+    if (kind !== "keyless" || job.request === INITIAL) return false;
+    return this.#copies.all.some((other) => other.job.oid === job.oid && other.job.request === INITIAL);
   }
 
   async #copyOne(reader: TableReader, copy: Copy, signal: AbortSignal): Promise<void> {
