@@ -44,8 +44,8 @@ describe("batches", () => {
       partition: { topic, partition: 0 },
       table: { schema: "public", table: "t.x" },
       events: [
-        { offset: 0n, key: '{"id":"é"}', value: '{"t":"€😀"}' },
-        { offset: 1n, key: null, value: "v" },
+        { offset: 0n, key: '{"id":"é"}', value: '{"t":"€😀"}', traceParent: traceparent },
+        { offset: 1n, key: null, value: "v", traceParent: traceparent },
       ],
       nextOffset: 2n,
       bytes: Buffer.byteLength('{"t":"€😀"}v'),
