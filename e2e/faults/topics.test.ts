@@ -82,7 +82,7 @@ test("a broker comes back with an older log than what was published and applied:
   const { kafka } = pipeline;
   const cdc = await lab.cdc();
   await cdc.ready();
-  await Promise.all([lab.router("postgres"), lab.router("sqlite")]);
+  const routers = await Promise.all([lab.router("postgres"), lab.router("sqlite")]);
   await changes(lab, 27, 200);
   await pipeline.expectEqual();
   const [data, older] = [join(kafka.dir, "data"), join(kafka.dir, "older")];
@@ -91,6 +91,8 @@ test("a broker comes back with an older log than what was published and applied:
   await kafka.start();
   await changes(lab, 28, 300);
   await pipeline.expectEqual();
+  // A router that rides over the restart may not see it: docs/reliability.md.
+  for (const router of routers) await router.kill();
   await kafka.kill();
   rmSync(data, { recursive: true });
   cpSync(older, data, { recursive: true });
@@ -100,5 +102,6 @@ test("a broker comes back with an older log than what was published and applied:
   expect((await refusal(cdc)).map(({ code }) => code)).toEqual(["SLOT_MOVED"]);
   await lab.cdc({ env: { CDC_ON_SLOT_LOST: "resnapshot" } });
   await changes(lab, 29, 200);
+  await Promise.all([lab.router("postgres"), lab.router("sqlite")]);
   await pipeline.expectEqual();
 }, 120_000);
