@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { createDemoSchema } from "@cascade/local/demo-schema.ts";
 import { until } from "@cascade/local/wait.ts";
 import { moreChanges, startLoad } from "../load.ts";
+import { refusal } from "../refusals.ts";
 import { emptyTopics, tableTopics, topicEnd, withAdmin } from "../topics.ts";
 import { type FaultLab, openFaultLab } from "./lab.ts";
 
@@ -75,12 +76,13 @@ test("retention passes a router's offset", async () => {
   expect(back.log()).toContain(asksForACopy);
 }, 120_000);
 
-test("a broker comes back with an older log: what the routers have applied is above it, and so is what cdc has published", async () => {
+test("a broker comes back with an older log than what was published and applied: cdc stops, or has all tables copied anew", async () => {
   await using lab = await openFaultLab({ name: "faults_older", engines: ["postgres", "sqlite"], schema: createDemoSchema });
   const { pipeline } = lab;
   const { kafka } = pipeline;
-  await (await lab.cdc()).ready();
-  const routers = [await lab.router("postgres"), await lab.router("sqlite")];
+  const cdc = await lab.cdc();
+  await cdc.ready();
+  const routers = await Promise.all([lab.router("postgres"), lab.router("sqlite")]);
   await changes(lab, 27, 200);
   await pipeline.expectEqual();
   const [data, older] = [join(kafka.dir, "data"), join(kafka.dir, "older")];
@@ -89,12 +91,17 @@ test("a broker comes back with an older log: what the routers have applied is ab
   await kafka.start();
   await changes(lab, 28, 300);
   await pipeline.expectEqual();
+  // A router that rides over the restart may not see it: docs/reliability.md.
+  for (const router of routers) await router.kill();
   await kafka.kill();
   rmSync(data, { recursive: true });
   cpSync(older, data, { recursive: true });
   rmSync(older, { recursive: true });
   await kafka.start();
+  // What Kafka says to have of its changes is behind what main-db was told to forget.
+  expect((await refusal(cdc)).map(({ code }) => code)).toEqual(["SLOT_MOVED"]);
+  await lab.cdc({ env: { CDC_ON_SLOT_LOST: "resnapshot" } });
   await changes(lab, 29, 200);
+  await Promise.all([lab.router("postgres"), lab.router("sqlite")]);
   await pipeline.expectEqual();
-  for (const router of routers) expect(router.log()).toContain(asksForACopy);
 }, 120_000);

@@ -150,16 +150,25 @@ function sessionOver(database: Database, lockTimeoutMs: number): Session {
     for (const statement of prepared.values()) statement.finalize();
     prepared.clear();
   };
-  const inTransaction = async <T>(work: () => T): Promise<T> => {
-    await locked(() => database.run("BEGIN IMMEDIATE"));
+  const finish = <T>(work: () => T): (() => T) => {
     try {
       const result = work();
       database.run("COMMIT");
-      return result;
+      return () => result;
     } catch (error) {
       if (database.inTransaction) database.run("ROLLBACK"); // some errors have rolled back already
-      throw error;
+      return () => {
+        throw error;
+      };
     }
+  };
+  const inTransaction = async <T>(work: () => T): Promise<T> => {
+    // In one go with its beginning: whoever else waited for the lock in this process would begin within it.
+    const done = await locked(() => {
+      database.run("BEGIN IMMEDIATE");
+      return finish(work);
+    });
+    return done();
   };
   let ended: Promise<unknown> = Promise.resolve();
   return {
