@@ -1,4 +1,12 @@
-import { CompressionCodecs, CompressionTypes, Kafka, type KafkaConfig, type RetryOptions, type SASLOptions } from "kafkajs";
+import {
+  CompressionCodecs,
+  CompressionTypes,
+  Kafka,
+  type KafkaConfig,
+  type Producer,
+  type RetryOptions,
+  type SASLOptions,
+} from "kafkajs";
 import { type KafkaLogger, kafkaLogCreator } from "./kafka-log.ts";
 import type { KafkaSockets } from "./kafka-sockets.ts";
 
@@ -63,6 +71,19 @@ export function kafkaClient(options: KafkaOptions, sockets: KafkaSockets): Kafka
   if (options.ssl) config.ssl = tlsOptions(options.ssl);
   if (options.sasl) config.sasl = saslOptions(options.sasl);
   return new Kafka(config);
+}
+
+/**
+ * One whose topics are made before, and have one partition. Retries inside kafkajs neither double nor reorder; a restart does, and whoever
+ * reads tells by position. Never two unresolved sends at once.
+ */
+export function idempotentProducer(kafka: Kafka): Producer {
+  return kafka.producer({
+    idempotent: true,
+    allowAutoTopicCreation: false,
+    createPartitioner: () => () => 0,
+    retry: KAFKA_RETRY,
+  });
 }
 
 function tlsOptions({ ca, cert, key }: KafkaTls): NonNullable<KafkaConfig["ssl"]> {

@@ -1,6 +1,13 @@
 import { type ChangeEvent, type EncodeEvent, eventEncoder } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
-import { compressionType, KAFKA_RETRY, type KafkaCompression, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
+import {
+  compressionType,
+  idempotentProducer,
+  KAFKA_RETRY,
+  type KafkaCompression,
+  type KafkaOptions,
+  kafkaClient,
+} from "@cascade/shared/kafka";
 import { isKafkaError, kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { encodeSchemaNews, type SchemaMessage } from "@cascade/shared/table-schema";
@@ -42,13 +49,7 @@ export async function openKafkaPublisher(options: PublisherOptions): Promise<Eve
   const sockets = new KafkaSockets();
   const kafka = kafkaClient(options.kafka, sockets);
   const admin = kafka.admin({ retry: KAFKA_RETRY });
-  const producer = kafka.producer({
-    // Retries inside kafkajs neither double nor reorder; a restart does, and the position in each event takes care of that.
-    idempotent: true,
-    allowAutoTopicCreation: false,
-    createPartitioner: () => () => 0,
-    retry: KAFKA_RETRY,
-  });
+  const producer = idempotentProducer(kafka);
   const announcer = new FencedProducer(kafka, `${options.prefix}.cdc.schemas`);
   const topics = new Topics(admin, {
     ...options,

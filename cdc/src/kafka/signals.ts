@@ -1,4 +1,4 @@
-import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
+import { idempotentProducer, KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { WholeTopic, wholeTopicConsumer } from "@cascade/shared/kafka-whole-topic";
@@ -42,12 +42,7 @@ export async function openSignals(options: SignalsOptions): Promise<SignalLog> {
 type SignalProducer = Pick<FencedProducer, "connect" | "send" | "disconnect">;
 
 function plainProducer(kafka: Kafka): SignalProducer {
-  const producer = kafka.producer({
-    idempotent: true,
-    allowAutoTopicCreation: false,
-    createPartitioner: () => () => 0,
-    retry: KAFKA_RETRY,
-  });
+  const producer = idempotentProducer(kafka);
   return {
     connect: () => producer.connect(),
     send: async (topic, messages: readonly Message[]) => void (await producer.send({ topic, acks: -1, messages: [...messages] })),

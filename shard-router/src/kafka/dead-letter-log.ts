@@ -1,4 +1,4 @@
-import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
+import { idempotentProducer, KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { isKafkaError, kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { formatLsn } from "@cascade/shared/lsn";
@@ -31,12 +31,7 @@ export async function openDeadLetterLog({ kafka: options, prefix, replica }: Dea
   const sockets = new KafkaSockets();
   const kafka = kafkaClient(options, sockets);
   const admin = kafka.admin({ retry: KAFKA_RETRY });
-  const producer = kafka.producer({
-    idempotent: true,
-    allowAutoTopicCreation: false,
-    createPartitioner: () => () => 0,
-    retry: KAFKA_RETRY,
-  });
+  const producer = idempotentProducer(kafka);
   const open = async () => {
     await Promise.all([admin.connect(), producer.connect()]);
     await ensureTopic(admin, topic);
