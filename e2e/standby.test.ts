@@ -49,7 +49,7 @@ function load({ mainUrl }: Pipeline) {
 const works = async (cdc: Service<CdcStatus>): Promise<boolean> => ((await cdc.status().catch(() => null))?.eventsTotal ?? 0) > 0;
 
 const waits = (cdc: Service<CdcStatus>) =>
-  until(async () => (await cdc.status().catch(() => null))?.lastError?.code === "SLOT_ACTIVE", 20_000);
+  until(async () => (await cdc.status().catch(() => null))?.lastError?.code === "SLOT_ACTIVE", 60_000);
 
 /** Seconds until `standby` has published something. */
 async function takenOver(standby: Service<CdcStatus>, withinMs: number): Promise<number> {
@@ -83,31 +83,28 @@ test.each(["stream", "poll"])(
   "the first freezes: the second takes over, and the first does no harm when it wakes up: %s",
   async (mode) => {
     const pipeline = await pipelineOf(`standby_frozen_${mode}`, { CDC_MODE: mode });
-    let first = await pipeline.cdc();
+    const first = await pipeline.cdc();
     await first.ready();
-    let second = await pipeline.cdc();
+    const second = await pipeline.cdc();
     const loading = load(pipeline);
-    for (let round = 0; round < 2; round++) {
-      expect(await waits(second)).toBe(true);
-      // A live one is left alone, however long the other waits.
-      await Bun.sleep(3_000);
-      expect((await first.status()).ready).toBe(true);
-      const before = (await second.status()).eventsTotal;
-      first.child.signal("SIGSTOP");
-      const since = performance.now();
-      if (!(await until(async () => (await second.status()).eventsTotal > before, 30_000)))
-        throw new Error(`it has not taken over:\n${second.log()}`);
-      const seconds = (performance.now() - since) / 1000;
-      process.stderr.write(`taken over after SIGSTOP (${mode}): ${seconds.toFixed(1)} s\n`);
-      expect(seconds).toBeLessThan(FROZEN_SECONDS + TAKES_OVER_SECONDS);
-      await Bun.sleep(1_500);
-      first.child.signal("SIGCONT");
-      expect(await waits(first)).toBe(true);
-      [first, second] = [second, first];
-    }
+    expect(await waits(second)).toBe(true);
+    // A live one is left alone, however long the other waits.
+    await Bun.sleep(3_000);
+    expect(await works(first)).toBe(true);
+    const before = (await second.status()).eventsTotal;
+    first.child.signal("SIGSTOP");
+    const since = performance.now();
+    if (!(await until(async () => (await second.status()).eventsTotal > before, 30_000)))
+      throw new Error(`it has not taken over:\n${second.log()}`);
+    const seconds = (performance.now() - since) / 1000;
+    process.stderr.write(`taken over after SIGSTOP (${mode}): ${seconds.toFixed(1)} s\n`);
+    expect(seconds).toBeLessThan(FROZEN_SECONDS + TAKES_OVER_SECONDS);
+    await Bun.sleep(1_500);
+    first.child.signal("SIGCONT");
+    if (!(await waits(first))) throw new Error(`it does not wait:\n${first.log()}`);
     expect(await loading.stop()).toBeGreaterThan(100);
     await pipeline.expectEqual();
-    expect((await first.status()).ready).toBe(true);
+    expect((await second.status()).ready).toBe(true);
     const [{ bound } = {}] = (await readTopic(pipeline.kafka.brokers, `${pipeline.name}.signals`))
       .filter(({ key }) => key?.toString() === "slot")
       .map(({ value }) => JSON.parse(value?.toString() ?? ""))

@@ -97,7 +97,8 @@ export class SlotStart {
       bound: max(record?.bound ?? 0n, from),
       // What a version without such records has published is not known, but that main-db has written it.
       limit: max(record?.limit ?? (slot === "found" ? walEnd : from), from),
-      heartbeat: this.anew ? null : (record?.heartbeat ?? null),
+      // Of another slot's heartbeats this one's stream brings none.
+      heartbeat: this.anew || record?.slot !== name ? null : record.heartbeat,
       synchronized: failover && synchronizedStandbys,
       repair: null,
     });
