@@ -1,4 +1,4 @@
-import type { Lsn } from "@cascade/shared/lsn";
+import { type Lsn, laterLsn } from "@cascade/shared/lsn";
 import type { Announcement, EventPublisher } from "./event-publisher.ts";
 import type { SlotBook } from "./slot-book.ts";
 
@@ -8,7 +8,7 @@ export function limitedPublisher(publisher: EventPublisher, book: Pick<SlotBook,
     check: () => publisher.check(),
     hasPublished: () => publisher.hasPublished(),
     announce: async (news) => {
-      await book.mayPublish(news.reduce((last, item) => later(last, placeOf(item)), 0n));
+      await book.mayPublish(news.reduce((last, item) => laterLsn(last, placeOf(item)), 0n));
       return publisher.announce(news);
     },
     publish: async (events) => {
@@ -18,7 +18,7 @@ export function limitedPublisher(publisher: EventPublisher, book: Pick<SlotBook,
       for (const event of events) {
         if (event.transaction === transaction) continue;
         transaction = event.transaction;
-        last = later(last, event.transaction.commitLsn);
+        last = laterLsn(last, event.transaction.commitLsn);
       }
       const allowed = book.mayPublish(last);
       if (allowed !== null) await allowed;
@@ -33,4 +33,3 @@ export function limitedPublisher(publisher: EventPublisher, book: Pick<SlotBook,
 }
 
 const placeOf = ({ at }: Announcement): Lsn => at.commitLsn;
-const later = (a: Lsn, b: Lsn): Lsn => (a > b ? a : b);

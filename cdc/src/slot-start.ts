@@ -1,5 +1,5 @@
 import { CascadeError } from "@cascade/shared/errors";
-import { formatLsn, type Lsn } from "@cascade/shared/lsn";
+import { formatLsn, type Lsn, laterLsn } from "@cascade/shared/lsn";
 import type pg from "pg";
 import type { CdcConfig } from "./config.ts";
 import type { Announcement } from "./event-publisher.ts";
@@ -94,9 +94,9 @@ export class SlotStart {
       slot: name,
       systemId,
       timeline,
-      bound: max(record?.bound ?? 0n, from),
+      bound: laterLsn(record?.bound ?? 0n, from),
       // What a version without such records has published is not known, but that main-db has written it.
-      limit: max(record?.limit ?? (slot === "found" ? walEnd : from), from),
+      limit: laterLsn(record?.limit ?? (slot === "found" ? walEnd : from), from),
       // Of another slot's heartbeats this one's stream brings none.
       heartbeat: this.anew || record?.slot !== name ? null : record.heartbeat,
       synchronized: failover && synchronizedStandbys,
@@ -139,5 +139,3 @@ export interface FirstLook {
   readonly relations: SlotAtRest["relations"];
   readonly from: Lsn;
 }
-
-const max = (a: Lsn, b: Lsn): Lsn => (a > b ? a : b);

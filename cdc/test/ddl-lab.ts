@@ -2,6 +2,7 @@ import type { ChangeEvent } from "@cascade/shared/change-event";
 import { type Lsn, parseLsn } from "@cascade/shared/lsn";
 import { parseTableFilter } from "@cascade/shared/table-pattern";
 import { decodeSchemaMessage, encodeSchemaNews, type SchemaMessage, type TableSchema } from "@cascade/shared/table-schema";
+import { schemaMessageOf } from "../src/announced.ts";
 import { batchesOf } from "../src/batching.ts";
 import type { SourceMessage } from "../src/change-source.ts";
 import type { Announcement } from "../src/event-publisher.ts";
@@ -96,8 +97,7 @@ export class DdlLab {
 
   #announce(news: readonly Announcement[]): void {
     for (const item of news) {
-      const message: SchemaMessage = item.kind === "schema" ? { ...item, rewritten: item.rewritten === true } : item;
-      const { key, value } = encodeSchemaNews(message);
+      const { key, value } = encodeSchemaNews(schemaMessageOf(item));
       this.log.push({ said: decodeSchemaMessage(key, value) });
     }
   }

@@ -11,6 +11,7 @@ import { Requests } from "../src/snapshot/requests.ts";
 import type { SignalLog, SignalMessage } from "../src/snapshot/signal-log.ts";
 import { decodeState, type StateMessage } from "../src/snapshot/signals.ts";
 import { Snapshotter } from "../src/snapshot/snapshotter.ts";
+import { SILENT } from "./silent-report.ts";
 import { cleanups, type Lab, type Mode, open } from "./source-lab.ts";
 
 /** Copies of tables on a real server, beside a real stream, into memory. */
@@ -51,17 +52,6 @@ export class MemoryLog implements SignalLog {
 
   async [Symbol.asyncDispose](): Promise<void> {}
 }
-
-const SILENT: SnapshotReport = {
-  waiting() {},
-  begins() {},
-  progress() {},
-  ended() {},
-  replaced() {},
-  refused() {},
-  accepted() {},
-  warn() {},
-};
 
 export interface LifeOptions {
   readonly mode?: Mode;

@@ -1,3 +1,4 @@
+import { Announced, schemaMessageOf } from "@cascade/cdc/src/announced.ts";
 import type { Announcement, EventPublisher } from "@cascade/cdc/src/event-publisher.ts";
 import { type ChangeEvent, eventEncoder } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
@@ -12,7 +13,7 @@ export class SimulatedPublisher implements EventPublisher {
   readonly #kafka: SimulatedKafka;
   readonly #network: Network;
   readonly #encode = eventEncoder(PREFIX, "app");
-  readonly #announced = new Map<number, string | null>();
+  readonly #announced = new Announced();
   #failure: unknown = null;
 
   constructor(kafka: SimulatedKafka, network: Network) {
@@ -29,22 +30,11 @@ export class SimulatedPublisher implements EventPublisher {
   }
 
   async announce(announcements: readonly Announcement[]): Promise<void> {
-    const news = announcements.filter((announcement) => this.#isNews(announcement));
+    const news = this.#announced.news(announcements);
     if (news.length === 0) return;
     const topics = news.flatMap((item) => (item.kind === "schema" ? [item.topic] : []));
-    const messages = news.map((item) =>
-      encodeSchemaNews(item.kind === "schema" ? { ...item, rewritten: item.rewritten === true } : item),
-    );
+    const messages = news.map((item) => encodeSchemaNews(schemaMessageOf(item)));
     await this.#send(new Map([[schemasTopic(PREFIX), messages]]), topics);
-  }
-
-  #isNews(announcement: Announcement): boolean {
-    const isSchema = announcement.kind === "schema";
-    const oid = isSchema ? announcement.schema.oid : announcement.oid;
-    const id = isSchema ? announcement.schema.id : null;
-    if (this.#announced.get(oid) === id && !(isSchema && announcement.rewritten)) return false;
-    this.#announced.set(oid, id);
-    return true;
   }
 
   /** Nobody's rows depend on it. */

@@ -33,7 +33,7 @@ export interface DeadLettersOptions {
   readonly maxKeys: number;
   readonly held: HeldBook;
   readonly replica: Pick<Replica, "settle">;
-  readonly tables: Pick<TableBook, "forget" | "suspect">;
+  readonly tables: Pick<TableBook, "doubt">;
   readonly open: () => Promise<DeadLetterLog>;
 }
 
@@ -51,8 +51,7 @@ export class DeadLetters implements PoisonPolicy, AsyncDisposable {
     const { policy, tables } = this.#options;
     if (policy === "stop" || !isOfTheRow(error)) throw error;
     // Is it the row, or is the table not what it was? Read again, it says so itself.
-    tables.forget(table);
-    if (error.code === "CONSTRAINT_VIOLATED") tables.suspect(table);
+    tables.doubt(table, error);
     return error;
   }
 

@@ -51,12 +51,7 @@ export class LetterPile {
     this.#held = new Map(held.map((key) => [key.id, key]));
     this.#schemaOf = schemaOf;
     this.#maxBytes = maxBytes;
-    const sorted = [
-      held.toSorted((a, b) => comparePositions(a.first, b.first)),
-      held.toSorted((a, b) => comparePositions(b.last, a.last)),
-    ];
-    const [first, last] = sorted.map(([key]) => key);
-    this.#all = first === undefined || last === undefined ? null : { first: first.first, last: last.last };
+    this.#all = held.length === 0 ? null : { first: firstOf(held), last: lastOf(held) };
   }
 
   /** What a crash, or a router that had lost its partition, has written twice is taken once. */
@@ -98,7 +93,7 @@ export class LetterPile {
         letters: lettersOf.get(root) ?? [],
         found: counts,
       }))
-      .toSorted((a, b) => comparePositions(firstOf(a), firstOf(b)));
+      .toSorted((a, b) => comparePositions(firstOf(a.keys), firstOf(b.keys)));
   }
 
   #sorted(): readonly HeldLetter[] {
@@ -137,7 +132,10 @@ function readEvent(value: string): ReceivedEvent | null {
   }
 }
 
-const firstOf = ({ keys }: HeldGroup): Position =>
+/** Of one key at least. */
+const firstOf = (keys: readonly HeldKey[]): Position =>
   keys.map(({ first }) => first).reduce((a, b) => (comparePositions(a, b) <= 0 ? a : b));
+const lastOf = (keys: readonly HeldKey[]): Position =>
+  keys.map(({ last }) => last).reduce((a, b) => (comparePositions(a, b) >= 0 ? a : b));
 
 const nameOf = ({ commitLsn, ordinal }: Position): string => `${formatLsn(commitLsn)}/${ordinal}`;

@@ -125,8 +125,7 @@ async function replayOnce(ports: ReplayPorts, group: HeldGroup): Promise<boolean
   } catch (error) {
     if (!isOfTheRow(error)) throw error;
     // As a router does before it blames a row.
-    for (const partition of partitions) tables.forget(tableOf(partition));
-    if (error.code === "CONSTRAINT_VIOLATED") for (const partition of partitions) tables.suspect(tableOf(partition));
+    for (const partition of partitions) tables.doubt(tableOf(partition), error);
     await resume();
     return replayGroup(group, { replica, turn, tableOf });
   }

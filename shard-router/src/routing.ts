@@ -1,5 +1,4 @@
 import { kafkaOptions } from "@cascade/shared/config";
-import { CascadeError } from "@cascade/shared/errors";
 import { collectAfter } from "@cascade/shared/memory-bound";
 import type { Service, ServiceContext } from "@cascade/shared/service";
 import { formatTableName, type TableName, tableOfTopic, topicOf } from "@cascade/shared/topic";
@@ -149,8 +148,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       hold: (batch, error) => {
         const delayMs = holds.afterFailure(batch.partition, error);
         if (error instanceof WaitingError) tables.reread();
-        else tables.forget(batch.table);
-        if (error instanceof CascadeError && error.code === "CONSTRAINT_VIOLATED") tables.suspect(batch.table);
+        else tables.doubt(batch.table, error);
         consumer.hold(batch.partition, delayMs);
       },
     },

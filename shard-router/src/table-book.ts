@@ -1,3 +1,4 @@
+import { CascadeError } from "@cascade/shared/errors";
 import { comparePositions, type Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
@@ -141,11 +142,6 @@ export class TableBook {
     return (place) => this.bring(schema, newest.at ?? place.from ?? NOWHERE, place);
   }
 
-  /** A constraint of the table refused a row: whether that was a NULL, which main-db took, is looked at from now on. */
-  suspect(name: TableName): void {
-    for (const { oid, schema } of this.#lastRead.values()) if (isSameName(schema, name)) this.#suspects.add(oid);
-  }
-
   isSuspect({ oid }: RememberedTable): boolean {
     return this.#suspects.has(oid);
   }
@@ -172,10 +168,15 @@ export class TableBook {
     return new Map([...this.#lastRead.values()].map(({ schema }) => [formatTableName(schema), schema.id]));
   }
 
-  /** Something went wrong with the table: somebody may have changed it, so it is looked at again. */
-  forget(name: TableName): void {
+  /**
+   * This went wrong with the table: somebody may have changed it, so it is looked at again. Where a constraint refused a row, whether that
+   * was a NULL, which main-db took, is looked at from now on.
+   */
+  doubt(name: TableName, error: unknown): void {
     this.reread();
     for (const [oid, { table }] of this.#prepared) if (isSameName(table.source, name)) this.#prepared.delete(oid);
+    if (!(error instanceof CascadeError) || error.code !== "CONSTRAINT_VIOLATED") return;
+    for (const { oid, schema } of this.#lastRead.values()) if (isSameName(schema, name)) this.#suspects.add(oid);
   }
 
   /** Another router may have brought tables somewhere. */

@@ -21,6 +21,8 @@ export function formatLsn(lsn: Lsn): string {
   return `${(lsn >> 32n).toString(16).toUpperCase()}/${(lsn & 0xffff_ffffn).toString(16).toUpperCase()}`;
 }
 
+export const laterLsn = (a: Lsn, b: Lsn): Lsn => (a > b ? a : b);
+
 /** Where an event stands in the stream, for ever: LSN of its transaction's commit record, then its number in the transaction. */
 export interface Position {
   readonly commitLsn: Lsn;

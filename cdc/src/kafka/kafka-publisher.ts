@@ -10,9 +10,10 @@ import {
 } from "@cascade/shared/kafka";
 import { isKafkaError, kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
-import { encodeSchemaNews, type SchemaMessage } from "@cascade/shared/table-schema";
+import { encodeSchemaNews } from "@cascade/shared/table-schema";
 import { compactedTopics, formatTableName, heartbeatTopic, schemasTopic, tableOfTopic } from "@cascade/shared/topic";
 import type { Message, Producer } from "kafkajs";
+import { Announced, schemaMessageOf } from "../announced.ts";
 import type { SourceHeartbeat } from "../change-source.ts";
 import type { Announcement, EventPublisher } from "../event-publisher.ts";
 import { FencedProducer } from "./fenced-producer.ts";
@@ -85,8 +86,7 @@ class KafkaPublisher implements EventPublisher {
   readonly #kafka: Connected;
   readonly #encode: EncodeEvent;
   readonly #deadlineMs: number;
-  /** The newest schema's id by OID; null: dropped. */
-  readonly #announced = new Map<number, string | null>();
+  readonly #announced = new Announced();
   #failure: unknown = null;
 
   constructor(options: PublisherOptions, kafka: Connected) {
@@ -106,10 +106,10 @@ class KafkaPublisher implements EventPublisher {
   }
 
   async announce(announcements: readonly Announcement[]): Promise<void> {
-    const news = announcements.filter((announcement) => this.#isNews(announcement));
+    const news = this.#announced.news(announcements);
     if (news.length === 0) return;
     const topic = schemasTopic(this.#options.prefix);
-    const messages = new Map([[topic, news.map((announcement) => sized(encodeSchemaNews(messageOf(announcement))))]]);
+    const messages = new Map([[topic, news.map((announcement) => sized(encodeSchemaNews(schemaMessageOf(announcement))))]]);
     const topics = [topic, ...news.flatMap((item) => (item.kind === "schema" ? [item.topic] : []))];
     await this.#once(topics, async () => {
       for (const request of planRequests(messages, this.#sizeLimits())) for (const batch of request) await this.#tell(batch);
@@ -131,16 +131,6 @@ class KafkaPublisher implements EventPublisher {
     // By hand: JSON has no bigint.
     const value = `{"slot":${JSON.stringify(slot)},"commit_lsn":${commitLsn},"source_ts_ms":${committedAtMs},"ts_ms":${Date.now()}}`;
     await this.#publish(new Map([[topic, [sized({ key: JSON.stringify({ slot }), value })]]]), [topic]);
-  }
-
-  /** A schema may come back; the same one twice in a row says nothing. */
-  #isNews(announcement: Announcement): boolean {
-    const isSchema = announcement.kind === "schema";
-    const oid = isSchema ? announcement.schema.oid : announcement.oid;
-    const id = isSchema ? announcement.schema.id : null;
-    if (this.#announced.get(oid) === id && !(isSchema && announcement.rewritten)) return false;
-    this.#announced.set(oid, id);
-    return true;
   }
 
   publish(events: readonly ChangeEvent[]): Promise<number> {
@@ -264,9 +254,6 @@ class KafkaPublisher implements EventPublisher {
     await this.#kafka.close();
   }
 }
-
-const messageOf = (announcement: Announcement): SchemaMessage =>
-  announcement.kind === "schema" ? { ...announcement, rewritten: announcement.rewritten === true } : announcement;
 
 function sized(message: Message & { readonly value: string }): SizedMessage {
   const traceparent = message.headers?.["traceparent"];

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { identifySchema } from "@cascade/shared/table-schema";
+import { SILENT } from "../../test/silent-report.ts";
 import { INITIAL, WAITING, WHOLE } from "./copy-job.ts";
 import { Requests } from "./requests.ts";
 import type { SignalLog } from "./signal-log.ts";
@@ -10,16 +11,6 @@ import type { CopyTable } from "./table-reader.ts";
 const schema = identifySchema({ schema: "public", table: "t", oid: 7, columns: [], key: [], identity: "default" });
 const TABLE: CopyTable = { schema, estimatedRows: null, bytes: 0 };
 const nothing = () => undefined;
-const report = {
-  waiting: nothing,
-  begins: nothing,
-  progress: nothing,
-  ended: nothing,
-  replaced: nothing,
-  refused: nothing,
-  accepted: nothing,
-  warn: nothing,
-};
 
 /** One start of cdc, where `tables` are captured and these OIDs are tables. Resolves to what is to be copied. */
 async function copiesOf(
@@ -40,9 +31,9 @@ async function copiesOf(
     [Symbol.asyncDispose]: async () => {},
   };
   const openReader = () => Promise.reject(new Error("not read"));
-  const snapshotter = new Snapshotter({ openReader, log, report, initial: true });
+  const snapshotter = new Snapshotter({ openReader, log, report: SILENT, initial: true });
   const existing = async (oids: readonly number[]) => new Set(oids.filter((oid) => there.includes(oid)));
-  await new Requests({ log, report, snapshotter, tables: async () => tables, existing, initial: true, anew }).resume();
+  await new Requests({ log, report: SILENT, snapshotter, tables: async () => tables, existing, initial: true, anew }).resume();
   return snapshotter.copies.all.map(({ job, state }) => ({ oid: job.oid, empties: state.empties }));
 }
 

@@ -1,7 +1,9 @@
 import { expect, test } from "bun:test";
 import { identifySchema, type TableSchema } from "@cascade/shared/table-schema";
 import { columnSchema } from "@cascade/shared/testing/table-schemas";
+import { SILENT } from "../../test/silent-report.ts";
 import { type CopyState, INITIAL, WAITING, WHOLE } from "./copy-job.ts";
+import type { SnapshotReport } from "./report.ts";
 import type { SignalLog } from "./signal-log.ts";
 import { decodeState } from "./signals.ts";
 import { Snapshotter } from "./snapshotter.ts";
@@ -48,18 +50,7 @@ async function doneFor(
     },
     [Symbol.asyncDispose]: async () => undefined,
   };
-  const report = {
-    ...{
-      waiting: nothing,
-      progress: nothing,
-      ended: nothing,
-      replaced: nothing,
-      refused: nothing,
-      accepted: nothing,
-      warn: nothing,
-    },
-    begins: ({ job }: { readonly job: { readonly request: string } }) => doing(job.request),
-  };
+  const report: SnapshotReport = { ...SILENT, begins: ({ job }) => doing(job.request) };
   const snapshotter = new Snapshotter({ openReader: async () => reader, log, report, initial: true });
   for (const { request, replica, state } of jobs)
     snapshotter.add({ request, oid: 7, name: schema, replica, range: WHOLE }, { ...WAITING, ...state }, schema);
