@@ -88,13 +88,32 @@ export async function setGroupOffsets(brokers: string, groupId: string, offsets:
 
 /** How many events there are, repeated ones counted once. */
 export function distinctPositions(messages: readonly KafkaMessage[]): number {
-  const positions = messages.map(({ value }) => {
-    const { source } = JSON.parse(value?.toString() ?? "") as Positioned;
-    return `${source.commit_lsn}/${source.ordinal}`;
-  });
-  return new Set(positions).size;
+  return distinctEvents(messages).length;
+}
+
+/** How many rows a table without a key has after these events, repeated ones applied once. */
+export function rowsLeft(messages: readonly KafkaMessage[]): number {
+  let rows = 0;
+  for (const { op } of distinctEvents(messages)) {
+    if (op === "t") rows = 0;
+    else if (op === "d") rows -= 1;
+    else if (op !== "u") rows += 1;
+  }
+  return rows;
+}
+
+/** The first of each position, in order. */
+function distinctEvents(messages: readonly KafkaMessage[]): readonly Positioned[] {
+  const first = new Map<string, Positioned>();
+  for (const { value } of messages) {
+    const event = JSON.parse(value?.toString() ?? "") as Positioned;
+    const position = `${event.source.commit_lsn}/${event.source.ordinal}`;
+    if (!first.has(position)) first.set(position, event);
+  }
+  return [...first.values()];
 }
 
 interface Positioned {
+  readonly op: string;
   readonly source: { readonly commit_lsn: number; readonly ordinal: number };
 }
