@@ -83,28 +83,19 @@ test.each(["stream", "poll"])(
   "the first freezes: the second takes over, and the first does no harm when it wakes up: %s",
   async (mode) => {
     const pipeline = await pipelineOf(`standby_frozen_${mode}`, { CDC_MODE: mode });
-    const first = await pipeline.cdc();
+    let first = await pipeline.cdc();
     await first.ready();
-    const second = await pipeline.cdc();
+    let second = await pipeline.cdc();
     const loading = load(pipeline);
-    expect(await waits(second)).toBe(true);
-    // A live one is left alone, however long the other waits.
-    await Bun.sleep(3_000);
-    expect(await works(first)).toBe(true);
-    const before = (await second.status()).eventsTotal;
-    first.child.signal("SIGSTOP");
-    const since = performance.now();
-    if (!(await until(async () => (await second.status()).eventsTotal > before, 30_000)))
-      throw new Error(`it has not taken over:\n${second.log()}`);
-    const seconds = (performance.now() - since) / 1000;
-    process.stderr.write(`taken over after SIGSTOP (${mode}): ${seconds.toFixed(1)} s\n`);
-    expect(seconds).toBeLessThan(FROZEN_SECONDS + TAKES_OVER_SECONDS);
-    await Bun.sleep(1_500);
-    first.child.signal("SIGCONT");
-    if (!(await waits(first))) throw new Error(`it does not wait:\n${first.log()}`);
+    for (let round = 0; round < 2; round++) {
+      const seconds = await frozen(first, second);
+      process.stderr.write(`taken over after SIGSTOP (${mode}): ${seconds.toFixed(1)} s\n`);
+      expect(seconds).toBeLessThan(FROZEN_SECONDS + TAKES_OVER_SECONDS);
+      [first, second] = [second, first];
+    }
     expect(await loading.stop()).toBeGreaterThan(100);
     await pipeline.expectEqual();
-    expect((await second.status()).ready).toBe(true);
+    expect((await first.status()).ready).toBe(true);
     const [{ bound } = {}] = (await readTopic(pipeline.kafka.brokers, `${pipeline.name}.signals`))
       .filter(({ key }) => key?.toString() === "slot")
       .map(({ value }) => JSON.parse(value?.toString() ?? ""))
@@ -112,3 +103,24 @@ test.each(["stream", "poll"])(
     expect(bound).toMatch(/^[0-9A-F]+\/[0-9A-F]+$/);
   },
 );
+
+/** Freezes `first` while it works, and wakes it up when `second` does. Resolves to the seconds that took. */
+async function frozen(first: Service<CdcStatus>, second: Service<CdcStatus>): Promise<number> {
+  const holds = (condition: boolean, what: string): void => {
+    if (!condition) throw new Error(`${what}\nTHE FIRST:\n${first.log()}\nTHE SECOND:\n${second.log()}`);
+  };
+  holds(await waits(second), "the second does not wait");
+  // A live one is left alone, however long the other waits.
+  await Bun.sleep(3_000);
+  holds(await works(first), "the first does not work");
+  const before = (await second.status()).eventsTotal;
+  first.child.signal("SIGSTOP");
+  const since = performance.now();
+  const published = async (): Promise<boolean> => ((await second.status().catch(() => null))?.eventsTotal ?? 0) > before;
+  holds(await until(published, 30_000), "the second has not taken over");
+  const seconds = (performance.now() - since) / 1000;
+  await Bun.sleep(1_500);
+  first.child.signal("SIGCONT");
+  holds(await waits(first), "the first does not wait");
+  return seconds;
+}

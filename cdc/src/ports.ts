@@ -9,6 +9,7 @@ import { openSignals } from "./kafka/signals.ts";
 import type { ChangeDecoder } from "./postgres/change-decoder.ts";
 import { PollSource } from "./postgres/poll-source.ts";
 import { connect } from "./postgres/session.ts";
+import { advancing } from "./postgres/undecodable.ts";
 import { WalSource } from "./postgres/wal-source.ts";
 import type { PluginOptions } from "./postgres/wal2json.ts";
 import type { SignalLog } from "./snapshot/signal-log.ts";
@@ -56,6 +57,7 @@ export async function openSource(
         from,
         maxMessages: config.CDC_BATCH_ROWS,
         lingerMs: config.CDC_BATCH_LINGER_MS,
+        advance: advancing(url, slot),
       });
     case "poll":
       return new PollSource({

@@ -13,6 +13,7 @@ import { DdlWatch } from "../src/postgres/ddl-watch.ts";
 import { probePlugin } from "../src/postgres/plugin-options.ts";
 import { connect, disconnect } from "../src/postgres/session.ts";
 import { slotState } from "../src/postgres/slot.ts";
+import { advancing } from "../src/postgres/undecodable.ts";
 import { WalSource } from "../src/postgres/wal-source.ts";
 import { SchemaHistory } from "../src/schema-history.ts";
 import { cleanups, type Lab } from "./source-lab.ts";
@@ -75,6 +76,7 @@ export class DdlLab {
       decoder,
       from: 0n,
       lingerMs: 0,
+      advance: advancing(this.#url, this.#lab.slot),
       maxMessages: 2000,
     });
     let open = true;

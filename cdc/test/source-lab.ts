@@ -12,6 +12,7 @@ import { probePlugin } from "../src/postgres/plugin-options.ts";
 import { PollSource } from "../src/postgres/poll-source.ts";
 import { connect } from "../src/postgres/session.ts";
 import { ensureSlot, slotState } from "../src/postgres/slot.ts";
+import { advancing } from "../src/postgres/undecodable.ts";
 import { WalSource } from "../src/postgres/wal-source.ts";
 
 /** Sources on a real server, each test with a database and slot of its own; all of it goes after the test. */
@@ -65,6 +66,7 @@ export async function open(mode: Mode, { url, slot }: Lab, warnings: string[] = 
           decoder,
           from,
           lingerMs: 0,
+          advance: advancing(url, slot),
           maxMessages: 2000,
         })
       : new PollSource({ client: await connect(url), slot, pluginOptions, decoder, from, intervalMs: 10 });

@@ -7,6 +7,7 @@ import { probePlugin } from "@cascade/cdc/src/postgres/plugin-options.ts";
 import { PollSource } from "@cascade/cdc/src/postgres/poll-source.ts";
 import { connect, openSession } from "@cascade/cdc/src/postgres/session.ts";
 import { ensureSlot, slotState } from "@cascade/cdc/src/postgres/slot.ts";
+import { advancing } from "@cascade/cdc/src/postgres/undecodable.ts";
 import { WalSource } from "@cascade/cdc/src/postgres/wal-source.ts";
 import { testPostgres } from "@cascade/local/servers.ts";
 import { parseLsn } from "@cascade/shared/lsn";
@@ -133,6 +134,7 @@ async function openReader(url: string, slot: string, mode: "stream" | "poll", se
           maxMessages: 2_000,
           from,
           lingerMs: 0,
+          advance: advancing(url, slot),
         })
       : new PollSource({ client: await connect(url), slot, pluginOptions, decoder, from, intervalMs: 5 });
   const source = reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader);

@@ -259,6 +259,12 @@ export const ERROR_CODES = {
     means: "A table has neither a primary key nor another replica identity: its updates and deletes would not say which row.",
     cure: "ALTER TABLE ... REPLICA IDENTITY FULL (or USING INDEX), a primary key, or exclude it.",
   },
+  KEY_UNREAD: {
+    by: "cdc",
+    verdict: RETRY,
+    means: "wal2json sent an update or a delete without its key, as it does when a table is altered in that moment.",
+    cure: "Nothing to do: it is read from the slot again.",
+  },
   SCHEMA_DRIFT: {
     by: "cdc",
     verdict: FATAL,

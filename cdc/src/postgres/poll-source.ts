@@ -1,11 +1,12 @@
 import type { Lsn } from "@cascade/shared/lsn";
-import { formatLsn, parseLsn } from "@cascade/shared/lsn";
+import { parseLsn } from "@cascade/shared/lsn";
 import { pause } from "@cascade/shared/retry";
 import type pg from "pg";
 import type { ChangeSource, SourceMessage } from "../change-source.ts";
 import type { ChangeDecoder } from "./change-decoder.ts";
 import { disconnect, postgresError } from "./session.ts";
-import { slotMoved } from "./slot.ts";
+import { advanceSlot, slotMoved } from "./slot.ts";
+import { UNDECODABLE } from "./undecodable.ts";
 import type { PluginOptions } from "./wal2json.ts";
 
 /** The server stops at the first commit past this many messages, and holds the answer in memory: one transaction is never cut. */
@@ -38,6 +39,9 @@ interface PeekRow {
   readonly data: string;
 }
 
+/** After a peek that failed each one asks for more again, by this factor. */
+const GROWTH = 10;
+
 /**
  * Reads the slot by SQL, for servers that allow no replication connection: peek, hand over, and only when everything handed over is
  * confirmed, advance (facts.md §1.7: `get_changes` loses rows when the client dies).
@@ -50,6 +54,7 @@ export class PollSource implements ChangeSource {
   #advancedAtMs = Number.NEGATIVE_INFINITY;
   /** The last peek found nothing: what is confirmed then is a keepalive's. */
   #idle = false;
+  #maxMessages = MAX_MESSAGES_PER_PEEK;
 
   constructor(options: PollSourceOptions) {
     this.#options = options;
@@ -115,8 +120,17 @@ export class PollSource implements ChangeSource {
     const { client, slot, pluginOptions } = this.#options;
     const options = Object.entries(pluginOptions).flat();
     const marks = options.map((_, at) => `$${at + 3}`).join(", ");
-    const text = `SELECT data FROM pg_logical_slot_peek_changes($1, $2, ${MAX_MESSAGES_PER_PEEK}, ${marks})`;
-    return (await client.query<PeekRow>(text, [slot, end, ...options])).rows;
+    const text = `SELECT data FROM pg_logical_slot_peek_changes($1, $2, ${this.#maxMessages}, ${marks})`;
+    try {
+      const { rows } = await client.query<PeekRow>(text, [slot, end, ...options]);
+      this.#maxMessages = Math.min(this.#maxMessages * GROWTH, MAX_MESSAGES_PER_PEEK);
+      return rows;
+    } catch (error) {
+      // One transaction at a time: those before the one that fails are confirmed then.
+      if (this.#maxMessages === 1 || postgresError(error, "peeking").code !== UNDECODABLE) throw error;
+      this.#maxMessages = 1;
+      return await this.#peek(end);
+    }
   }
 
   async #advance(now: boolean): Promise<void> {
@@ -124,7 +138,7 @@ export class PollSource implements ChangeSource {
     const idle = this.#idle && !now && performance.now() - this.#advancedAtMs < IDLE_ADVANCE_INTERVAL_MS;
     if (idle) return;
     const { client, slot } = this.#options;
-    await client.query("SELECT pg_replication_slot_advance($1, $2)", [slot, formatLsn(this.#confirmed)]);
+    await advanceSlot(client, slot, this.#confirmed);
     this.#advanced = this.#confirmed;
     this.#advancedAtMs = performance.now();
   }

@@ -1,5 +1,5 @@
 import { CascadeError } from "@cascade/shared/errors";
-import { type Lsn, parseLsn } from "@cascade/shared/lsn";
+import { formatLsn, type Lsn, parseLsn } from "@cascade/shared/lsn";
 import type pg from "pg";
 import { slotLost as lostError } from "../slot-loss.ts";
 import { databaseName, postgresError, SLOT_ACTIVE_ADVICE } from "./session.ts";
@@ -110,6 +110,11 @@ export async function dropSlot(client: pg.Client, slot: string): Promise<void> {
   } catch (error) {
     throw postgresError(error, `cannot drop replication slot "${slot}"`);
   }
+}
+
+/** Everything that ends at or before `through` is durable downstream. */
+export async function advanceSlot(client: pg.Client, slot: string, through: Lsn): Promise<void> {
+  await client.query("SELECT pg_replication_slot_advance($1, $2)", [slot, formatLsn(through)]);
 }
 
 function foreignSlot(slot: string, state: SlotState, database: string): CascadeError {

@@ -1,7 +1,7 @@
 import type { EventTable, RowJson } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
-import { formatTableName, quoteTableName } from "@cascade/shared/topic";
+import { formatTableName } from "@cascade/shared/topic";
 import { numberLost } from "./number-lost.ts";
 import { endOfString, unknownMessage, type WalRow } from "./wal2json.ts";
 import { losesSpecialNumbers, type WireKind, wireKindOf, wireValue } from "./wire-value.ts";
@@ -130,7 +130,7 @@ export class TableDecoder {
     }
     if (action !== "I") {
       const identityAt = text.indexOf(IDENTITY, at === -1 ? 0 : at);
-      // Without an identity list nobody knows which row this is.
+      // Without an identity list nobody knows which row this is: that the key is the new row's is only guessed.
       if (identityAt === -1) throw this.#withoutIdentity(action);
       if (this.#readColumns(text, identityAt + IDENTITY.length, old) === -1) return null;
       // A key stored out of line that did not change is in the old row alone.
@@ -212,12 +212,16 @@ export class TableDecoder {
     return formatTableName(this.#table.schema);
   }
 
+  /**
+   * wal2json leaves rows of tables without an identity out (facts.md §1.5). It writes one without its list when main-db's catalog changes
+   * in that moment (https://github.com/eulerto/wal2json/issues/283): the cache in which it looks the key up is emptied between two looks.
+   */
   #withoutIdentity(action: string): CascadeError {
     return new CascadeError({
-      code: "NO_REPLICA_IDENTITY",
-      verdict: "refuse",
-      message: `${action === "U" ? "an update" : "a delete"} of ${this.#name()} came without its key`,
-      advice: `ALTER TABLE ${quoteTableName(this.#table.schema)} REPLICA IDENTITY FULL (or give it a primary key), or exclude it: CDC_TABLES=...,!${this.#name()}`,
+      code: "KEY_UNREAD",
+      verdict: "retry",
+      message: `${action === "U" ? "an update" : "a delete"} of ${this.#name()} came without its key: wal2json has lost sight of it while a table was altered`,
+      advice: "nothing to do: cdc reads the row from the slot again, with its key",
     });
   }
 }

@@ -7,6 +7,7 @@ import type { ChangeDecoder } from "./change-decoder.ts";
 import { readReplicationMessage, startReplication, statusUpdate } from "./replication-protocol.ts";
 import { disconnect, OBJECT_IN_USE, postgresError, sqlStateOf } from "./session.ts";
 import { slotActive } from "./slot.ts";
+import { promptly, UNDECODABLE } from "./undecodable.ts";
 import type { PluginOptions } from "./wal2json.ts";
 
 /** At most this much text waits undecoded; past it the socket is paused, and the WAL stays on the server. */
@@ -40,6 +41,8 @@ export interface WalSourceOptions {
   readonly maxMessages: number;
   /** Shortest time from one delivery to the next while little comes: fewer, larger batches. The first after a pause goes at once. */
   readonly lingerMs: number;
+  /** Moves the slot over another session. */
+  readonly advance: (through: Lsn) => Promise<void>;
 }
 
 /** Streams the slot over a replication connection. */
@@ -63,10 +66,15 @@ export class WalSource implements ChangeSource {
   /** What could not be decoded; thrown once what came before it was handed over. */
   #undecodable: unknown = null;
   #deliveredAtMs = 0;
+  /** The stream has brought a whole transaction: the next one begins behind it. */
+  #hasCommitted = false;
+  readonly #from: Lsn;
+  readonly #advance: WalSourceOptions["advance"];
 
-  private constructor({ client, decoder, from, lingerMs, maxMessages }: WalSourceOptions) {
+  private constructor({ client, decoder, from, lingerMs, maxMessages, advance }: WalSourceOptions) {
     this.#client = client;
-    this.#confirmed = from;
+    this.#from = this.#confirmed = from;
+    this.#advance = advance;
     this.#lingerMs = lingerMs;
     this.#maxMessages = maxMessages;
     this.#connection = (client as unknown as { readonly connection: CopyConnection }).connection;
@@ -110,7 +118,7 @@ export class WalSource implements ChangeSource {
       while (!signal.aborted) {
         if (this.#undecodable !== null) throw this.#undecodable;
         if (this.#buffer.length === 0) {
-          if (this.#failure !== null) throw this.#failure;
+          if (this.#failure !== null) throw this.#hasCommitted ? promptly(this.#failure) : this.#failure;
           await new Promise<void>((resolve) => {
             this.#wake = resolve;
           });
@@ -119,6 +127,7 @@ export class WalSource implements ChangeSource {
         }
         await this.#linger(signal);
         const messages = await this.#decode(this.#take());
+        this.#hasCommitted ||= messages.some(({ kind }) => kind === "commit");
         if (messages.length > 0) yield messages;
       }
     } finally {
@@ -150,6 +159,9 @@ export class WalSource implements ChangeSource {
       await Promise.race([this.#streaming, Bun.sleep(STOP_TIMEOUT_MS)]);
     }
     await disconnect(this.#client);
+    // The walsender ended before it read what was confirmed last.
+    if (this.#failure?.code === UNDECODABLE && this.#confirmed > this.#from)
+      await this.#advance(this.#confirmed).catch(() => undefined); // the next stream begins where this one did
   }
 
   #receive(chunk: Buffer): void {
