@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { type ChangeEvent, decodeChangeEvent, eventEncoder } from "./change-event.ts";
+import { type ChangeEvent, decodeChangeEvent, eventEncoder, positionOf } from "./change-event.ts";
 import { CascadeError } from "./errors.ts";
 
 const event: ChangeEvent = {
@@ -55,6 +55,15 @@ test("a position past 2^53 survives the wire exactly", () => {
   );
   expect(text).toContain(`"commit_lsn":${commitLsn},`);
   expect(decodeChangeEvent(text)).toMatchObject({ commitLsn, ordinal: 3, schemaId: "5f0c2a9e1b7d4c33" });
+});
+
+test("a position is found without reading the row", () => {
+  const encode = eventEncoder("cascade", "app");
+  const [commitLsn, table] = [2n ** 62n + 1n, { ...event.table, replica: 'r","commit_lsn":1,"ordinal":1}' }];
+  const after = JSON.stringify({ commit_lsn: 1, ordinal: 2, text: '"commit_lsn":5,"ordinal":6}' });
+  const text = encode({ ...event, table, after, transaction: { ...event.transaction, commitLsn } }, 0);
+  expect(positionOf(text)).toEqual({ commitLsn, ordinal: 3 });
+  for (const other of ["", "{}", '{"after":{"commit_lsn":1}}', "no event"]) expect(positionOf(other)).toBeNull();
 });
 
 test("a column named commit_lsn does not disturb a position past 2^53", () => {

@@ -171,6 +171,15 @@ export function decodeChangeEvent(text: string): ReceivedEvent {
   };
 }
 
+const PLACE = /"commit_lsn":(\d{1,20}),"ordinal":(\d{1,15})[,}]/y;
+
+/** The position of an event that `eventEncoder` has written, without reading its row; null for any other text. */
+export function positionOf(text: string): Position | null {
+  PLACE.lastIndex = text.lastIndexOf('"commit_lsn":'); // within a row's text its quotes would be escaped
+  const [, commitLsn, ordinal] = (PLACE.lastIndex === -1 ? null : PLACE.exec(text)) ?? [];
+  return commitLsn === undefined ? null : { commitLsn: BigInt(commitLsn), ordinal: Number(ordinal) };
+}
+
 function readMarks({ filling, replica, not_replica, snapshot_id }: Envelope["source"]): EventMarks | null {
   if (filling === undefined && replica === undefined && not_replica === undefined && snapshot_id === undefined) return null;
   return {

@@ -37,6 +37,24 @@ test("closing ends every connection with an error, and refuses new ones", async 
   expect(again).toThrow(CLIENT_CLOSED);
 });
 
+test("a connection that is lost is told of, one that is closed here is not", async () => {
+  using server = await silentServer();
+  const sockets = new KafkaSockets();
+  const { promise: lost, resolve } = Promise.withResolvers<void>();
+  let times = 0;
+  sockets.onLost = () => {
+    times++;
+    resolve();
+  };
+  const [first, second] = [await opened(sockets, server.port), await opened(sockets, server.port)];
+  first.socket.destroy();
+  await lost;
+  sockets.close();
+  await second.failed;
+  await Bun.sleep(10);
+  expect(times).toBe(1);
+});
+
 test("disconnecting lets the clients say goodbye first", async () => {
   using server = await silentServer();
   const sockets = new KafkaSockets();

@@ -15,6 +15,8 @@ const DISCONNECT_DEADLINE_MS = 900;
 export class KafkaSockets {
   readonly #open = new Set<Socket>();
   #closed = false;
+  /** Called when a connection has ended that was not closed here: the broker, or its log, may be another one afterwards. */
+  onLost: () => void = () => {};
 
   readonly factory: ISocketFactory = ({ host, port, ssl, onConnect }) => {
     if (this.#closed) throw new Error(CLIENT_CLOSED);
@@ -22,7 +24,10 @@ export class KafkaSockets {
     const socket = ssl ? connectTls({ host, port, ...servername, ...ssl }, onConnect) : connect({ host, port }, onConnect);
     socket.setKeepAlive(true, KEEP_ALIVE_DELAY_MS);
     this.#open.add(socket);
-    socket.once("close", () => this.#open.delete(socket));
+    socket.once("close", () => {
+      this.#open.delete(socket);
+      if (!this.#closed) this.onLost();
+    });
     return socket;
   };
 

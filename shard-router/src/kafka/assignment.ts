@@ -46,7 +46,9 @@ export interface AssignedPartition {
   state: ReadState;
   /** The next offset to be fetched, while reading. */
   nextOffset: bigint;
-  /** The message before that is to be checked first. */
+  /** The position of the message before that, where it was fetched and is an event. */
+  fetched: Position | null;
+  /** The message before that is to be fetched again and checked first: it must not be after this. */
   applied: Position | null;
   /** Grows whenever the reading begins anew: what was fetched before is void. */
   epoch: number;
@@ -107,6 +109,15 @@ export class Assignment {
     for (const assigned of lost.values()) this.#stop(assigned);
   }
 
+  /** A broker may have come back with another log: what was fetched last is to be there when the next is. */
+  doubt(): void {
+    for (const assigned of this.#partitions.values()) {
+      if (assigned.state !== "reading" || assigned.applied !== null || assigned.fetched === null) continue;
+      assigned.applied = assigned.fetched;
+      this.#controlled(() => this.#seek(assigned));
+    }
+  }
+
   /** Drops what was read ahead, and reads again from `startOffset` after `delayMs`. */
   hold(assigned: AssignedPartition, delayMs: number): void {
     this.#stop(assigned);
@@ -124,7 +135,7 @@ export class Assignment {
   #keep(assigned: AssignedPartition): void {
     this.#partitions.set(assigned.key, assigned);
     // kafkajs forgets its offsets at every join, and what is queued here goes up to nextOffset.
-    if (assigned.state === "reading") this.#seek(assigned);
+    if (assigned.state === "reading") this.#controlled(() => this.#seek(assigned));
     else this.#pause(assigned);
   }
 
@@ -136,6 +147,7 @@ export class Assignment {
       table,
       state: "locating",
       nextOffset: 0n,
+      fetched: null,
       applied: null,
       epoch: 0,
       timer: null,
@@ -154,6 +166,7 @@ export class Assignment {
       const { offset, applied } = await this.#options.start(partition, this.#fetched.get(assigned.key) ?? null);
       if (!this.isCurrent(assigned, epoch)) return;
       assigned.nextOffset = offset;
+      assigned.fetched = null;
       assigned.applied = applied;
       assigned.state = "reading";
       this.#seek(assigned);
@@ -171,8 +184,12 @@ export class Assignment {
   }
 
   #pause({ partition }: AssignedPartition): void {
+    this.#controlled(() => this.#options.control.pause([{ topic: partition.topic, partitions: [partition.partition] }]));
+  }
+
+  #controlled(work: () => void): void {
     try {
-      this.#options.control.pause([{ topic: partition.topic, partitions: [partition.partition] }]);
+      work();
     } catch (error) {
       // kafkajs has just stopped by itself.
       this.#options.onFailure(error);

@@ -138,15 +138,53 @@ describe("a fetch", () => {
   });
 });
 
-describe("the message before the first, which the replica says to have applied,", () => {
-  const encode = eventEncoder("p", "app");
-  /** At ten times the offset. */
-  const eventAt = (offset: number): string => {
-    const table = { schema: "public", table: "t", topic, schemaId: "s" };
-    const transaction = { txId: 1, commitLsn: BigInt(offset * 10), committedAtMs: 0 };
-    return encode({ op: "c", table, transaction, ordinal: 0, lsn: 0n, key: null, before: null, after: "{}" }, 0);
+const encode = eventEncoder("p", "app");
+/** At ten times the offset. */
+const eventAt = (offset: number): string => {
+  const table = { schema: "public", table: "t", topic, schemaId: "s" };
+  const transaction = { txId: 1, commitLsn: BigInt(offset * 10), committedAtMs: 0 };
+  return encode({ op: "c", table, transaction, ordinal: 0, lsn: 0n, key: null, before: null, after: "{}" }, 0);
+};
+
+describe("the message that was fetched last, when a connection was lost,", () => {
+  const lost = async () => {
+    const l = await lab();
+    await l.deliver([10, 11], {}, eventAt);
+    expect(queued(l.queues)).toEqual([10, 11]);
+    l.assignment.doubt();
+    return l;
   };
 
+  test("is fetched again before the next, and not queued", async () => {
+    const l = await lost();
+    await l.deliver([11], {}, eventAt); // nothing new: and lost once more
+    l.assignment.doubt();
+    await l.deliver([11, 12], {}, eventAt);
+    expect([queued(l.queues), l.errors]).toEqual([[12], []]);
+    await l.stop();
+  });
+
+  test("may be gone, or an older one: what was published again stands before it", async () => {
+    for (const [offsets, value] of [
+      [[12], eventAt],
+      [[11, 12], (offset: number) => eventAt(offset - 1)],
+    ] as const) {
+      const l = await lost();
+      await l.deliver(offsets, {}, value);
+      expect([queued(l.queues), l.errors]).toEqual([[12], []]);
+      await l.stop();
+    }
+  });
+
+  test("is a newer one: the log was shorter meanwhile, and the partition is stopped", async () => {
+    const l = await lost();
+    expect(await l.deliver([11, 12], {}, (offset) => eventAt(offset + 1))).toEqual([]);
+    expect([queued(l.queues), l.errors]).toEqual([null, ["OFFSET_ABOVE_LOG"]]);
+    await l.stop();
+  });
+});
+
+describe("the message before the first, which the replica says to have applied,", () => {
   test("is fetched with it, and not queued", async () => {
     const l = await lab({ applied: { commitLsn: 90n, ordinal: 0 } });
     expect(await l.deliver([9, 10, 11], { isStale: () => true }, eventAt)).toEqual([]);

@@ -1,3 +1,4 @@
+import { positionOf } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import { KAFKA_RETRY } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
@@ -178,11 +179,12 @@ export class GroupReader {
     assigned.nextOffset = BigInt(batch.lastOffset()) + 1n;
     assigned.applied = null;
     if (!fetched) return;
+    assigned.fetched = positionOf(fetched.events.at(-1)?.value ?? "");
     queues.add(assigned.key, fetched);
     onArrived();
   }
 
-  /** False when the message before the first to be read was not applied: this is not the log that was read before. */
+  /** False when the message before the first to be read was neither applied nor fetched: this is not the log that was read before. */
   #continues(assigned: AssignedPartition, { messages }: EachBatchPayload["batch"]): boolean {
     const { applied, nextOffset, partition } = assigned;
     if (applied === null) return true;

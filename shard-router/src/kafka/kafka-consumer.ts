@@ -124,6 +124,7 @@ class KafkaConsumer implements EventConsumer {
       onArrived: () => this.#arrived.notify(),
       onFailure: (error) => this.#fail(error),
     });
+    kafka.sockets.onLost = () => this.#assignment.doubt();
     void this.#reader.run();
   }
 
