@@ -1,6 +1,7 @@
 import { kafkaOptions } from "@cascade/shared/config";
 import type { Service, ServiceContext } from "@cascade/shared/service";
 import { RefusalError } from "@cascade/shared/settings";
+import { formatTableName } from "@cascade/shared/topic";
 import { whileAnswering } from "@cascade/shared/while-answering";
 import type { ChangeBatch } from "./batching.ts";
 import { BoundedSource } from "./bounded-source.ts";
@@ -27,6 +28,7 @@ import { refuseUnreadable } from "./postgres/read-rights.ts";
 import { checkAnswers, databaseName, openSession } from "./postgres/session.ts";
 import { checkSlot, slotState } from "./postgres/slot.ts";
 import { SlotHolder, StandbyWatch } from "./postgres/slot-holder.ts";
+import type { SchemaHistory } from "./schema-history.ts";
 import { slotReporting } from "./slot-reporting.ts";
 import { SlotStart } from "./slot-start.ts";
 import { SnapshotProgress } from "./snapshot/progress.ts";
@@ -37,6 +39,11 @@ const ANNOUNCED_AT_ONCE = 100;
 const IDENTITY_INTERVAL_MS = 10_000;
 const LOOKS_NUMBERS_UP =
   "main-db's wal2json is older than 2.6 and sends NaN and infinities as null: what is null in a real, double precision or numeric column is looked up in its table";
+
+const LOST_TOPIC = {
+  initial: "the table is emptied and filled on every replica, when it is still captured",
+  never: "changes that a replica had not applied yet are lost; ask for a snapshot of the table (CDC_SNAPSHOT=never)",
+} as const;
 
 /** cdc as a service: in each life it checks main-db, makes sure of the slot, and pumps from the slot to Kafka. */
 export function captureService(config: CdcConfig, context: ServiceContext): Service {
@@ -70,12 +77,13 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       reading.catch(() => undefined); // when something else fails before
       await using log = await openSignalLog(config, context);
       const start = await SlotStart.judge({ config, client, log, hasPublished: await publisher.hasPublished(), warn });
-      await using snapshotting = await openSnapshotting(config, { client, catalog, progress, log, anew: start.anew });
+      const { history, lost } = await reading;
+      for (const name of namesOf(lost, history)) warn(`the topic of ${name} was deleted: ${LOST_TOPIC[config.CDC_SNAPSHOT]}`);
+      await using snapshotting = await openSnapshotting(config, { client, catalog, progress, log, anew: start.anew, lost });
       await refuseUncopyable(
         client,
         snapshotting.copies.all.map(({ job }) => job),
       );
-      const history = await reading;
       // Before the slot: every schema change that the stream holds is to be told in it.
       await using ddlSession = await openSession(url);
       const told = await ensureDdlCapture(ddlSession.client, config.CDC_DDL, warn);
@@ -128,6 +136,13 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
 /** `work` to its end, unless `other` fails before. */
 function beside(work: Promise<void>, other: Promise<unknown>): Promise<void> {
   return Promise.race([work, other.then(() => work)]);
+}
+
+function namesOf(oids: Iterable<number>, history: SchemaHistory): readonly string[] {
+  return [...oids].flatMap((oid) => {
+    const newest = history.newest(oid);
+    return newest?.kind === "schema" ? [formatTableName(newest.schema)] : [];
+  });
 }
 
 /** Topics are made by the hundred: a broker takes a while over thousands. */

@@ -26,12 +26,14 @@ export interface SnapshottingOptions {
   readonly log: SignalLog;
   /** Changes were lost: every table is copied anew. */
   readonly anew: boolean;
+  /** OIDs of tables whose topic was deleted. */
+  readonly lost: ReadonlySet<number>;
 }
 
 /** Takes up what was asked for and how far it is: before the stream, whose changes depend on it. */
 export async function openSnapshotting(
   config: CdcConfig,
-  { client, catalog, progress, log, anew }: SnapshottingOptions,
+  { client, catalog, progress, log, anew, lost }: SnapshottingOptions,
 ): Promise<Snapshotting> {
   const { CDC_DATABASE_URL: databaseUrl, CDC_TABLES: filter, KAFKA_TOPIC_PREFIX: prefix } = config;
   progress.reset();
@@ -41,7 +43,7 @@ export async function openSnapshotting(
   const snapshotter = new Snapshotter({ openReader, log, report: progress, initial });
   const tables = () => copyTables(client, catalog);
   const existing = (oids: readonly number[]) => existingTables(client, oids);
-  const requests = new Requests({ log, report: progress, snapshotter, tables, existing, initial, anew });
+  const requests = new Requests({ log, report: progress, snapshotter, tables, existing, initial, anew, lost });
   const { left } = await requests.resume();
   const over = new AbortController();
   return {

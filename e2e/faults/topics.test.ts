@@ -57,6 +57,25 @@ test("a topic is deleted while all runs, and while its routers are down until it
   expect(back.log()).toContain(asksForACopy);
 }, 120_000);
 
+test("a topic is deleted before a router has read any of it: cdc copies its table anew", async () => {
+  await using lab = await openFaultLab({ name: "faults_unread", engines: ["postgres", "sqlite"], schema: createDemoSchema });
+  const { pipeline } = lab;
+  const { brokers } = pipeline.kafka;
+  const cdc = await lab.cdc();
+  await cdc.ready();
+  await lab.router("postgres");
+  await changes(lab, 30, 300);
+  await pipeline.expectEqual(undefined, ["postgres"]);
+  await deleteTopic(brokers, `${pipeline.name}.public.orders`);
+  await changes(lab, 31, 200);
+  await pipeline.expectEqual(undefined, ["postgres"]);
+  await cdc.stop();
+  await deleteTopic(brokers, `${pipeline.name}.public.customers`);
+  await lab.cdc();
+  await lab.router("sqlite");
+  await pipeline.expectEqual();
+}, 120_000);
+
 test("retention passes a router's offset", async () => {
   await using lab = await openFaultLab({ name: "faults_retention", engines: ["postgres"], schema: createDemoSchema });
   const { pipeline } = lab;

@@ -4,14 +4,24 @@ import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { WholeTopic, wholeTopicConsumer } from "@cascade/shared/kafka-whole-topic";
 import { decodeSchemaMessage, type SchemaMessage } from "@cascade/shared/table-schema";
-import { schemasTopic } from "@cascade/shared/topic";
+import { schemasTopic, topicOf } from "@cascade/shared/topic";
 import type { Admin, Consumer, KafkaMessage } from "kafkajs";
 import { SchemaHistory } from "../schema-history.ts";
 
 const DEADLINE_MS = 45_000;
+const LOOKS = 3;
+const LOOK_PAUSE_MS = 500;
 
-/** Reads `<prefix>.schemas` to its end; empty where there is no such topic. Rejects with CascadeError. */
-export async function readSchemaHistory(kafka: KafkaOptions, prefix: string): Promise<SchemaHistory> {
+/** What Kafka has of this pipeline's tables. */
+export interface KnownTopics {
+  /** Empty where there is no `<prefix>.schemas`. */
+  readonly history: SchemaHistory;
+  /** OIDs of tables that were announced, and whose topic is not there. */
+  readonly lost: ReadonlySet<number>;
+}
+
+/** Reads `<prefix>.schemas` to its end. Rejects with CascadeError. */
+export async function readSchemaHistory(kafka: KafkaOptions, prefix: string): Promise<KnownTopics> {
   const topic = schemasTopic(prefix);
   const sockets = new KafkaSockets();
   const client = kafkaClient(kafka, sockets);
@@ -19,7 +29,8 @@ export async function readSchemaHistory(kafka: KafkaOptions, prefix: string): Pr
   const consumer = wholeTopicConsumer(client, `${prefix}.schemas`, { maxWaitMs: 100 });
   try {
     const messages = await withDeadline(readAll(topic, admin, consumer), DEADLINE_MS, `read topic ${topic} to its end`);
-    return new SchemaHistory(messages.flatMap((message) => decoded(message, topic, kafka)));
+    const history = new SchemaHistory(messages.flatMap((message) => decoded(message, topic, kafka)));
+    return { history, lost: await withDeadline(lostOf(history, prefix, admin), DEADLINE_MS, "list the topics") };
   } catch (error) {
     throw kafkaError(error, `read topic ${topic}`);
   } finally {
@@ -36,6 +47,21 @@ async function readAll(topic: string, admin: Admin, consumer: Consumer): Promise
   await whole.read((message) => void messages.push(message));
   await whole.settled(admin);
   return messages;
+}
+
+/** A broker that has just started may not know all topics at first: what is lost is so at every look. */
+async function lostOf(history: SchemaHistory, prefix: string, admin: Admin): Promise<ReadonlySet<number>> {
+  let lost: readonly number[] = [...history.oids];
+  for (let looks = 1; lost.length > 0; looks++) {
+    const topics = new Set(await admin.listTopics());
+    lost = lost.filter((oid) => {
+      const newest = history.newest(oid);
+      return newest?.kind === "schema" && !topics.has(topicOf(prefix, newest.schema));
+    });
+    if (looks === LOOKS) break;
+    if (lost.length > 0) await Bun.sleep(LOOK_PAUSE_MS);
+  }
+  return new Set(lost);
 }
 
 function decoded({ key, value, offset }: KafkaMessage, topic: string, { logger }: KafkaOptions): SchemaMessage[] {

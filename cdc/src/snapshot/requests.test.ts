@@ -18,6 +18,7 @@ async function copiesOf(
   tables: readonly CopyTable[],
   there: readonly number[] = [7],
   anew = false,
+  lost: readonly number[] = [],
 ): Promise<readonly { readonly oid: number; readonly empties: boolean }[]> {
   const log: SignalLog = {
     messages: new Map(messages),
@@ -33,7 +34,8 @@ async function copiesOf(
   const openReader = () => Promise.reject(new Error("not read"));
   const snapshotter = new Snapshotter({ openReader, log, report: SILENT, initial: true });
   const existing = async (oids: readonly number[]) => new Set(oids.filter((oid) => there.includes(oid)));
-  await new Requests({ log, report: SILENT, snapshotter, tables: async () => tables, existing, initial: true, anew }).resume();
+  const options = { log, report: SILENT, snapshotter, tables: async () => tables, existing };
+  await new Requests({ ...options, initial: true, anew, lost: new Set(lost) }).resume();
   return snapshotter.copies.all.map(({ job, state }) => ({ oid: job.oid, empties: state.empties }));
 }
 
@@ -78,4 +80,27 @@ test("after lost changes every table is emptied and copied from its beginning, w
     });
     expect(await copiesOf(messages, [TABLE, other], [7, 8])).toEqual(expect.arrayContaining(all));
   }
+});
+
+test("a table whose topic was deleted is emptied and copied from its beginning; the others are left alone", async () => {
+  const job = { request: INITIAL, oid: 7, name: { schema: "public", table: "t" }, replica: null, range: WHOLE };
+  const other = { ...TABLE, schema: identifySchema({ ...schema, oid: 8, table: "new" }) };
+  const half = { ...WAITING, status: "copying", after: '{"id":5}', begun: true, rows: 5 } as const;
+  for (const state of [{ ...WAITING, status: "done" } as const, half]) {
+    const messages = new Map([
+      [stateKey(INITIAL, 7), encodeState(job, state)],
+      [stateKey(INITIAL, 8), encodeState({ ...job, oid: 8 }, { ...WAITING, status: "done" })],
+      [stateKey("asked", 7), encodeState({ ...job, request: "asked", replica: "new" }, half)],
+    ]);
+    const both = [
+      { oid: 7, empties: true },
+      { oid: 7, empties: false },
+    ];
+    expect(await copiesOf(messages, [TABLE, other], [7, 8], false, [7])).toEqual(both);
+    const { after } = decodeState(messages.get(stateKey(INITIAL, 7)) ?? "")?.state ?? {};
+    expect(after).toBeNull();
+    expect(await copiesOf(messages, [TABLE, other], [7, 8])).toEqual(expect.arrayContaining(both));
+  }
+  // Never copied, so nothing that was to be in the topic is known.
+  expect(await copiesOf(new Map(), [TABLE], [7], false, [7])).toEqual([{ oid: 7, empties: false }]);
 });

@@ -25,6 +25,8 @@ export interface RequestsOptions {
   readonly initial: boolean;
   /** Changes were lost: every table is emptied by the replicas and copied anew, however far former lives have got. */
   readonly anew: boolean;
+  /** OIDs of tables whose topic was deleted: so is each of them alone, when it is to be copied at all. */
+  readonly lost?: ReadonlySet<number>;
 }
 
 /** What was asked for, and what was begun: from `<prefix>.signals` to the snapshotter. */
@@ -39,9 +41,10 @@ export class Requests {
 
   /** Goes on where former lives have got to; tells which tables they have seen leave. Before the stream is read: its changes depend on what is being copied. */
   async resume(): Promise<{ readonly left: readonly number[] }> {
-    const { log, snapshotter, tables, anew } = this.#options;
+    const { log, snapshotter, tables } = this.#options;
     const found = await tables();
-    if (anew) await this.#begin(found);
+    const isAnew = this.#anew(log);
+    await this.#begin(found.filter(({ schema }) => isAnew(schema.oid)));
     const byOid = new Map(found.map((table) => [table.schema.oid, table]));
     const known = [...log.messages].flatMap(([key, value]) => (isStateKey(key) ? (decodeState(value) ?? []) : []));
     const absent: Known[] = [];
@@ -50,9 +53,10 @@ export class Requests {
       const table = byOid.get(job.oid);
       if (job.oid === NO_TABLE) continue;
       if (table === undefined) absent.push({ job, state });
-      else if (anew && job.request === INITIAL) continue;
+      else if (isAnew(job.oid) && job.request === INITIAL) continue;
       else if (job.request === INITIAL) this.#resumeInitial(job, state, table);
-      else if (!isOver(state)) snapshotter.add({ ...job, name: nameOf(table) }, anew ? waiting(table) : state, table.schema);
+      else if (!isOver(state))
+        snapshotter.add({ ...job, name: nameOf(table) }, isAnew(job.oid) ? waiting(table) : state, table.schema);
     }
     await this.#missing(absent);
     for (const table of found) snapshotter.meet(table.schema, table);
@@ -60,7 +64,15 @@ export class Requests {
     return { left: known.flatMap(({ job, state }) => (state.status === "left" ? [job.oid] : [])) };
   }
 
-  /** Written down before the new slot is made: whatever happens then, these copies are to come. */
+  /** Of a table that was never copied nothing is known to be lost. */
+  #anew({ messages }: SignalLog): (oid: number) => boolean {
+    const { anew, initial, lost = new Set() } = this.#options;
+    if (anew) return () => true;
+    const states = new Map([...lost].map((oid) => [oid, decodeState(messages.get(stateKey(INITIAL, oid)) ?? "")]));
+    return (oid) => initial && !["left", undefined].includes(states.get(oid)?.state.status);
+  }
+
+  /** Written down before the new slot, or topic, is made: whatever happens then, these copies are to come. */
   async #begin(found: readonly CopyTable[]): Promise<void> {
     const { log, snapshotter } = this.#options;
     const copies = found.map((table) => {
