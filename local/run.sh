@@ -34,10 +34,10 @@ find_bun() {
   suits "$bun" || fail "Bun $wanted was fetched to $bun and does not run on this machine."
 }
 
-# The mark says that an install went through: an interrupted one leaves a folder that looks like it.
+# The mark says that an install went through: an interrupted one leaves a folder that looks like it. A patch may change without the lock file.
 install_packages() {
   mark=node_modules/.cascade-installed
-  [ -e "$mark" ] && [ ! bun.lock -nt "$mark" ] && return
+  [ -e "$mark" ] && [ -z "$(find bun.lock patches -newer "$mark")" ] && return
   say "Installing the packages ..."
   "$bun" install --frozen-lockfile >&2
   touch "$mark"
