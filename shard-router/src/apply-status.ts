@@ -3,7 +3,7 @@ import type { CascadeError } from "@cascade/shared/errors";
 import { type ErrorReport, reportOf } from "@cascade/shared/service-health";
 import type { Reading, Telemetry } from "@cascade/shared/telemetry";
 import { formatTableName, type TableName, tableOfTopic } from "@cascade/shared/topic";
-import type { EventBatch, Partition } from "./event-consumer.ts";
+import { type EventBatch, type Partition, partitionKey } from "./event-consumer.ts";
 import { LagWindow } from "./lag-window.ts";
 import { offsetOf } from "./poison.ts";
 import type { Step } from "./turn.ts";
@@ -171,7 +171,7 @@ export class ApplyStatus {
   #mine(): readonly PartitionStatus[] {
     if (this.#assigned === null) return [...this.#partitions.values()];
     const assigned = this.#assigned();
-    const keys = new Set(assigned.map(keyOf));
+    const keys = new Set(assigned.map(partitionKey));
     for (const key of this.#partitions.keys()) if (!keys.has(key)) this.#partitions.delete(key);
     return assigned.map((partition) => this.#of(partition));
   }
@@ -206,7 +206,7 @@ export class ApplyStatus {
   }
 
   #of(partition: Partition): PartitionStatus {
-    const key = keyOf(partition);
+    const key = partitionKey(partition);
     let status = this.#partitions.get(key);
     if (status === undefined) {
       status = { partition, nextOffset: null, lagEvents: 0n, sourceCommittedAtMs: null, waitingSinceMs: null, held: null };
@@ -225,5 +225,3 @@ function committedAtMs({ events }: EventBatch): number | null {
     return null;
   }
 }
-
-const keyOf = ({ topic, partition }: Partition): string => `${topic}/${partition}`;

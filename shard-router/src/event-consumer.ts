@@ -5,6 +5,9 @@ export interface Partition {
   readonly partition: number;
 }
 
+/** For maps: two objects may name one partition. */
+export const partitionKey = ({ topic, partition }: Partition): string => `${topic}/${partition}`;
+
 /** One Kafka message, still undecoded: decoding may fail, and that concerns its table only. */
 export interface RawEvent {
   readonly offset: bigint;

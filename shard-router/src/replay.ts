@@ -1,6 +1,6 @@
 import { CascadeError, FencedError } from "@cascade/shared/errors";
 import { type TableName, tableOfTopic } from "@cascade/shared/topic";
-import type { Partition } from "./event-consumer.ts";
+import { type Partition, partitionKey } from "./event-consumer.ts";
 import type { HeldKey } from "./held-keys.ts";
 import { causeOf } from "./hold-plan.ts";
 import { type HeldGroup, LetterPile, type ReadLetter } from "./letter-pile.ts";
@@ -117,7 +117,7 @@ async function replayOnce(ports: ReplayPorts, group: HeldGroup): Promise<boolean
   const turn = { replicaName, dialect: replica.dialect, schemas, tables, progress };
   const partitions = [partitionOf(group), ...group.letters.map(({ partition }) => partition)];
   const resume = async () => {
-    for (const partition of new Map(partitions.map((one) => [nameOf(one), one])).values()) await progress.resume(partition);
+    for (const partition of new Map(partitions.map((one) => [partitionKey(one), one])).values()) await progress.resume(partition);
   };
   await resume();
   try {
@@ -141,5 +141,3 @@ async function blamed({ replica }: ReplayPorts, group: HeldGroup, error: unknown
   });
   return error;
 }
-
-const nameOf = ({ topic, partition }: Partition): string => `${topic}/${partition}`;

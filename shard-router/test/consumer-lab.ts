@@ -3,8 +3,7 @@ import { kafkaClient } from "@cascade/shared/kafka";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { type KafkaLab, kafkaLab, kafkaOptions } from "@cascade/shared/testing/kafka-lab";
 import { CompressionTypes, type Message } from "kafkajs";
-import type { EventBatch, EventConsumer, Partition } from "../src/event-consumer.ts";
-import { partitionKey } from "../src/kafka/assignment.ts";
+import { type EventBatch, type EventConsumer, type Partition, partitionKey } from "../src/event-consumer.ts";
 import { type ConsumerOptions, openKafkaConsumer } from "../src/kafka/kafka-consumer.ts";
 
 /** What the tests of the consumer share. */
@@ -75,12 +74,12 @@ export const messageOf = (id: number, valueBytes = 10, partition = 0): Message =
 /** Stands for a replica: remembers where each partition goes on. */
 export class Progress {
   readonly #next = new Map<string, bigint>();
-  readonly resume = async ({ topic, partition }: Partition) => this.#next.get(partitionKey(topic, partition)) ?? null;
+  readonly resume = async (partition: Partition) => this.#next.get(partitionKey(partition)) ?? null;
   set(topic: string, nextOffset: bigint, partition = 0): void {
-    this.#next.set(partitionKey(topic, partition), nextOffset);
+    this.#next.set(partitionKey({ topic, partition }), nextOffset);
   }
   next(topic: string, partition = 0): bigint {
-    return this.#next.get(partitionKey(topic, partition)) ?? 0n;
+    return this.#next.get(partitionKey({ topic, partition })) ?? 0n;
   }
 }
 
@@ -138,7 +137,7 @@ export function read({ consumer, progress }: OpenConsumer, onBatch?: (batch: Eve
     for await (const batch of consumer.batches(stop.signal)) {
       const { partition, nextOffset } = batch;
       if (batch.events.length === 0) {
-        ends.push(`${partitionKey(partition.topic, partition.partition)} ${nextOffset}`);
+        ends.push(`${partitionKey(partition)} ${nextOffset}`);
         continue;
       }
       batches.push(batch);

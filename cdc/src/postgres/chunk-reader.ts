@@ -8,7 +8,7 @@ import type { ChunkPlan, ChunkRows, RowRange, SnapshotRow, TableFound, TableRead
 import { Catalog } from "./catalog.ts";
 import { type ChunkQuery, ChunkSql } from "./chunk-sql.ts";
 import { charsOf, readAll, readUpTo } from "./row-stream.ts";
-import { connect, disconnect, postgresError, sqlStateOf } from "./session.ts";
+import { connect, disconnect, INSUFFICIENT_PRIVILEGE, postgresError, sqlStateOf } from "./session.ts";
 import { parseSnapshot, type Snapshot } from "./snapshot.ts";
 import { tableNow } from "./table-now.ts";
 import { SNAPSHOT_PREFIX } from "./wal2json.ts";
@@ -32,7 +32,6 @@ const MARKER_SETTINGS: Readonly<Record<string, string>> = { synchronous_commit: 
 const MAX_CHUNK_CHARS = 1024 * 1024;
 const SCAN_CHARS = 1024 * 1024;
 
-const INSUFFICIENT_PRIVILEGE = "42501";
 /** What a query says that is wrong in itself: no next try would help. */
 const REFUSALS = ["0A", "21", "22", "25006", "2F", "38", "39", "42", "P0"];
 const UNDEFINED_TABLE = "42P01";

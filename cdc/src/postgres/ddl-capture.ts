@@ -2,13 +2,13 @@ import { CascadeError, describeError } from "@cascade/shared/errors";
 import { RefusalError } from "@cascade/shared/settings";
 import type pg from "pg";
 import { DDL_COMMENT, DDL_SCHEMA, EVENT_TRIGGERS, INSTALL_SQL, UNINSTALL_SQL } from "./ddl-trigger.ts";
-import { postgresError, sqlStateOf } from "./session.ts";
+import { INSUFFICIENT_PRIVILEGE, postgresError, READ_ONLY, sqlStateOf } from "./session.ts";
 
 /** CDC_DDL. */
 export type DdlMode = "auto" | "required" | "off";
 
 /** SQLSTATEs of a role that may not: a missing right, a read-only session. */
-const MAY_NOT = ["42501", "25006"];
+const MAY_NOT = [INSUFFICIENT_PRIVILEGE, READ_ONLY];
 /** Any number, the same for every cdc: two that start at once install one after the other. */
 const LOCK = 7_023_114_801;
 const LOCK_TIMEOUT_MS = 5_000;

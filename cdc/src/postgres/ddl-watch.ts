@@ -5,10 +5,9 @@ import type { ChangeDecoder } from "./change-decoder.ts";
 import { type DdlMode, ddlCaptureState, ensureDdlCapture } from "./ddl-capture.ts";
 import { lateMessages } from "./ddl-message.ts";
 import { DDL_SCHEMA } from "./ddl-trigger.ts";
-import { postgresError, sqlStateOf } from "./session.ts";
+import { INSUFFICIENT_PRIVILEGE, postgresError, sqlStateOf } from "./session.ts";
 import { DDL_PREFIX } from "./wal2json.ts";
 
-const MISSING_RIGHT = "42501";
 /** A lock that is not to be had in time, a name that has changed. */
 const NOT_NOW = ["55P03", "42P01", "3F000"];
 /** Whoever alters a table waits behind who waits for its lock. */
@@ -102,7 +101,7 @@ export class DdlWatch {
       );
       return true;
     } catch (error) {
-      if (sqlStateOf(error) === MISSING_RIGHT) return false;
+      if (sqlStateOf(error) === INSUFFICIENT_PRIVILEGE) return false;
       throw error;
     }
   }
@@ -135,7 +134,7 @@ export class DdlWatch {
       await this.#inTransaction(work);
       return true;
     } catch (error) {
-      if (sqlStateOf(error) === MISSING_RIGHT) return false;
+      if (sqlStateOf(error) === INSUFFICIENT_PRIVILEGE) return false;
       throw error;
     }
   }

@@ -1,10 +1,10 @@
 import { pause } from "@cascade/shared/retry";
 import type pg from "pg";
-import { postgresError, sqlStateOf } from "./session.ts";
+import { INSUFFICIENT_PRIVILEGE, postgresError, READ_ONLY, sqlStateOf } from "./session.ts";
 import { HEARTBEAT_PREFIX } from "./wal2json.ts";
 
 /** A missing right, and a server that only reads. */
-const CANNOT = new Set(["42501", "25006"]);
+const CANNOT = new Set([INSUFFICIENT_PRIVILEGE, READ_ONLY]);
 
 export interface HeartbeatOptions {
   /** Of a session that others may use as well. */

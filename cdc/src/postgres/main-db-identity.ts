@@ -1,6 +1,6 @@
 import { type Lsn, parseLsn } from "@cascade/shared/lsn";
 import type pg from "pg";
-import { connect, disconnect, postgresError, sqlStateOf } from "./session.ts";
+import { connect, disconnect, INSUFFICIENT_PRIVILEGE, postgresError, sqlStateOf } from "./session.ts";
 
 /** Which server main-db is, and where its WAL ends: what tells another one, or one that was set back. */
 export interface MainDbIdentity {
@@ -23,8 +23,6 @@ const IDENTITY = `
   SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS timeline, pg_current_wal_flush_lsn()::text AS wal_end,
          (SELECT setting FROM pg_settings WHERE name = 'synchronized_standby_slots') AS standbys`;
 
-const MISSING_RIGHT = "42501";
-
 export async function mainDbIdentity(client: pg.Client): Promise<MainDbIdentity> {
   try {
     const row = (await client.query<IdentityRow>(IDENTITY)).rows[0];
@@ -44,7 +42,7 @@ async function systemId(client: pg.Client): Promise<string | null> {
     const { rows } = await client.query<{ readonly id: string }>("SELECT system_identifier::text AS id FROM pg_control_system()");
     return rows[0]?.id ?? null;
   } catch (error) {
-    if (sqlStateOf(error) === MISSING_RIGHT) return null;
+    if (sqlStateOf(error) === INSUFFICIENT_PRIVILEGE) return null;
     throw error;
   }
 }

@@ -5,13 +5,12 @@ import type pg from "pg";
 import { numberLost } from "./number-lost.ts";
 import type { NumberQuery } from "./number-queries.ts";
 import { missingReadRight } from "./read-rights.ts";
-import { postgresError, sqlStateOf } from "./session.ts";
+import { INSUFFICIENT_PRIVILEGE, postgresError, sqlStateOf } from "./session.ts";
 import { type TableNow, tableNow } from "./table-now.ts";
 import { losesSpecialNumbers } from "./wire-value.ts";
 
 /** A rename may come between a look at the catalog and the query, and another one the next time. */
 const MAX_TRIES = 3;
-const INSUFFICIENT_PRIVILEGE = "42501";
 const QUERY_CANCELED = "57014";
 
 interface Answered<Answer> {

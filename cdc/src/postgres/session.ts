@@ -130,6 +130,10 @@ export function sqlStateOf(error: unknown): string | null {
 
 /** SQLSTATE of an option that the plugin does not know, among others. */
 export const INVALID_PARAMETER = "22023";
+/** SQLSTATE of a right that the role lacks. */
+export const INSUFFICIENT_PRIVILEGE = "42501";
+/** SQLSTATE of a write on a standby. */
+export const READ_ONLY = "25006";
 /** SQLSTATE of a slot that another session reads. */
 export const OBJECT_IN_USE = "55006";
 
@@ -156,7 +160,7 @@ export const MAIN_DB_JUDGEMENTS: readonly (readonly [string, Judgement])[] = [
     { code: "NO_SUCH_DATABASE", verdict: "refuse", advice: "create the database, or name the right one in CDC_DATABASE_URL" },
   ],
   [
-    "42501",
+    INSUFFICIENT_PRIVILEGE,
     {
       code: "MISSING_RIGHT",
       verdict: "refuse",

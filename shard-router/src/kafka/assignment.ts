@@ -1,7 +1,7 @@
 import { CascadeError } from "@cascade/shared/errors";
 import type { Position } from "@cascade/shared/lsn";
 import type { TableName } from "@cascade/shared/topic";
-import type { Partition } from "../event-consumer.ts";
+import { type Partition, partitionKey } from "../event-consumer.ts";
 
 /** The part of kafkajs's consumer that says which partitions are fetched, and from where. Throws while the consumer isn't running. */
 export interface FetchControl {
@@ -55,8 +55,6 @@ export interface AssignedPartition {
   timer: Timer | null;
 }
 
-export const partitionKey = (topic: string, partition: number): string => `${topic}/${partition}`;
-
 /** The partitions this member of the group holds, and for each from where it is read. */
 export class Assignment {
   readonly #options: AssignmentOptions;
@@ -92,7 +90,7 @@ export class Assignment {
     const before = this.#partitions;
     this.#partitions = new Map();
     for (const partition of partitions) {
-      const key = partitionKey(partition.topic, partition.partition);
+      const key = partitionKey(partition);
       const assigned = before.get(key);
       before.delete(key);
       if (assigned) this.#keep(assigned);

@@ -5,8 +5,8 @@ import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { Signal } from "@cascade/shared/signal";
 import type { TableName } from "@cascade/shared/topic";
 import type { Admin, Consumer, EachBatchPayload, Kafka } from "kafkajs";
-import type { Partition } from "../event-consumer.ts";
-import { type AssignedPartition, type Assignment, partitionKey } from "./assignment.ts";
+import { type Partition, partitionKey } from "../event-consumer.ts";
+import type { AssignedPartition, Assignment } from "./assignment.ts";
 import type { EventQueues } from "./event-queues.ts";
 import { fetchedEvents } from "./fetched-events.ts";
 import { identifyingAssigner, type MemberIdentity } from "./group-identity.ts";
@@ -161,7 +161,7 @@ export class GroupReader {
   /** Queues a fetched batch, when there is room. Returning without `resolveOffset` makes kafkajs fetch it again. */
   async #receive({ batch, resolveOffset, heartbeat, isRunning, isStale }: EachBatchPayload): Promise<void> {
     const { assignment, queues, roomMade, onArrived } = this.#options;
-    const assigned = assignment.get(partitionKey(batch.topic, batch.partition));
+    const assigned = assignment.get(partitionKey(batch));
     if (assigned?.state !== "reading" || isStale()) return;
     const epoch = assigned.epoch;
     if (!this.#continues(assigned, batch)) return;

@@ -7,8 +7,8 @@ import type { Position } from "@cascade/shared/lsn";
 import { Signal } from "@cascade/shared/signal";
 import { type TableName, tableOfTopic } from "@cascade/shared/topic";
 import type { Admin, Consumer } from "kafkajs";
-import type { EventBatch, EventConsumer, Partition, ResumeOffset } from "../event-consumer.ts";
-import { Assignment, partitionKey, type StartPoint } from "./assignment.ts";
+import { type EventBatch, type EventConsumer, type Partition, partitionKey, type ResumeOffset } from "../event-consumer.ts";
+import { Assignment, type StartPoint } from "./assignment.ts";
 import { EventQueues, type QueueLimits } from "./event-queues.ts";
 import { checkGroup, type MemberIdentity } from "./group-identity.ts";
 import { GroupReader } from "./group-reader.ts";
@@ -139,7 +139,7 @@ class KafkaConsumer implements EventConsumer {
           await this.#arrived.wait(this.#queues.dueInMs ?? undefined);
           continue;
         }
-        this.#inHand = partitionKey(batch.partition.topic, batch.partition.partition);
+        this.#inHand = partitionKey(batch.partition);
         yield batch;
         this.#handBack();
       }
@@ -150,11 +150,11 @@ class KafkaConsumer implements EventConsumer {
   }
 
   confirm(partition: Partition, nextOffset: bigint): void {
-    if (this.#assignment.get(partitionKey(partition.topic, partition.partition))) this.#reports.add(partition, nextOffset);
+    if (this.#assignment.get(partitionKey(partition))) this.#reports.add(partition, nextOffset);
   }
 
   hold(partition: Partition, delayMs: number): void {
-    const assigned = this.#assignment.get(partitionKey(partition.topic, partition.partition));
+    const assigned = this.#assignment.get(partitionKey(partition));
     if (assigned) this.#assignment.hold(assigned, delayMs);
   }
 
@@ -218,7 +218,7 @@ class KafkaConsumer implements EventConsumer {
 
   async #start(partition: Partition, fetched: bigint | null): Promise<StartPoint> {
     // The replica's progress is about to move: what it says now would deliver the batch in hand again.
-    const key = partitionKey(partition.topic, partition.partition);
+    const key = partitionKey(partition);
     while (this.#inHand === key) await this.#pulled.wait();
     const remembered = await this.#options.resume(partition);
     try {
@@ -248,7 +248,7 @@ class KafkaConsumer implements EventConsumer {
   }
 
   #stopPartition(partition: Partition, error: CascadeError): void {
-    this.#lostLogs.note(partitionKey(partition.topic, partition.partition), error);
+    this.#lostLogs.note(partitionKey(partition), error);
     this.#options.onPartitionError(partition, error);
   }
 

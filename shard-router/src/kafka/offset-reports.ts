@@ -1,8 +1,7 @@
 import { describeError } from "@cascade/shared/errors";
 import type { KafkaLogger } from "@cascade/shared/kafka-log";
 import type { Consumer } from "kafkajs";
-import type { Partition } from "../event-consumer.ts";
-import { partitionKey } from "./assignment.ts";
+import { type Partition, partitionKey } from "../event-consumer.ts";
 
 /** How often Kafka is told; its lag tools read no faster. */
 const INTERVAL_MS = 1_000;
@@ -21,7 +20,7 @@ export class OffsetReports {
   }
 
   add({ topic, partition }: Partition, nextOffset: bigint): void {
-    this.#due.set(partitionKey(topic, partition), { topic, partition, offset: String(nextOffset) });
+    this.#due.set(partitionKey({ topic, partition }), { topic, partition, offset: String(nextOffset) });
   }
 
   /** Forgets a partition that another router holds now. */
