@@ -56,6 +56,7 @@ export async function connect(databaseUrl: string, options: ConnectOptions = {})
   } as pg.ClientConfig);
   // Without a listener a broken connection would end the process; who uses the client hears of it by the rejection of its query.
   client.on("error", () => undefined);
+  noteErrors(client);
   try {
     await client.connect();
     return client;
@@ -64,6 +65,26 @@ export async function connect(databaseUrl: string, options: ConnectOptions = {})
     throw postgresError(error, "cannot connect to main-db");
   }
 }
+
+/** What queries were rejected with: the driver's own errors are plain ones, told from ours by nothing else. */
+const rejections = new WeakSet<object>();
+
+function noteErrors(client: pg.Client): void {
+  const query = client.query.bind(client) as (...args: unknown[]) => unknown;
+  const noting = (...args: unknown[]): unknown => {
+    const answer = query(...args);
+    if (!(answer instanceof Promise)) return answer;
+    return answer.catch((error: Error) => {
+      if (!(error instanceof TypeError)) rejections.add(error);
+      throw error;
+    });
+  };
+  client.query = noting as typeof client.query;
+}
+
+/** The error of a query that nobody has judged: main-db's, and never a reason to end. Anything else is left as it is. */
+export const unjudgedError = (error: unknown): unknown =>
+  rejections.has(error as object) ? postgresError(error, "a query on main-db failed") : error;
 
 /** The driver reads the files that the URL names. */
 function newClient(config: pg.ClientConfig): pg.Client {
