@@ -13,6 +13,7 @@ import { openPipeline, type Pipeline } from "./pipeline.ts";
 import { repeat } from "./reconnecting.ts";
 import { refusal } from "./refusals.ts";
 import { openTcpProxy, type TcpProxy } from "./tcp-proxy.ts";
+import { readTopic } from "./topics.ts";
 
 /** main-db's host dies and a standby takes its place: PostgreSQL 17 has copied cdc's slot to it. Skipped where there is no such version. */
 
@@ -186,30 +187,44 @@ test.skipIf(install === null).each(["stream", "poll"])(
   },
 );
 
-test.skipIf(install === null)(
-  "without synchronized_standby_slots what the standby lacks may be published: cdc stops at the promoted one, or copies",
-  async () => {
-    const lab = await labOf("failover_ahead", {});
-    const { pipeline, primary, standby, url } = lab;
-    await pipeline.router("postgres");
-    const first = await pipeline.cdc({ databaseUrl: url, env: ENV });
-    await first.ready();
-    await synced(lab);
-    await changesThatTheStandbyLacks(lab);
-    expect(await until(async () => (await onReplica(lab, UNSEEN)) === 100, 30_000)).toBe(true);
-    await primary.kill();
-    await first.kill();
-    await standby.start();
-    await promote(lab);
-    // It has gone on, and its WAL ends beyond all that was published.
-    await standby.query(pipeline.name, "UPDATE accounts SET v = repeat('x', 1000)");
-    await lab.moveToStandby();
-    const [finding] = await refusal(await pipeline.cdc({ databaseUrl: url, env: ENV }));
-    expect(finding).toMatchObject({ code: "MAIN_DB_SET_BACK", msg: expect.stringContaining("has left timeline 1 for 2") });
-    const repairing = await pipeline.cdc({ databaseUrl: url, env: { ...ENV, CDC_ON_SLOT_LOST: "resnapshot" } });
-    await repairing.ready();
-    await standby.query(pipeline.name, "INSERT INTO entries VALUES (1, 'after'); UPDATE accounts SET n = n + 1 WHERE id < 10");
-    await expectEqual(lab, repairing);
-    expect(await onReplica(lab, UNSEEN)).toBe(0);
-  },
-);
+/** cdc's record of its slot says that main-db waits for its standbys. */
+async function isSynchronized({ pipeline }: Lab): Promise<boolean> {
+  const records = (await readTopic(pipeline.kafka.brokers, `${pipeline.name}.signals`)).filter(
+    ({ key }) => key?.toString() === "slot",
+  );
+  return JSON.parse(records.at(-1)?.value?.toString() ?? "{}").synchronized;
+}
+
+test.skipIf(install === null).each([
+  ["without synchronized_standby_slots", false],
+  ["when that was taken away while cdc runs", true],
+])("%s, what the standby lacks may be published: cdc stops at the promoted one, or copies", async (_when, waitsAtFirst) => {
+  const lab = await labOf(`failover_ahead_${waitsAtFirst}`, waitsAtFirst ? { synchronized_standby_slots: STANDBY_SLOT } : {});
+  const { pipeline, primary, standby, url } = lab;
+  await pipeline.router("postgres");
+  const first = await pipeline.cdc({ databaseUrl: url, env: ENV });
+  await first.ready();
+  await synced(lab);
+  expect(await isSynchronized(lab)).toBe(waitsAtFirst);
+  if (waitsAtFirst) {
+    await primary.query("postgres", "ALTER SYSTEM SET synchronized_standby_slots = ''");
+    await primary.query("postgres", "SELECT pg_reload_conf()");
+    expect(await until(async () => !(await isSynchronized(lab)), 30_000)).toBe(true);
+  }
+  await changesThatTheStandbyLacks(lab);
+  expect(await until(async () => (await onReplica(lab, UNSEEN)) === 100, 30_000)).toBe(true);
+  await primary.kill();
+  await first.kill();
+  await standby.start();
+  await promote(lab);
+  // It has gone on, and its WAL ends beyond all that was published.
+  await standby.query(pipeline.name, "UPDATE accounts SET v = repeat('x', 1000)");
+  await lab.moveToStandby();
+  const [finding] = await refusal(await pipeline.cdc({ databaseUrl: url, env: ENV }));
+  expect(finding).toMatchObject({ code: "MAIN_DB_SET_BACK", msg: expect.stringContaining("has left timeline 1 for 2") });
+  const repairing = await pipeline.cdc({ databaseUrl: url, env: { ...ENV, CDC_ON_SLOT_LOST: "resnapshot" } });
+  await repairing.ready();
+  await standby.query(pipeline.name, "INSERT INTO entries VALUES (1, 'after'); UPDATE accounts SET n = n + 1 WHERE id < 10");
+  await expectEqual(lab, repairing);
+  expect(await onReplica(lab, UNSEEN)).toBe(0);
+});
