@@ -1,7 +1,15 @@
 import { join, resolve } from "node:path";
 import { Client } from "pg";
 import { onFreePort } from "./ports.ts";
-import { prepareData, type Settings, serverEnvironment, settingsFor, superuser } from "./postgres-data.ts";
+import {
+  type Primary,
+  prepareData,
+  type Settings,
+  serverEnvironment,
+  settingsFor,
+  standbySettings,
+  superuser,
+} from "./postgres-data.ts";
 import { findPostgres, type PostgresInstall } from "./postgres-install.ts";
 import { type Server, serverOf } from "./server.ts";
 import { serverFolder, serverUser } from "./server-user.ts";
@@ -29,11 +37,15 @@ export interface PostgresOptions {
   readonly settings?: Settings;
   /** For servers whose data nobody wants back: the folder goes with an owner that was killed. */
   readonly removeWhenOrphaned?: boolean;
+  /** The newest one that is installed when left out. */
+  readonly install?: PostgresInstall;
+  /** Begins as a copy of this server, and follows it until it is promoted. */
+  readonly standbyOf?: Primary;
 }
 
 /** A real PostgreSQL with wal2json, reachable on the loopback interface alone. Resolves when it answers queries. */
 export async function startPostgres(options: PostgresOptions): Promise<LocalPostgres> {
-  const install = findPostgres();
+  const install = options.install ?? findPostgres();
   if (install === null) throw new Error("No PostgreSQL with wal2json is installed: run `bun local/setup.ts`.");
   return onFreePort(options.port, async (port) => {
     const postgres = localPostgres(install, port, options);
@@ -45,7 +57,10 @@ export async function startPostgres(options: PostgresOptions): Promise<LocalPost
 function localPostgres(install: PostgresInstall, port: number, options: PostgresOptions): LocalPostgres {
   const user = serverUser();
   const dir = serverFolder(resolve(options.dir), user);
-  const data = prepareData(install, dir, settingsFor(install, port, options.settings ?? {}), user);
+  const { standbyOf: primary = null } = options;
+  const following = primary === null ? {} : standbySettings(primary);
+  const settings = settingsFor(install, port, { ...following, ...options.settings });
+  const data = prepareData({ install, dir, settings, user, primary });
   const url = (database: string): string =>
     `postgres://${superuser.name}:${superuser.password}@127.0.0.1:${port}/${encodeURIComponent(database)}`;
   const query: LocalPostgres["query"] = (database, sql, values) => queryOnce(url(database), sql, values);

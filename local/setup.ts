@@ -5,6 +5,7 @@ import { findJava } from "./java.ts";
 import { startKafka } from "./kafka.ts";
 import { fetchKafka, hasClassArchive, hasKafka, kafkaFolder, keepClassArchive } from "./kafka-install.ts";
 import { findMariadb } from "./mariadb-install.ts";
+import { fetchNewerPostgres, findNewerPostgres } from "./newer-postgres.ts";
 import { debianInstalls, findPostgres } from "./postgres-install.ts";
 import { say, step } from "./progress.ts";
 import { planFor, type Requirement, wal2jsonMajors } from "./requirements.ts";
@@ -12,6 +13,8 @@ import { planFor, type Requirement, wal2jsonMajors } from "./requirements.ts";
 export interface SetUpOptions {
   /** MariaDB is installed where we may, and done without where we may not. */
   readonly mariadb?: boolean;
+  /** PostgreSQL 17 is fetched where Debian has it, and done without where not. */
+  readonly newerPostgres?: boolean;
 }
 
 /** Thrown before anything was changed: its message is what to do, for people. */
@@ -28,6 +31,10 @@ export async function setUp(options: SetUpOptions = {}): Promise<void> {
   if (!hasKafka()) await step("Fetching Kafka with Maven", () => fetchKafka(java));
   if (!hasClassArchive())
     await step("Making Kafka start faster", archiveClasses).catch((error) => say(`Kafka starts slower: ${error}`));
+  if (options.newerPostgres && findNewerPostgres() === null)
+    await step("Fetching PostgreSQL 17 with wal2json", fetchNewerPostgres).catch((error) =>
+      say(`What needs PostgreSQL 17 is left out: ${error}`),
+    );
 }
 
 async function installPrograms(options: SetUpOptions): Promise<void> {
@@ -87,7 +94,8 @@ async function archiveClasses(): Promise<void> {
 
 if (import.meta.main) {
   try {
-    await setUp({ mariadb: process.argv.includes("--mariadb") });
+    const asked = (option: string): boolean => process.argv.includes(option);
+    await setUp({ mariadb: asked("--mariadb"), newerPostgres: asked("--newer-postgres") });
     say("Everything is there.");
   } catch (error) {
     say(error instanceof Error ? error.message : String(error));

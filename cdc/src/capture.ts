@@ -124,7 +124,11 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
     const besides = Promise.all([snapshotting.run(signal), beats, holder.lost, start.book.failed]);
     const pumping = beside(pump(source, guarded, limits, onPublished, signal), besides);
     const answering = whileAnswering(() => publisher.check(), pumping);
-    const unchanged = whileAnswering(() => checkAnswers(client).then(() => ddl.check()), answering);
+    const unchanged = whileAnswering(async () => {
+      await checkAnswers(client);
+      await start.checkStandbys();
+      await ddl.check();
+    }, answering);
     await whileAnswering(identities, unchanged, { intervalMs: IDENTITY_INTERVAL_MS });
   };
   return {

@@ -59,7 +59,7 @@ function otherHistory(
   if (mainDb.walEnd < bound)
     return [
       "MAIN_DB_SET_BACK",
-      `main-db's WAL ends at ${formatLsn(mainDb.walEnd)}, before ${formatLsn(bound)}, which cdc has published: it was restored from a backup`,
+      `main-db's WAL ends at ${formatLsn(mainDb.walEnd)}, before ${formatLsn(bound)}, which cdc has published: a standby that was promoted without the newest changes, or a restored backup`,
     ];
   if (mainDb.timeline === timeline) return null;
   if (leftTimelineAt !== null && (leftTimelineAt >= limit || (synchronized && leftTimelineAt >= bound))) return null;

@@ -5,7 +5,7 @@ import type { CdcConfig } from "./config.ts";
 import type { Announcement } from "./event-publisher.ts";
 import { existingTables } from "./postgres/copy-tables.ts";
 import type { KnownTables } from "./postgres/known-tables.ts";
-import { leftTimelineAt, type MainDbIdentity, mainDbIdentity } from "./postgres/main-db-identity.ts";
+import { leftTimelineAt, type MainDbIdentity, mainDbIdentity, waitsForStandbys } from "./postgres/main-db-identity.ts";
 import { pushWalBeyond } from "./postgres/push-wal.ts";
 import { checkSlot, dropSlot, slotState } from "./postgres/slot.ts";
 import { type SlotAtRest, type SlotAtRestOptions, slotAtRest } from "./postgres/slot-at-rest.ts";
@@ -103,6 +103,16 @@ export class SlotStart {
       repair: null,
     });
     if (this.anew) this.#options.warn(`replication slot "${name}" was made anew at ${formatLsn(from)}: every table is copied`);
+  }
+
+  /**
+   * main-db is told not to wait for its standbys any more, when one of them is away: what is published from then on, a promoted one may
+   * lack. That it waits again counts from the next life on.
+   */
+  async checkStandbys(): Promise<void> {
+    if (this.book.record?.synchronized !== true || (await waitsForStandbys(this.#options.client))) return;
+    const { record } = this.book;
+    if (record !== null) await this.book.write({ ...record, synchronized: false });
   }
 
   /** The heartbeat that the stream brings first of all that it brings beyond; null when it begins beyond. */

@@ -1,5 +1,16 @@
+import { Database } from "bun:sqlite";
 import { afterEach, describe, expect, test } from "bun:test";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { testReplicaPostgres } from "@cascade/local/servers.ts";
@@ -151,6 +162,15 @@ describe("PostgreSQL", () => {
   });
 });
 
+/** A descriptor may be closed again by now. */
+function openFile(descriptor: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${descriptor}`);
+  } catch {
+    return "";
+  }
+}
+
 describe("SQLite", () => {
   const folder = (): string => {
     const made = mkdtempSync(join(tmpdir(), "cascade-sqlite-"));
@@ -196,6 +216,21 @@ describe("SQLite", () => {
     await replica[Symbol.asyncDispose]();
     expect(await waiting).toMatchObject({ code: "REPLICA_LOCKED", verdict: "retry" });
   });
+
+  test.skipIf(!existsSync("/proc/self/fd"))(
+    "temporary files are beside the replica's: no other folder need be there",
+    async () => {
+      const inside = folder();
+      const path = join(inside, "it's.db");
+      const database = new Database(path);
+      const replica = await openSqliteReplica(path, { connect: () => database });
+      cleanups.push(() => replica[Symbol.asyncDispose]());
+      database.run(`CREATE TEMP TABLE large AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000)
+      SELECT i, hex(randomblob(400)) AS v FROM n`);
+      const open = readdirSync("/proc/self/fd").map(openFile);
+      expect(open.filter((file) => file.startsWith(`${inside}/`) && file.endsWith("(deleted)"))).toHaveLength(1);
+    },
+  );
 
   test("a folder that is not there or cannot be written, and a file that is no database, refuse to start and are left alone", async () => {
     const inside = folder();

@@ -19,9 +19,9 @@ interface IdentityRow {
 }
 
 // The name of the WAL file begins with the timeline; pg_control_checkpoint() tells the last checkpoint's, which may be of before a promotion.
+const STANDBYS = "(SELECT setting FROM pg_settings WHERE name = 'synchronized_standby_slots') AS standbys";
 const IDENTITY = `
-  SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS timeline, pg_current_wal_flush_lsn()::text AS wal_end,
-         (SELECT setting FROM pg_settings WHERE name = 'synchronized_standby_slots') AS standbys`;
+  SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS timeline, pg_current_wal_flush_lsn()::text AS wal_end, ${STANDBYS}`;
 
 export async function mainDbIdentity(client: pg.Client): Promise<MainDbIdentity> {
   try {
@@ -34,6 +34,16 @@ export async function mainDbIdentity(client: pg.Client): Promise<MainDbIdentity>
     };
   } catch (error) {
     throw postgresError(error, "cannot ask main-db which server it is");
+  }
+}
+
+/** Asked again and again: a reload of main-db's settings is enough to change it. */
+export async function waitsForStandbys(client: pg.Client): Promise<boolean> {
+  try {
+    const { rows } = await client.query<Pick<IdentityRow, "standbys">>(`SELECT ${STANDBYS}`);
+    return (rows[0]?.standbys ?? "") !== "";
+  } catch (error) {
+    throw postgresError(error, "cannot ask main-db for which standbys it waits");
   }
 }
 

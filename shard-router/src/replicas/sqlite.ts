@@ -1,5 +1,6 @@
 import { Database, type Statement as PreparedStatement } from "bun:sqlite";
 import { statSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import { formatTableName } from "@cascade/shared/topic";
 import type { SqlValue } from "../dialect.ts";
 import { sqliteDialect } from "../dialects/sqlite.ts";
@@ -23,6 +24,12 @@ const LOCK_PAUSE_MS = 20;
  * (docs/decisions/0012). The engine waits for locks only this long, because it would block the event loop meanwhile: `locked` goes on.
  */
 const PRAGMAS = ["busy_timeout = 20", "journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = OFF", "cache_size = -16000"];
+
+/**
+ * A large change needs temporary files, and in a container with a read-only root there is no other folder to write to. Holds for the
+ * whole process, where several files have one folder each: whichever was opened last, and the system's when that is gone.
+ */
+const temporaryFilesBeside = (path: string): string => `temp_store_directory = '${dirname(resolve(path)).replaceAll("'", "''")}'`;
 
 export interface SqliteOptions {
   readonly lockTimeoutMs?: number;
@@ -115,7 +122,7 @@ async function open(path: string, lockTimeoutMs: number, connect: (path: string)
     database = opened;
     const session = sessionOver(opened, lockTimeoutMs);
     await session.locked(() => {
-      for (const pragma of PRAGMAS) opened.run(`PRAGMA ${pragma}`);
+      for (const pragma of [...PRAGMAS, temporaryFilesBeside(path)]) opened.run(`PRAGMA ${pragma}`);
     });
     const replicaId = await session.transaction(() => {
       opened.run(CREATE_PROGRESS);

@@ -1,0 +1,168 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { isEqual } from "@cascade/local/canonical-state.ts";
+import { untilCaughtUp } from "@cascade/local/catch-up.ts";
+import { run } from "@cascade/local/command.ts";
+import { repository } from "@cascade/local/paths.ts";
+import { freePort } from "@cascade/local/ports.ts";
+import { until } from "@cascade/local/wait.ts";
+import pg from "pg";
+import { repeat } from "./reconnecting.ts";
+
+/** docker-compose.yml for real. Only with CASCADE_TEST_DOCKER=true, where an engine with compose answers: minutes, and several GB of images. */
+
+setDefaultTimeout(900_000);
+
+const asked = process.env["CASCADE_TEST_DOCKER"] === "true";
+const OURS = ["cdc", "shard-router", "router-sqlite", "router-duckdb"];
+const THEIRS = ["shard1-db", "kafka", "main-db"];
+
+const folder = mkdtempSync(join(tmpdir(), "cascade-containers-"));
+const env: Record<string, string | undefined> = {
+  ...process.env,
+  COMPOSE_PROJECT_NAME: "cascade-test",
+  COMPOSE_PROFILES: "files",
+};
+let [mainUrl, replicaUrl] = ["", ""];
+
+const compose = (...args: readonly string[]): Promise<string> => run(["docker", "compose", ...args], { cwd: repository, env });
+const inside = (service: string, script: string): Promise<string> => compose("exec", "-T", service, "sh", "-c", script);
+const inspect = async (service: string): Promise<Inspected> =>
+  JSON.parse(await run(["docker", "inspect", "--format", "{{json .}}", (await compose("ps", "-a", "-q", service)).trim()]));
+
+interface Inspected {
+  readonly Path: string;
+  readonly Args: readonly string[];
+  readonly Config: { readonly User: string };
+  readonly HostConfig: { readonly ReadonlyRootfs: boolean; readonly CapDrop: readonly string[]; readonly Tmpfs?: object };
+}
+
+beforeAll(async () => {
+  if (!asked) return;
+  const [main, replica, http] = [await freePort(), await freePort(), await freePort()];
+  Object.assign(env, { MAIN_DB_PORT: String(main), SHARD1_DB_PORT: String(replica), CDC_HTTP_PORT: String(http) });
+  mainUrl = `postgres://cascade:cascade@127.0.0.1:${main}/app`;
+  replicaUrl = `postgres://cascade:cascade@127.0.0.1:${replica}/shard1`;
+  await compose("up", "--build", "--wait");
+});
+afterAll(async () => {
+  if (asked) await compose("down", "-v");
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function query(url: string, text: string): Promise<readonly Record<string, unknown>[]> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 });
+  client.on("error", () => undefined);
+  try {
+    await client.connect();
+    return (await client.query<Record<string, unknown>>(text)).rows;
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
+/** -1 while it does not answer. */
+const newestOnReplica = async (): Promise<number> =>
+  Number((await query(replicaUrl, "SELECT max(n) AS n FROM entries").catch(() => []))[0]?.["n"] ?? -1);
+
+test.skipIf(!asked).each(OURS)(
+  "%s: not root, no capability, a read-only root, and no secret among its arguments",
+  async (service) => {
+    const { Path, Args, Config, HostConfig } = await inspect(service);
+    expect(Config.User).toBe("1000:1000");
+    expect(HostConfig).toMatchObject({ ReadonlyRootfs: true, CapDrop: ["ALL"] });
+    expect(HostConfig.Tmpfs ?? {}).toEqual({});
+    expect([Path, ...Args].join(" ")).not.toContain("cascade:");
+    const status = await inside(service, "cat /proc/1/status /proc/1/cmdline | tr '\\0' ' '");
+    expect(status).toMatch(/^Uid:\s+1000\s+1000\s+1000\s+1000$/m);
+    expect(status).toMatch(/^CapEff:\s+0+$/m);
+    expect(status).toMatch(/^CapBnd:\s+0+$/m);
+    expect(status).toMatch(/^NoNewPrivs:\s+1$/m);
+    expect(status).toEndWith(" bun src/main.ts ");
+    const written = await inside(
+      service,
+      "for f in /tmp /var/tmp /app /app/shared /home/bun /etc /; do touch $f/x 2>/dev/null && echo $f; done; true",
+    );
+    expect(written).toBe("");
+  },
+);
+
+test.skipIf(!asked)("rows replicate; each container killed once while they do, every replica ends equal", async () => {
+  // Large enough that what follows needs temporary files.
+  await query(
+    mainUrl,
+    `CREATE TABLE big (id int PRIMARY KEY, v text, n int); CREATE TABLE entries (n int, v text); ALTER TABLE entries REPLICA IDENTITY FULL;
+    INSERT INTO big SELECT i, md5(i::text) || repeat('x', 300), i FROM generate_series(1, 100000) AS i`,
+  );
+  let at = 0;
+  const loading = repeat(mainUrl, (client) => async () => {
+    at++;
+    await client.query(`BEGIN; INSERT INTO entries VALUES (${at}, 'entry ${at}'); DELETE FROM entries WHERE n = ${at - 300};
+      UPDATE big SET n = n + 1 WHERE id = ${1 + (at % 1_000)}; COMMIT`);
+    await Bun.sleep(5);
+    return true;
+  });
+  await query(
+    mainUrl,
+    "ALTER TABLE big ADD COLUMN c text DEFAULT repeat('d', 100); ALTER TABLE big ALTER COLUMN n TYPE bigint; UPDATE big SET c = v",
+  );
+  for (const service of [...OURS, ...THEIRS]) {
+    const before = loading.count();
+    await compose("kill", "--signal", "SIGKILL", service);
+    await compose("start", service);
+    const since = performance.now();
+    expect(await until(() => loading.count() > before + 20, 60_000)).toBe(true);
+    const mark = at;
+    if (!(await until(async () => (await newestOnReplica()) >= mark, 180_000, 250)))
+      throw new Error(`nothing arrives after ${service} was killed:\n${await compose("logs", "--tail", "15", ...OURS)}`);
+    process.stderr.write(
+      `${service} killed: rows arrive again ${((performance.now() - since) / 1000).toFixed(1)} s after its start\n`,
+    );
+  }
+  await loading.stop();
+  await expectEqual([{ name: "shard1", url: replicaUrl }]);
+  await fileEqual("sqlite", "sqlite.db");
+  await fileEqual("duckdb", "duckdb.duckdb");
+});
+
+test.skipIf(!asked)("it ends at once", async () => {
+  await compose("up", "--detach");
+  const since = performance.now();
+  await compose("down");
+  const seconds = (performance.now() - since) / 1000;
+  process.stderr.write(`docker compose down: ${seconds.toFixed(1)} s\n`);
+  expect(seconds).toBeLessThan(30);
+});
+
+/** DuckDB's file can be read when its router has ended: it is stopped for each look, until it was done. */
+async function fileEqual(engine: "sqlite" | "duckdb", file: string): Promise<void> {
+  const service = `router-${engine}`;
+  for (let look = 1; ; look++) {
+    await compose("stop", service);
+    const copy = join(folder, `${engine}-${look}`);
+    await compose("cp", `${service}:/data`, copy);
+    try {
+      return await expectEqual([{ name: engine, url: `${engine}://${join(copy, file)}` }], 1_000);
+    } catch (error) {
+      if (look === 10) throw error;
+    }
+    await compose("start", service);
+    await Bun.sleep(10_000);
+  }
+}
+
+async function expectEqual(
+  replicas: readonly { readonly name: string; readonly url: string }[],
+  stallMs = 60_000,
+): Promise<void> {
+  const found = await untilCaughtUp({ mainUrl, replicas, stallMs });
+  const wrong = found.replicas.flatMap(({ name, problem, tables }) => [
+    name,
+    problem,
+    ...tables.filter((table) => !isEqual(table)),
+  ]);
+  if (!found.equal) throw new Error(`Not equal: ${JSON.stringify(wrong)}\n${await compose("logs", "--tail", "15", ...OURS)}`);
+  expect(found.replicas[0]?.tables.find(({ table }) => table === "public.big")?.rows).toBe(100_000);
+}
