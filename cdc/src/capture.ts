@@ -58,88 +58,92 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
   const { CDC_DATABASE_URL: url, CDC_SLOT: slot } = config;
   const standby = new StandbyWatch(slot, (message) => logger.warn(message));
   const reporting = slotReporting(config, context, status);
-  const live = async (signal: AbortSignal): Promise<void> => {
-    reporting.begin(signal);
-    const warn = (message: string) => logger.warn(message);
-    await using holder = await SlotHolder.take(url, slot, standby); // before Kafka is troubled: a standby looks every second
-    await using session = await openSession(url, { synchronous_commit: "local" });
-    const { client } = session;
-    const catalog = new Catalog(client, config.CDC_TABLES, config.KAFKA_TOPIC_PREFIX);
-    const findings = await preflight(client, catalog, config.CDC_MODE);
-    if (findings.length > 0) throw new RefusalError(findings);
-    await checkSlot(client, slot, { lost: true });
-    await using publisher = await openPublisher(config, context, await databaseName(client));
-    // Both at once: who takes over is waited for. Only now: nobody else announces any more.
-    const reading = readSchemaHistory(kafkaOptions(config, SERVICE, logger), config.KAFKA_TOPIC_PREFIX);
-    reading.catch(() => undefined); // when something else fails before
-    await using log = await openSignalLog(config, context);
-    const start = await SlotStart.judge({ config, client, log, hasPublished: await publisher.hasPublished(), warn });
-    const { history, lost } = await reading;
-    for (const name of namesOf(lost, history)) warn(`the topic of ${name} was deleted: ${LOST_TOPIC[config.CDC_SNAPSHOT]}`);
-    await using snapshotting = await openSnapshotting(config, { client, catalog, progress, log, anew: start.anew, lost });
-    await refuseUncopyable(
-      client,
-      snapshotting.copies.all.map(({ job }) => job),
-    );
-    // Before the slot: every schema change that the stream holds is to be told in it.
-    await using ddlSession = await openSession(url);
-    const told = await ensureDdlCapture(ddlSession.client, config.CDC_DDL, warn);
-    const atRest = await start.make({
-      client,
-      watcher: ddlSession.client,
-      catalog,
-      waiting: (reason) => health.waiting(reason),
-      warn,
-    });
-    if (atRest.slot === "created") logger.info({ slot }, "replication slot created: changes are captured from here on");
-    const plugin = await probePlugin(client, slot);
-    if (plugin.losesNumbers) {
-      await refuseUnreadable(client, catalog, atRest.slot === "created" ? slot : null);
-      logger.info(LOOKS_NUMBERS_UP);
-    }
-    const { left } = snapshotting;
-    const decoder = new ChangeDecoder({ catalog, warn, losesNumbers: plugin.losesNumbers, history, left, slot });
-    decoder.told = told;
-    const from = (await slotState(client, slot))?.confirmedLsn ?? 0n;
-    const news = await start.announcements({ tables: decoder.tables, relations: atRest.relations, from });
-    await announceAll(publisher, news);
-    await start.settle(from, atRest.slot);
-    const ddl = new DdlWatch({ client: ddlSession.client, catalog, decoder, mode: config.CDC_DDL, warn });
-    await ddl.begin();
-    await using reader = plugin.losesNumbers ? await NumberReader.open(url, warn) : null;
-    const opened = await openSource(config, decoder, plugin.options, from);
-    await using slotSource = new BoundedSource(opened, start.book, {
-      eager: config.CDC_MODE === "poll",
-      expected: start.expected(from),
-      onOtherHistory: () => start.otherHistory(),
-    });
-    const source = snapshotting.merged(reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader));
-    health.running();
-    logger.info({ slot, mode: config.CDC_MODE, tables: config.CDC_TABLES.text }, "capturing");
-    const guarded = limitedPublisher(instrumentedPublisher(publisher, telemetry, status), start.book);
-    // Empty when main-db cannot be asked now: whether that is an error is for those to say who need it.
-    const identities = identityWatch(() => catalog.captured().catch(() => []));
-    void identities(); // the first look only takes note
-    const beats = beat({ client, slot, intervalMs: config.CDC_HEARTBEAT_INTERVAL_MS, warn }, signal);
-    const besides = Promise.all([snapshotting.run(signal), beats, holder.lost, start.book.failed]);
-    const pumping = beside(pump(source, guarded, limits, onPublished, signal), besides);
-    const answering = whileAnswering(() => publisher.check(), pumping);
-    const unchanged = whileAnswering(async () => {
-      await checkAnswers(client);
-      await start.checkStandbys();
-      await ddl.check();
-    }, answering);
-    await whileAnswering(identities, unchanged, { intervalMs: IDENTITY_INTERVAL_MS });
-  };
-  return {
+  return withMainDbsErrors({
     status: () => ({ ...status.toJSON(), snapshots: progress.toJSON() }),
     reasons: () => [...progress.reasons(), ...status.reasons()],
-    // Main-db may go at any query.
-    live: (signal) =>
-      live(signal).catch((error: unknown) => {
-        throw unjudgedError(error);
-      }),
-  };
+    live: async (signal) => {
+      reporting.begin(signal);
+      const warn = (message: string) => logger.warn(message);
+      await using holder = await SlotHolder.take(url, slot, standby); // before Kafka is troubled: a standby looks every second
+      await using session = await openSession(url, { synchronous_commit: "local" });
+      const { client } = session;
+      const catalog = new Catalog(client, config.CDC_TABLES, config.KAFKA_TOPIC_PREFIX);
+      const findings = await preflight(client, catalog, config.CDC_MODE);
+      if (findings.length > 0) throw new RefusalError(findings);
+      await checkSlot(client, slot, { lost: true });
+      await using publisher = await openPublisher(config, context, await databaseName(client));
+      // Both at once: who takes over is waited for. Only now: nobody else announces any more.
+      const reading = readSchemaHistory(kafkaOptions(config, SERVICE, logger), config.KAFKA_TOPIC_PREFIX);
+      reading.catch(() => undefined); // when something else fails before
+      await using log = await openSignalLog(config, context);
+      const start = await SlotStart.judge({ config, client, log, hasPublished: await publisher.hasPublished(), warn });
+      const { history, lost } = await reading;
+      for (const name of namesOf(lost, history)) warn(`the topic of ${name} was deleted: ${LOST_TOPIC[config.CDC_SNAPSHOT]}`);
+      await using snapshotting = await openSnapshotting(config, { client, catalog, progress, log, anew: start.anew, lost });
+      await refuseUncopyable(
+        client,
+        snapshotting.copies.all.map(({ job }) => job),
+      );
+      // Before the slot: every schema change that the stream holds is to be told in it.
+      await using ddlSession = await openSession(url);
+      const told = await ensureDdlCapture(ddlSession.client, config.CDC_DDL, warn);
+      const atRest = await start.make({
+        client,
+        watcher: ddlSession.client,
+        catalog,
+        waiting: (reason) => health.waiting(reason),
+        warn,
+      });
+      if (atRest.slot === "created") logger.info({ slot }, "replication slot created: changes are captured from here on");
+      const plugin = await probePlugin(client, slot);
+      if (plugin.losesNumbers) {
+        await refuseUnreadable(client, catalog, atRest.slot === "created" ? slot : null);
+        logger.info(LOOKS_NUMBERS_UP);
+      }
+      const { left } = snapshotting;
+      const decoder = new ChangeDecoder({ catalog, warn, losesNumbers: plugin.losesNumbers, history, left, slot });
+      decoder.told = told;
+      const from = (await slotState(client, slot))?.confirmedLsn ?? 0n;
+      const news = await start.announcements({ tables: decoder.tables, relations: atRest.relations, from });
+      await announceAll(publisher, news);
+      await start.settle(from, atRest.slot);
+      const ddl = new DdlWatch({ client: ddlSession.client, catalog, decoder, mode: config.CDC_DDL, warn });
+      await ddl.begin();
+      await using reader = plugin.losesNumbers ? await NumberReader.open(url, warn) : null;
+      const opened = await openSource(config, decoder, plugin.options, from);
+      await using slotSource = new BoundedSource(opened, start.book, {
+        eager: config.CDC_MODE === "poll",
+        expected: start.expected(from),
+        onOtherHistory: () => start.otherHistory(),
+      });
+      const source = snapshotting.merged(reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader));
+      health.running();
+      logger.info({ slot, mode: config.CDC_MODE, tables: config.CDC_TABLES.text }, "capturing");
+      const guarded = limitedPublisher(instrumentedPublisher(publisher, telemetry, status), start.book);
+      // Empty when main-db cannot be asked now: whether that is an error is for those to say who need it.
+      const identities = identityWatch(() => catalog.captured().catch(() => []));
+      void identities(); // the first look only takes note
+      const beats = beat({ client, slot, intervalMs: config.CDC_HEARTBEAT_INTERVAL_MS, warn }, signal);
+      const besides = Promise.all([snapshotting.run(signal), beats, holder.lost, start.book.failed]);
+      const pumping = beside(pump(source, guarded, limits, onPublished, signal), besides);
+      const answering = whileAnswering(() => publisher.check(), pumping);
+      const unchanged = whileAnswering(async () => {
+        await checkAnswers(client);
+        await start.checkStandbys();
+        await ddl.check();
+      }, answering);
+      await whileAnswering(identities, unchanged, { intervalMs: IDENTITY_INTERVAL_MS });
+    },
+  });
+}
+
+/** Main-db may go at any query. */
+function withMainDbsErrors(service: Service): Service {
+  const live = (signal: AbortSignal): Promise<void> =>
+    service.live(signal).catch((error: unknown) => {
+      throw unjudgedError(error);
+    });
+  return { ...service, live };
 }
 
 /** `work` to its end, unless `other` fails before. */
