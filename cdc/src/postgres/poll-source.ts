@@ -4,8 +4,8 @@ import { pause } from "@cascade/shared/retry";
 import type pg from "pg";
 import type { ChangeSource, SourceMessage } from "../change-source.ts";
 import type { ChangeDecoder } from "./change-decoder.ts";
-import { disconnect, postgresError } from "./session.ts";
-import { slotMoved } from "./slot.ts";
+import { disconnect } from "./session.ts";
+import { slotMoved, slotReadError } from "./slot.ts";
 import type { PluginOptions } from "./wal2json.ts";
 
 /** The server stops at the first commit past this many messages, and holds the answer in memory: one transaction is never cut. */
@@ -90,7 +90,7 @@ export class PollSource implements ChangeSource {
       if (this.#idle) messages.push({ kind: "keepalive", walEnd: parseLsn(end) });
       return messages;
     } catch (error) {
-      throw postgresError(error, "cannot read the slot by SQL");
+      throw slotReadError(error, slot, "cannot read the slot by SQL");
     }
   }
 

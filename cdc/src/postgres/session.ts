@@ -132,6 +132,8 @@ export function sqlStateOf(error: unknown): string | null {
 export const INVALID_PARAMETER = "22023";
 /** SQLSTATE of a slot that another session reads. */
 export const OBJECT_IN_USE = "55006";
+/** SQLSTATE of a slot that is invalid, and of a server whose WAL level is too low. */
+export const OBJECT_NOT_READY = "55000";
 
 interface Judgement {
   readonly code: ErrorCode;

@@ -5,8 +5,8 @@ import type pg from "pg";
 import type { ChangeSource, SourceMessage } from "../change-source.ts";
 import type { ChangeDecoder } from "./change-decoder.ts";
 import { readReplicationMessage, startReplication, statusUpdate } from "./replication-protocol.ts";
-import { disconnect, OBJECT_IN_USE, postgresError, sqlStateOf } from "./session.ts";
-import { slotActive } from "./slot.ts";
+import { disconnect } from "./session.ts";
+import { slotReadError } from "./slot.ts";
 import type { PluginOptions } from "./wal2json.ts";
 
 /** At most this much text waits undecoded; past it the socket is paused, and the WAL stays on the server. */
@@ -45,6 +45,7 @@ export interface WalSourceOptions {
 /** Streams the slot over a replication connection. */
 export class WalSource implements ChangeSource {
   readonly #client: pg.Client;
+  readonly #slot: string;
   readonly #connection: CopyConnection;
   readonly #decoder: ChangeDecoder;
   readonly #timer: Timer;
@@ -64,8 +65,9 @@ export class WalSource implements ChangeSource {
   #undecodable: unknown = null;
   #deliveredAtMs = 0;
 
-  private constructor({ client, decoder, from, lingerMs, maxMessages }: WalSourceOptions) {
+  private constructor({ client, slot, decoder, from, lingerMs, maxMessages }: WalSourceOptions) {
     this.#client = client;
+    this.#slot = slot;
     this.#confirmed = from;
     this.#lingerMs = lingerMs;
     this.#maxMessages = maxMessages;
@@ -83,9 +85,7 @@ export class WalSource implements ChangeSource {
       return source;
     } catch (error) {
       await source[Symbol.asyncDispose]();
-      throw sqlStateOf(error) === OBJECT_IN_USE
-        ? slotActive(options.slot, error)
-        : postgresError(error, "cannot stream from main-db");
+      throw slotReadError(error, options.slot, "cannot stream from main-db");
     }
   }
 
@@ -204,7 +204,7 @@ export class WalSource implements ChangeSource {
   }
 
   #fail(error: unknown): void {
-    this.#failure ??= postgresError(error, "the stream from main-db broke");
+    this.#failure ??= slotReadError(error, this.#slot, "the stream from main-db broke");
     this.#wake?.();
   }
 }
