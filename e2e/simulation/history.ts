@@ -1,3 +1,4 @@
+import { decodeSlotRecord, SLOT_KEY, type SlotRecord } from "@cascade/cdc/src/slot-record.ts";
 import { encodeSnapshotRequest } from "@cascade/shared/snapshot-request";
 import { schemasTopic, signalsTopic, topicOf } from "@cascade/shared/topic";
 import { cdcProcess } from "./cdc-process.ts";
@@ -191,12 +192,25 @@ class History {
     if (network.strikes("restart", 0.06)) this.#restart(service, lastsMs / 4);
     if (this.#plan.copies && network.strikes("retention", 0.04)) this.#cutTopic();
     if (this.#plan.copies && random.chance(0.04)) this.#askForCopy();
+    if (this.#plan.losesSlot && this.#slotRecords().length > 0 && network.strikes("slot-lost", 0.08)) this.#loseSlot();
     if (this.#faults.rate > 0) this.#scheduler.after(random.skewed(50, this.#plan.stormPauseMs * 2), null, () => this.#storm());
   }
 
   #restart(service: ServiceName, forMs: number): void {
     this.#network.down(service, forMs);
     if (service === "main-db") this.#mainDb.restart();
+  }
+
+  /** What cdc has written down of its slot. */
+  #slotRecords(): readonly SlotRecord[] {
+    const messages = this.#kafka.read(signalsTopic(PREFIX), 0);
+    return messages.flatMap(({ key, value }) => (key === SLOT_KEY && value !== null ? [decodeSlotRecord(value)] : []));
+  }
+
+  #loseSlot(): void {
+    const how = this.#scheduler.random.pick(["dropped", "invalid", "advanced", "made anew"] as const);
+    this.#witness.tell(null, () => `the slot is ${how}`);
+    this.#mainDb.loseSlot(how);
   }
 
   /** As somebody may at any time: of all tables or one, for every replica or one. */
@@ -242,10 +256,11 @@ class History {
 
   /** What is not as it should be in the end; null when all is. */
   async #difference(): Promise<string | null> {
+    if (!this.#network.counts.has("slot-lost") && this.#slotRecords().some(({ repair }) => repair !== null))
+      this.#witness.violated("a slot that nobody has lost was made anew");
     const confirmed = this.#mainDb.slot?.confirmed ?? 0n;
-    const last = this.#mainDb.wal.at(-1);
-    if (last !== undefined && confirmed < last.endLsn)
-      return `the slot is confirmed up to ${confirmed}, and the WAL ends at ${last.endLsn}`;
+    const last = this.#mainDb.lastChangeLsn;
+    if (confirmed < last) return `the slot is confirmed up to ${confirmed}, and the WAL has changes up to ${last}`;
     for (const replica of this.#replicas) {
       const remembered = new Map((await replica.remembered()).map((table) => [table.oid, table]));
       for (const { schema, rows } of this.#mainDb.tables.values()) {

@@ -15,6 +15,8 @@ export interface Plan {
   readonly pauseMs: number;
   readonly rate: number;
   readonly stormPauseMs: number;
+  /** CDC_ON_SLOT_LOST=resnapshot, which wants CDC_SNAPSHOT=initial. */
+  readonly losesSlot: boolean;
 }
 
 export function planOf(seed: number, mostTransactions = Number.POSITIVE_INFINITY): Plan {
@@ -40,5 +42,6 @@ export function planOf(seed: number, mostTransactions = Number.POSITIVE_INFINITY
     pauseMs: random.pick([50, 500, 3_000]),
     rate: random.pick([0.2, 1, 1, 3]),
     stormPauseMs: random.pick([500, 2_000, 8_000]),
+    losesSlot: random.chance(0.4) && initial,
   };
 }
