@@ -29,6 +29,8 @@ export const FAULTS = [
   "stream-ends",
   /** The slot is dropped, or invalid, or advanced or made anew by somebody else. */
   "slot-lost",
+  /** A replica begins to refuse some rows. */
+  "row-refused",
 ] as const;
 export type Fault = (typeof FAULTS)[number];
 

@@ -87,7 +87,7 @@ export class SimulatedPublisher implements EventPublisher {
   async [Symbol.asyncDispose](): Promise<void> {}
 }
 
-const partWritten = (): CascadeError =>
+export const partWritten = (): CascadeError =>
   new CascadeError({
     code: "KAFKA_UNAVAILABLE",
     verdict: "retry",
