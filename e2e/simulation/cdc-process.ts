@@ -1,15 +1,21 @@
-import type { SourceMessage } from "@cascade/cdc/src/change-source.ts";
+import { BoundedSource } from "@cascade/cdc/src/bounded-source.ts";
+import { limitedPublisher } from "@cascade/cdc/src/limited-publisher.ts";
 import { pump } from "@cascade/cdc/src/pipeline.ts";
-import { Announcer } from "@cascade/cdc/src/postgres/announcer.ts";
-import { slotActive } from "@cascade/cdc/src/postgres/slot.ts";
+import { beat } from "@cascade/cdc/src/postgres/heartbeats.ts";
+import { KnownTables } from "@cascade/cdc/src/postgres/known-tables.ts";
+import { checkSlot, slotActive, slotState } from "@cascade/cdc/src/postgres/slot.ts";
 import { SchemaHistory } from "@cascade/cdc/src/schema-history.ts";
+import { SlotStart } from "@cascade/cdc/src/slot-start.ts";
 import { SnapshotProgress } from "@cascade/cdc/src/snapshot/progress.ts";
 import { Requests } from "@cascade/cdc/src/snapshot/requests.ts";
 import { Snapshotter } from "@cascade/cdc/src/snapshot/snapshotter.ts";
 import type { CopyTable } from "@cascade/cdc/src/snapshot/table-reader.ts";
-import { topicOf } from "@cascade/shared/topic";
+import { parseTableFilter } from "@cascade/shared/table-pattern";
+import { catalogOf } from "./catalog.ts";
 import type { SimulatedKafka } from "./kafka.ts";
 import type { MainDb } from "./main-db.ts";
+import { mainDbClient } from "./main-db-client.ts";
+import { SimulatedSession } from "./main-db-session.ts";
 import type { Network } from "./network.ts";
 import { type Live, quietContext, type Witness } from "./process.ts";
 import { SimulatedPublisher } from "./publisher.ts";
@@ -18,6 +24,13 @@ import { readSchemaMessages } from "./schema-reader.ts";
 import { openSignalLog } from "./signal-log.ts";
 import { PREFIX, SlotSource } from "./slot-source.ts";
 import { SimulatedReader } from "./table-reader.ts";
+
+/** How soon a standby that has ended a frozen one looks again. */
+const TAKES_OVER_MS = 200;
+const HEARTBEAT_MS = 5_000;
+const CONFIG = { CDC_DATABASE_URL: "", CDC_SLOT: PREFIX, CDC_ON_SLOT_LOST: "resnapshot" } as const;
+/** CDC_TABLES. */
+const CAPTURE = { filter: parseTableFilter("public.*"), prefix: PREFIX };
 
 export interface CdcWorld {
   readonly scheduler: Scheduler;
@@ -37,56 +50,49 @@ export function cdcProcess(world: CdcWorld): (host: Host) => Live {
   return (process) => {
     const { logger, telemetry } = quietContext(process, witness);
     const progress = new SnapshotProgress(logger, telemetry);
-    const tables = () =>
-      network.call("main-db", () =>
-        [...mainDb.tables.values()].map(({ schema }): CopyTable => ({ schema, estimatedRows: null, bytes: schema.oid })),
-      );
-    const checkSlot = () =>
-      network.call("main-db", () => {
-        if (mainDb.slot?.holder) throw slotActive(PREFIX);
-        return mainDb.slot !== null;
-      });
+    const warn = (message: string) => logger.warn(message);
     return async (_host, signal) => {
-      await checkSlot();
-      const publisher = new SimulatedPublisher(kafka, network);
+      await using session = await SimulatedSession.take(world, (ended) =>
+        slotActive(PREFIX, undefined, ended ? TAKES_OVER_MS : undefined),
+      );
+      const client = mainDbClient(mainDb, session);
+      const catalog = catalogOf(mainDb, session, CAPTURE);
+      await checkSlot(client, PREFIX, { lost: true });
+      const publisher = await SimulatedPublisher.open(kafka, network);
       await using log = await openSignalLog(kafka, network);
+      const hasPublished = await publisher.hasPublished();
+      const start = await SlotStart.judge({ config: CONFIG, client, log, hasPublished, warn });
       progress.reset();
-      const openReader = async () => new SimulatedReader({ scheduler, network, mainDb, chunkRows });
+      const openReader = async () => new SimulatedReader({ scheduler, session, mainDb, chunkRows });
       const snapshotter = new Snapshotter({ openReader, log, report: progress, initial });
-      const existing = async (oids: readonly number[]) => new Set(oids);
-      const requests = new Requests({ log, report: progress, snapshotter, tables, existing, initial, anew: false });
+      const tables = async () =>
+        (await catalog.captured()).map(({ schema }): CopyTable => ({ schema, estimatedRows: null, bytes: schema.oid }));
+      const existing = (oids: readonly number[]) => session.call(() => new Set(oids.filter((oid) => mainDb.tables.has(oid))));
+      const requests = new Requests({ log, report: progress, snapshotter, tables, existing, initial, anew: start.anew });
       const { left } = await requests.resume();
       const history = new SchemaHistory(await readSchemaMessages(kafka, network));
-      const hasPublished = await publisher.hasPublished();
-      if (!(await checkSlot())) {
-        if (hasPublished) throw new Error("the slot is gone");
-        await network.call("main-db", () => void (mainDb.slot === null && mainDb.createSlot()));
-      }
-      const { from, relations } = await network.call("main-db", () => ({
-        from: mainDb.slot?.confirmed ?? 0n,
-        relations: mainDb.firstSchemas(),
-      }));
-      const announcer = new Announcer(PREFIX, history, left);
-      const schemas = new Map(relations.map((schema) => [schema.oid, schema]));
-      const first: SourceMessage[] = [];
-      for (const schema of relations) {
-        const then = history.asOf(schema.oid, from);
-        if (then?.kind === "schema") schemas.set(schema.oid, then.schema);
-        if (history.ids.size > 0) continue;
-        const at = { commitLsn: from - 1n, ordinal: 0 };
-        announcer.current({ schema, topic: topicOf(PREFIX, schema) }, at, { told: true, rewritten: false }, first);
-      }
-      const news = first.flatMap((message) => (message.kind === "schema" ? [{ ...message, change: false }] : []));
-      await publisher.announce(news);
-      await using slot = await SlotSource.open({ scheduler, network, mainDb, announcer, schemas, maxMessages: batchRows * 3 });
+      const atRest = await start.make({ client, watcher: client, catalog, waiting: () => undefined, warn });
+      const known = new KnownTables({ capture: CAPTURE, history, left, warn });
+      const from = (await slotState(client, PREFIX))?.confirmedLsn ?? 0n;
+      await publisher.announce(await start.announcements({ tables: known, relations: atRest.relations, from }));
+      await start.settle(from, atRest.slot);
+      const opened = await SlotSource.open({ scheduler, network, mainDb, session, tables: known, maxMessages: batchRows * 3 });
+      await using slot = new BoundedSource(opened, start.book, {
+        eager: false,
+        expected: start.expected(from),
+        onOtherHistory: () => start.otherHistory(),
+      });
       const source = snapshotter.merged(slot);
+      const guarded = limitedPublisher(publisher, start.book);
       const limits = { maxRows: batchRows, maxBytes: 100_000 };
       const over = new AbortController();
       const life = AbortSignal.any([signal, over.signal]);
       try {
-        const pumping = pump(source, publisher, limits, () => undefined, life);
-        const copying = Promise.all([snapshotter.run(life), requests.listen(life)]);
-        await Promise.race([pumping, copying.then(() => pumping)]);
+        const beats = beat({ client, slot: PREFIX, intervalMs: HEARTBEAT_MS, warn }, life);
+        const copying = [snapshotter.run(life), requests.listen(life)];
+        const besides = Promise.all([...copying, beats, session.lost, start.book.failed]);
+        const pumping = pump(source, guarded, limits, () => undefined, life);
+        await Promise.race([pumping, besides.then(() => pumping)]);
       } finally {
         over.abort();
       }

@@ -1,18 +1,19 @@
-import { encodeSnapshotRequest } from "@cascade/shared/snapshot-request";
-import { schemasTopic, signalsTopic, topicOf } from "@cascade/shared/topic";
+import { deadLettersTopic, schemasTopic } from "@cascade/shared/topic";
 import { cdcProcess } from "./cdc-process.ts";
 import { SimulatedGroup } from "./group.ts";
 import { SimulatedKafka } from "./kafka.ts";
 import { logText } from "./log-text.ts";
 import { MainDb } from "./main-db.ts";
+import { ModelCheck } from "./model-check.ts";
 import { FAULTS, type Fault, type FaultPlan, Network, type ServiceName } from "./network.ts";
-import { type Plan, planOf } from "./plan.ts";
+import { Operator } from "./operator.ts";
+import { type Plan, planOf, type Refusals } from "./plan.ts";
 import { Machine, type Witness } from "./process.ts";
 import { SimulatedReplica, tableOf } from "./replica.ts";
 import { routerProcess } from "./router-process.ts";
 import { Scheduler } from "./scheduler.ts";
 import { PREFIX } from "./slot-source.ts";
-import { firstSchema, type Row, tableText } from "./tables.ts";
+import { firstSchema, type Row } from "./tables.ts";
 import { Workload } from "./workload.ts";
 
 export interface HistoryOptions {
@@ -31,6 +32,10 @@ export interface HistoryFigures {
   readonly messages: number;
   readonly commits: number;
   readonly fenced: number;
+  /** Changes that were held back, each as often as it was written. */
+  readonly letters: number;
+  /** Transactions of replays and discards. */
+  readonly settled: number;
   readonly virtualMs: number;
   readonly faults: ReadonlyMap<Fault, number>;
 }
@@ -48,6 +53,8 @@ export interface HistoryOutcome {
 const PATIENCE_MS = 30 * 60_000;
 /** And stay there: a copy that somebody has asked for may still begin, and empty a table first. */
 const CALM_MS = 20_000;
+/** Rows are refused so much longer than there are other faults. */
+const MAX_REFUSING_MS = 60_000;
 const MAX_WORKLOAD_MS = 10 * 60_000;
 const TRACE_LINES = 4_000;
 const SERVICES: readonly ServiceName[] = ["main-db", "kafka", "replica"];
@@ -73,9 +80,12 @@ class History {
   readonly #replicas: SimulatedReplica[] = [];
   readonly #trace: string[] = [];
   readonly #witness: Witness;
+  readonly #check: ModelCheck;
+  readonly #operator: Operator;
   #workload!: Workload;
   #violation: string | null = null;
   #isOver = false;
+  #isCured = false;
   #differs = "";
 
   constructor(options: HistoryOptions) {
@@ -97,6 +107,18 @@ class History {
         if (this.#trace.length > TRACE_LINES) this.#trace.shift();
       },
     };
+    this.#check = new ModelCheck(this.#world);
+    this.#operator = new Operator(this.#world);
+  }
+
+  get #world() {
+    return {
+      scheduler: this.#scheduler,
+      network: this.#network,
+      mainDb: this.#mainDb,
+      kafka: this.#kafka,
+      witness: this.#witness,
+    };
   }
 
   run(): HistoryOutcome {
@@ -115,6 +137,8 @@ class History {
         messages: [...this.#kafka.topics.values()].reduce((total, { messages }) => total + messages.length, 0),
         commits: sum(({ commits }) => commits),
         fenced: sum(({ fenced }) => fenced),
+        letters: sum(({ name }) => this.#kafka.end(deadLettersTopic(PREFIX, name))),
+        settled: sum(({ settled }) => settled),
         virtualMs: this.#scheduler.nowMs,
         faults: this.#network.counts,
       },
@@ -127,13 +151,7 @@ class History {
 
   #begin(): void {
     const plan = this.#plan;
-    const world = {
-      scheduler: this.#scheduler,
-      network: this.#network,
-      mainDb: this.#mainDb,
-      kafka: this.#kafka,
-      witness: this.#witness,
-    };
+    const world = this.#world;
     plan.tables.forEach(({ name, keyed, rows }, at) => {
       const row = (id: number): Row =>
         new Map<number, number | string>([
@@ -151,11 +169,11 @@ class History {
     const cdc = cdcProcess({ ...world, initial: plan.initial, chunkRows: plan.chunkRows, batchRows: plan.cdcBatchRows });
     for (let at = 0; at < plan.cdcs; at++) this.#machines.push(new Machine(`cdc${at}`, this.#scheduler, this.#witness, cdc));
     plan.replicas.forEach((routers, number) => {
-      const replica = new SimulatedReplica(`r${number}`, world);
-      if (!plan.copies) replica.onCommit = ({ topic }) => this.#checkProgress(replica, topic);
+      const replica = new SimulatedReplica(`r${number}`, { ...world, mayRefuse: plan.refusals !== null });
+      if (!plan.copies) replica.onCommit = ({ topic }) => this.#check.progress(replica, topic);
       this.#replicas.push(replica);
       const group = new SimulatedGroup(this.#scheduler, this.#network);
-      const router = routerProcess({ ...world, group, replica, batchRows: plan.routerBatchRows });
+      const router = routerProcess({ ...world, group, replica, batchRows: plan.routerBatchRows, refusals: plan.refusals });
       for (let at = 0; at < routers; at++)
         this.#machines.push(new Machine(`router${number}-${at}`, this.#scheduler, this.#witness, router));
     });
@@ -169,6 +187,7 @@ class History {
       isAnnounced,
     });
     this.#storm();
+    if (plan.refusals !== null) this.#refuse(plan.refusals);
     this.#checkpoint();
     this.#awaitEnd();
   }
@@ -190,7 +209,8 @@ class History {
     if (network.strikes("cut", 0.1)) network.cut(machine.host, service, lastsMs);
     if (network.strikes("restart", 0.06)) this.#restart(service, lastsMs / 4);
     if (this.#plan.copies && network.strikes("retention", 0.04)) this.#cutTopic();
-    if (this.#plan.copies && random.chance(0.04)) this.#askForCopy();
+    if (this.#plan.copies && random.chance(0.04)) this.#operator.askForCopy(this.#replicas);
+    if (this.#plan.losesSlot && this.#check.hasSlotRecord && network.strikes("slot-lost", 0.08)) this.#loseSlot();
     if (this.#faults.rate > 0) this.#scheduler.after(random.skewed(50, this.#plan.stormPauseMs * 2), null, () => this.#storm());
   }
 
@@ -199,13 +219,28 @@ class History {
     if (service === "main-db") this.#mainDb.restart();
   }
 
-  /** As somebody may at any time: of all tables or one, for every replica or one. */
-  #askForCopy(): void {
+  #loseSlot(): void {
+    const how = this.#scheduler.random.pick(["dropped", "invalid", "advanced", "made anew"] as const);
+    this.#witness.tell(null, () => `the slot is ${how}`);
+    this.#mainDb.loseSlot(how);
+  }
+
+  /**
+   * Replicas refuse rows now and then, until a while after everything else has calmed down. What they hold back is replayed, or given up and
+   * copied, whether they take it by then or not; in the end all is taken, and whoever has the command replays until nothing is held.
+   */
+  #refuse(refusals: Refusals): void {
     const { random } = this.#scheduler;
-    const tables = random.chance(0.5) ? ["public.*"] : [`public.${random.pick([...this.#mainDb.tables.values()]).schema.table}`];
-    const replica = random.chance(0.5) ? {} : { replica: random.pick(this.#replicas).name };
-    const value = encodeSnapshotRequest({ type: "snapshot", tables, ...replica });
-    this.#kafka.append(signalsTopic(PREFIX), [{ key: `asked-${this.#scheduler.nowMs}`, value }]);
+    const replica = random.pick(this.#replicas);
+    const begins = random.chance(0.3);
+    if (this.#isCured) replica.refuse(0);
+    else if (begins && this.#faults.kinds.has("row-refused")) {
+      this.#network.count("row-refused");
+      replica.refuse(refusals.oneIn);
+    } else if (random.chance(0.15)) replica.refuse(0);
+    if (random.chance(this.#isCured ? 0.5 : 0.1)) this.#operator.replay(replica);
+    if (this.#plan.copies && !this.#isCured && random.chance(0.03)) this.#operator.discard(replica);
+    this.#scheduler.after(random.skewed(100, 10_000), null, () => this.#refuse(refusals));
   }
 
   #cutTopic(): void {
@@ -223,13 +258,16 @@ class History {
     this.#scheduler.after(random.skewed(0, 20_000), null, () => {
       this.#faults.rate = 0;
       this.#witness.tell(null, () => "calm");
+      this.#scheduler.after(random.skewed(0, MAX_REFUSING_MS), null, () => {
+        this.#isCured = true;
+      });
       this.#awaitEqual(null);
     });
   }
 
   /** @param sinceMs since when all is as it should be */
   #awaitEqual(sinceMs: number | null): void {
-    void this.#difference().then((difference) => {
+    void this.#check.difference(this.#replicas).then((difference) => {
       this.#differs = difference ?? "";
       const { nowMs } = this.#scheduler;
       if (difference === null && sinceMs !== null && nowMs - sinceMs >= CALM_MS) {
@@ -238,41 +276,5 @@ class History {
       }
       this.#scheduler.after(1_000, null, () => this.#awaitEqual(difference === null ? (sinceMs ?? nowMs) : null));
     });
-  }
-
-  /** What is not as it should be in the end; null when all is. */
-  async #difference(): Promise<string | null> {
-    const confirmed = this.#mainDb.slot?.confirmed ?? 0n;
-    const last = this.#mainDb.wal.at(-1);
-    if (last !== undefined && confirmed < last.endLsn)
-      return `the slot is confirmed up to ${confirmed}, and the WAL ends at ${last.endLsn}`;
-    for (const replica of this.#replicas) {
-      const remembered = new Map((await replica.remembered()).map((table) => [table.oid, table]));
-      for (const { schema, rows } of this.#mainDb.tables.values()) {
-        const table = remembered.get(schema.oid);
-        if (table === undefined) return `${replica.name} has no table ${schema.table}`;
-        if (table.schema.id !== schema.id) return `${schema.table} of ${replica.name} is at another schema`;
-        const attnums = new Set(schema.columns.map(({ attnum }) => attnum));
-        const [expected, found] = [tableText(rows.all, attnums), replica.text(table, attnums)];
-        if (expected !== found) return `${schema.table} of ${replica.name} has\n${found}\ninstead of\n${expected}`;
-      }
-    }
-    return null;
-  }
-
-  /** Where nothing is copied, a replica's table is at every moment what main-db's was at the position that the replica says it is at. */
-  async #checkProgress(replica: SimulatedReplica, topic: string): Promise<void> {
-    const progress = await replica.progress(topic);
-    const table = (await replica.remembered()).find(({ schema }) => topicOf(PREFIX, schema) === topic);
-    if (progress === null || table === undefined) return;
-    if (this.#mainDb.wasRenamed(table.oid)) return; // its rows come by several topics, each with a progress of its own
-    const rows = this.#mainDb.rowsAt(table.oid, progress);
-    const then = this.#mainDb.schemaAt(table.oid, progress);
-    const attnums = new Set(then.columns.map(({ attnum }) => attnum));
-    for (const attnum of attnums) if (!table.schema.columns.some((column) => column.attnum === attnum)) attnums.delete(attnum);
-    const [expected, found] = [tableText(rows, attnums), replica.text(table, attnums)];
-    if (expected === found) return;
-    const at = `${progress.commitLsn}/${progress.ordinal}`;
-    this.#witness.violated(`${topic} of ${replica.name} at ${at} has\n${found}\ninstead of\n${expected}`);
   }
 }

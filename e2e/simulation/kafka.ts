@@ -4,6 +4,7 @@ import type { Scheduler } from "./scheduler.ts";
 export interface LogMessage {
   readonly key: string | null;
   readonly value: string | null;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** The brokers: topics of one partition, each a log that only grows at its end and may be cut at its beginning. */

@@ -1,7 +1,9 @@
 import type { Snapshot } from "@cascade/cdc/src/postgres/snapshot.ts";
 import { sees } from "@cascade/cdc/src/postgres/snapshot.ts";
+import { HEARTBEAT_PREFIX } from "@cascade/cdc/src/postgres/wal2json.ts";
 import { comparePositions, type Lsn, type Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
+import type { Session } from "./main-db-session.ts";
 import type { Host, Scheduler } from "./scheduler.ts";
 import { type Row, type RowChange, Rows } from "./tables.ts";
 
@@ -31,6 +33,7 @@ export interface Transaction {
 /** Who streams from the slot. */
 export interface SlotHolder {
   readonly host: Host;
+  readonly session: Session;
   /** The connection is gone. */
   broken(): void;
   /** The WAL has grown. */
@@ -50,7 +53,10 @@ export class MainDb {
   #nextTxId = 700;
   /** Begun, or committed and not yet seen by others. */
   readonly #unseen = new Set<number>();
-  slot: { confirmed: Lsn; flushed: Lsn; holder: SlotHolder | null } | null = null;
+  readonly systemId = "7000000000000000001";
+  slot: { confirmed: Lsn; flushed: Lsn; holder: SlotHolder | null; isLost: boolean } | null = null;
+  /** Who may read the slot. */
+  lock: Session | null = null;
 
   constructor(scheduler: Scheduler) {
     this.#scheduler = scheduler;
@@ -62,12 +68,52 @@ export class MainDb {
     this.#first.set(schema.oid, { schema, rows });
   }
 
+  /** Where the last transaction ends that has more than a heartbeat. */
+  get lastChangeLsn(): Lsn {
+    const isHeartbeat = (item: WalItem) => item.kind === "mark" && item.prefix === HEARTBEAT_PREFIX;
+    return this.wal.findLast(({ items }) => !items.every(isHeartbeat))?.endLsn ?? FIRST_LSN;
+  }
+
   get endLsn(): Lsn {
     return this.wal.at(-1)?.endLsn ?? FIRST_LSN;
   }
 
+  /** So far the WAL was written, whatever of it a slot tells. */
+  get writtenLsn(): Lsn {
+    return this.#lsn;
+  }
+
+  /** Making one writes WAL: it begins beyond all that was there. */
   createSlot(): void {
-    this.slot = { confirmed: this.#lsn, flushed: this.#lsn, holder: null };
+    this.#lsn += 56n;
+    this.slot = { confirmed: this.#lsn, flushed: this.#lsn, holder: null, isLost: false };
+  }
+
+  /** By somebody else than cdc, whoever reads it. */
+  loseSlot(how: "dropped" | "invalid" | "advanced" | "made anew"): void {
+    const { slot } = this;
+    const holder = slot?.holder;
+    if (slot !== null) slot.holder = null;
+    if (how === "dropped") this.slot = null;
+    else if (how === "made anew") this.createSlot();
+    else if (slot !== null && how === "invalid") slot.isLost = true;
+    else if (slot !== null) slot.confirmed = slot.flushed = this.#lsn;
+    holder?.broken();
+  }
+
+  /** WAL that nobody reads. */
+  push(bytes: bigint): void {
+    this.#lsn += bytes;
+  }
+
+  /** Its connections are closed, the one that streams among them. */
+  end(session: Session): void {
+    session.ended = true;
+    if (this.lock === session) this.lock = null;
+    const holder = this.slot?.holder;
+    if (holder?.session !== session || this.slot === null) return;
+    this.slot.holder = null;
+    holder.broken();
   }
 
   begin(): number {
@@ -181,6 +227,7 @@ export class MainDb {
       this.slot.holder?.broken();
       this.slot.holder = null;
     }
+    if (this.lock !== null) this.end(this.lock);
     this.#unseen.clear();
     for (const { readBy } of this.tables.values()) readBy.clear();
   }

@@ -27,6 +27,10 @@ export const FAULTS = [
   "retention",
   /** The stream ends, and the slot tells again what was not confirmed. */
   "stream-ends",
+  /** The slot is dropped, or invalid, or advanced or made anew by somebody else. */
+  "slot-lost",
+  /** A replica begins to refuse some rows. */
+  "row-refused",
 ] as const;
 export type Fault = (typeof FAULTS)[number];
 
@@ -79,14 +83,17 @@ export class Network {
     return this.#scheduler.random.skewed(0.1, 30);
   }
 
-  /** The current process asks; `work` is what the server does then. Rejects with a CascadeError that heals, where it is not known to be done. */
-  call<T>(service: ServiceName, work: () => T | Promise<T>): Promise<T> {
+  /**
+   * The current process asks; `work` is what the server does then. Rejects with a CascadeError that heals, where it is not known to be done.
+   * @param risk how often something happens to it, beside others: a start that asks thirty things would never come to its end
+   */
+  call<T>(service: ServiceName, work: () => T | Promise<T>, risk = 1): Promise<T> {
     const scheduler = this.#scheduler;
     const host = scheduler.current;
     if (host === null) throw new TypeError("only a process asks");
-    const refused = this.strikes("refused", 0.02);
-    const lost = this.strikes("answer-lost", 0.03);
-    const late = this.strikes("late", 0.02);
+    const refused = this.strikes("refused", 0.02 * risk);
+    const lost = this.strikes("answer-lost", 0.03 * risk);
+    const late = this.strikes("late", 0.02 * risk);
     const hangsMs = scheduler.random.chance(0.3) ? scheduler.random.between(1_000, 45_000) : 0;
     return new Promise<T>((resolve, reject) => {
       const fail = (delayMs: number) => void scheduler.after(delayMs, host, () => reject(unavailable(service)));

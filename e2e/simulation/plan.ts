@@ -1,5 +1,13 @@
 import { Random } from "./random.ts";
 
+/** Replicas that refuse rows now and then. */
+export interface Refusals {
+  readonly onError: "stop" | "dead-letter";
+  readonly maxHeldKeys: number;
+  /** One row in so many. */
+  readonly oneIn: number;
+}
+
 /** What a history is made of. */
 export interface Plan {
   readonly initial: boolean;
@@ -15,6 +23,9 @@ export interface Plan {
   readonly pauseMs: number;
   readonly rate: number;
   readonly stormPauseMs: number;
+  /** CDC_ON_SLOT_LOST=resnapshot, which wants CDC_SNAPSHOT=initial. */
+  readonly losesSlot: boolean;
+  readonly refusals: Refusals | null;
 }
 
 export function planOf(seed: number, mostTransactions = Number.POSITIVE_INFINITY): Plan {
@@ -22,10 +33,10 @@ export function planOf(seed: number, mostTransactions = Number.POSITIVE_INFINITY
   const initial = random.chance(0.5);
   const retention = random.chance(0.25);
   const count = random.between(1, 3);
-  return {
+  const plan = {
     initial,
     copies: initial || retention,
-    ddl: random.chance(0.4),
+    ddl: random.chance(0.5),
     tables: Array.from({ length: count }, (_, at) => ({
       name: `t${at}`,
       keyed: random.chance(0.75),
@@ -40,5 +51,13 @@ export function planOf(seed: number, mostTransactions = Number.POSITIVE_INFINITY
     pauseMs: random.pick([50, 500, 3_000]),
     rate: random.pick([0.2, 1, 1, 3]),
     stormPauseMs: random.pick([500, 2_000, 8_000]),
+    losesSlot: random.chance(0.4) && initial,
   };
+  const refusals: Refusals = {
+    onError: random.chance(0.8) ? "dead-letter" : "stop",
+    maxHeldKeys: random.chance(0.2) ? random.between(1, 4) : 1_000,
+    oneIn: random.between(2, 8),
+  };
+  // A table with a trigger of the user's own cannot be altered at will.
+  return random.chance(0.25) ? { ...plan, ddl: false, refusals } : { ...plan, refusals: null };
 }

@@ -8,17 +8,26 @@ import type { LogMessage, SimulatedKafka } from "./kafka.ts";
 import type { Network } from "./network.ts";
 import { PREFIX } from "./slot-source.ts";
 
-/** Publishes as KafkaPublisher does: what fails may be written, in part or whole, now or later; nothing follows a failure. */
+/**
+ * Publishes as KafkaPublisher does: what fails may be written, in part or whole, now or later; nothing follows a failure. Schemas are written
+ * as a whole, and by the newest cdc alone (`FencedProducer`).
+ */
 export class SimulatedPublisher implements EventPublisher {
   readonly #kafka: SimulatedKafka;
   readonly #network: Network;
   readonly #encode = eventEncoder(PREFIX, "app");
   readonly #announced = new Announced();
+  readonly #epoch: number;
   #failure: unknown = null;
 
-  constructor(kafka: SimulatedKafka, network: Network) {
+  private constructor(kafka: SimulatedKafka, network: Network, epoch: number) {
     this.#kafka = kafka;
     this.#network = network;
+    this.#epoch = epoch;
+  }
+
+  static async open(kafka: SimulatedKafka, network: Network): Promise<SimulatedPublisher> {
+    return new SimulatedPublisher(kafka, network, await network.call("kafka", () => kafka.fence(schemasTopic(PREFIX))));
   }
 
   async check(): Promise<void> {
@@ -34,7 +43,11 @@ export class SimulatedPublisher implements EventPublisher {
     if (news.length === 0) return;
     const topics = news.flatMap((item) => (item.kind === "schema" ? [item.topic] : []));
     const messages = news.map((item) => encodeSchemaNews(schemaMessageOf(item)));
-    await this.#send(new Map([[schemasTopic(PREFIX), messages]]), topics);
+    await this.#sending(() => {
+      for (const topic of topics) this.#kafka.create(topic);
+      this.#kafka.checkFence(schemasTopic(PREFIX), this.#epoch);
+      this.#kafka.append(schemasTopic(PREFIX), messages);
+    });
   }
 
   /** Nobody's rows depend on it. */
@@ -48,24 +61,23 @@ export class SimulatedPublisher implements EventPublisher {
       if (messages) messages.push(message);
       else byTopic.set(event.table.topic, [message]);
     }
-    await this.#send(byTopic);
+    await this.#sending(() => {
+      let isPart = false;
+      for (const [topic, list] of byTopic) {
+        // Each topic of a request is written by itself, and of a long list the beginning may be.
+        const count = this.#network.strikes("part-written", 0.02) ? Math.floor(list.length / 2) : list.length;
+        isPart ||= count < list.length;
+        this.#kafka.append(topic, list.slice(0, count));
+      }
+      if (isPart) throw partWritten();
+    });
     return events.length;
   }
 
-  async #send(messages: ReadonlyMap<string, readonly LogMessage[]>, created: readonly string[] = []): Promise<void> {
+  async #sending(work: () => void): Promise<void> {
     if (this.#failure !== null) throw this.#failure;
     try {
-      await this.#network.call("kafka", () => {
-        for (const topic of created) this.#kafka.create(topic);
-        let isPart = false;
-        for (const [topic, list] of messages) {
-          // Each topic of a request is written by itself, and of a long list the beginning may be.
-          const count = this.#network.strikes("part-written", 0.02) ? Math.floor(list.length / 2) : list.length;
-          isPart ||= count < list.length;
-          this.#kafka.append(topic, list.slice(0, count));
-        }
-        if (isPart) throw partWritten();
-      });
+      await this.#network.call("kafka", work);
     } catch (error) {
       this.#failure = error;
       throw error;
@@ -75,7 +87,7 @@ export class SimulatedPublisher implements EventPublisher {
   async [Symbol.asyncDispose](): Promise<void> {}
 }
 
-const partWritten = (): CascadeError =>
+export const partWritten = (): CascadeError =>
   new CascadeError({
     code: "KAFKA_UNAVAILABLE",
     verdict: "retry",

@@ -1,5 +1,6 @@
 import { Database } from "bun:sqlite";
 import type { Partition } from "@cascade/shard-router/src/event-consumer.ts";
+import type { HeldKey } from "@cascade/shard-router/src/held-keys.ts";
 import type { Advance, Progress, RememberedTable, Replica } from "@cascade/shard-router/src/replica.ts";
 import { openSqliteReplica } from "@cascade/shard-router/src/replicas/sqlite.ts";
 import { comparePositions } from "@cascade/shared/lsn";
@@ -8,7 +9,14 @@ import type { Network } from "./network.ts";
 import type { Witness } from "./process.ts";
 import type { Host, Scheduler } from "./scheduler.ts";
 import { PREFIX } from "./slot-source.ts";
-import { type Row, tableText, type Value } from "./tables.ts";
+import { COUNT, type Row, tableText, type Value } from "./tables.ts";
+
+export interface ReplicaWorld {
+  readonly scheduler: Scheduler;
+  readonly network: Network;
+  readonly witness: Witness;
+  readonly mayRefuse: boolean;
+}
 
 /** One replica: the project's own SQLite replica, in memory, behind a network that loses answers. */
 export class SimulatedReplica implements Disposable {
@@ -16,6 +24,7 @@ export class SimulatedReplica implements Disposable {
   readonly #network: Network;
   readonly #witness: Witness;
   readonly #scheduler: Scheduler;
+  readonly #mayRefuse: boolean;
   readonly #database = new Database(":memory:");
   readonly #engine: Promise<Replica>;
   #opened: Replica | null = null;
@@ -23,12 +32,17 @@ export class SimulatedReplica implements Disposable {
   onCommit: (partition: Partition) => Promise<void> = async () => undefined;
   commits = 0;
   fenced = 0;
+  /** Of commands, which make no step. */
+  settled = 0;
 
-  constructor(name: string, world: { readonly scheduler: Scheduler; readonly network: Network; readonly witness: Witness }) {
+  constructor(name: string, world: ReplicaWorld) {
     this.name = name;
+    this.#mayRefuse = world.mayRefuse;
     this.#network = world.network;
     this.#witness = world.witness;
     this.#scheduler = world.scheduler;
+    this.#database.run("CREATE TABLE refusing (one_in)");
+    this.#database.run("INSERT INTO refusing VALUES (0)");
     this.#engine = openSqliteReplica(":memory:", { connect: () => this.#database });
     void this.#engine.then((engine) => {
       this.#opened = engine;
@@ -49,9 +63,18 @@ export class SimulatedReplica implements Disposable {
       held: (partition) => call((replica) => replica.held(partition)),
       remembered: () => call((replica) => replica.remembered()),
       prepare: (schema, mayCreate, named) => call((replica) => replica.prepare(schema, mayCreate, named)),
-      change: (changes, advance) => call((replica) => this.#committing(advance, host, replica.change(changes, advance))),
+      change: (changes, advance) =>
+        call(async (replica) => {
+          await this.#committing(advance, host, replica.change(changes, advance));
+          if (this.#mayRefuse) for (const table of await replica.remembered()) addRefusal(this.#database, table);
+        }),
       apply: (work, advance) => call((replica) => this.#committing(advance, host, replica.apply(work, advance))),
-      settle: (work, partition) => call((replica) => replica.settle(work, partition)),
+      settle: (work, partition) =>
+        call(async (replica) => {
+          await replica.settle(work, partition);
+          this.settled++;
+          await this.onCommit(partition);
+        }),
       [Symbol.asyncDispose]: async () => undefined,
     }));
   }
@@ -76,6 +99,15 @@ export class SimulatedReplica implements Disposable {
 
   async remembered(): Promise<readonly RememberedTable[]> {
     return (await this.#engine).remembered();
+  }
+
+  async held(): Promise<readonly HeldKey[]> {
+    return (await this.#engine).held();
+  }
+
+  /** Whether one row in so many is refused from here on; 0: none is. */
+  refuse(oneIn: number): void {
+    this.#database.run("UPDATE refusing SET one_in = ?", [oneIn]);
   }
 
   /** Rows of a table by attnum, as they are now. */
@@ -103,3 +135,13 @@ const place = (progress: Progress | null): string =>
   progress === null ? "-" : `${progress.nextOffset} (${progress.commitLsn}/${progress.ordinal})`;
 
 export const tableOf = (topic: string): string => tableOfTopic(PREFIX, topic)?.table ?? "";
+
+/** A trigger of the user's own that raises an error at some values. */
+function addRefusal(database: Database, { oid, schema, named }: RememberedTable): void {
+  const column = schema.columns.find(({ attnum }) => attnum === COUNT)?.name;
+  for (const event of ["INSERT", "UPDATE"])
+    database.run(
+      `CREATE TRIGGER IF NOT EXISTS "refuse ${oid} ${event}" BEFORE ${event} ON "${named.table}"
+       WHEN (SELECT one_in > 0 AND NEW."${column}" % one_in = 0 FROM refusing) BEGIN SELECT RAISE(ABORT, 'refused'); END`,
+    );
+}

@@ -3,8 +3,10 @@ import { consumerOver } from "@cascade/shard-router/src/kafka/kafka-consumer.ts"
 import { consumerSettings, type RouterKafka, routingService } from "@cascade/shard-router/src/routing.ts";
 import { encodeSnapshotRequest } from "@cascade/shared/snapshot-request";
 import { formatTableName, signalsTopic } from "@cascade/shared/topic";
+import { deadLetterLog } from "./dead-letters.ts";
 import type { GroupContext } from "./group.ts";
 import { connectConsumer } from "./kafkajs-consumer.ts";
+import type { Refusals } from "./plan.ts";
 import { type Live, quietContext, type Witness } from "./process.ts";
 import type { SimulatedReplica } from "./replica.ts";
 import type { Host } from "./scheduler.ts";
@@ -17,13 +19,15 @@ export interface RouterWorld extends GroupContext {
   readonly witness: Witness;
   readonly replica: SimulatedReplica;
   readonly batchRows: number;
+  readonly refusals: Refusals | null;
 }
 
 /** A router: its own routing and consumer, over a simulated kafkajs and a simulated replica. */
 export function routerProcess(world: RouterWorld): (host: Host) => Live {
-  const { network, kafka, replica, witness, batchRows } = world;
+  const { network, kafka, replica, witness, batchRows, refusals } = world;
   const target = { dialect: "sqlite", defaultName: replica.name, open: () => replica.open() } as const;
-  const config = { ...CONFIG, replicaName: replica.name, REPLICA_URL: target, ROUTER_BATCH_ROWS: batchRows };
+  const given = refusals && { ROUTER_ON_ERROR: refusals.onError, ROUTER_MAX_HELD_KEYS: refusals.maxHeldKeys };
+  const config = { ...CONFIG, replicaName: replica.name, REPLICA_URL: target, ROUTER_BATCH_ROWS: batchRows, ...given };
   return (host) => {
     const context = quietContext(host, witness);
     const simulated: RouterKafka = {
@@ -32,6 +36,7 @@ export function routerProcess(world: RouterWorld): (host: Host) => Live {
         const options = { kafka: { brokers: [], clientId: "", ssl: null, sasl: null, logger: context.logger }, ...hooks };
         return consumerOver({ ...consumerSettings(config), ...options }, connectConsumer(world));
       },
+      openDeadLetters: async () => deadLetterLog(world),
       requests: {
         ask: (copy, { oid, ...table }) => {
           const value = encodeSnapshotRequest({ type: "snapshot", tables: [formatTableName(table)], oid, replica: replica.name });

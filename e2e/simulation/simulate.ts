@@ -19,6 +19,8 @@ export interface SimulationReport {
   messages: number;
   commits: number;
   fenced: number;
+  letters: number;
+  settled: number;
   virtualHours: number;
   seconds: number;
   readonly faults: Map<Fault, number>;
@@ -64,6 +66,8 @@ const NOTHING = {
   messages: 0,
   commits: 0,
   fenced: 0,
+  letters: 0,
+  settled: 0,
   virtualHours: 0,
   seconds: 0,
 };
@@ -75,6 +79,8 @@ function add(report: SimulationReport, figures: HistoryFigures): void {
   report.messages += figures.messages;
   report.commits += figures.commits;
   report.fenced += figures.fenced;
+  report.letters += figures.letters;
+  report.settled += figures.settled;
   report.virtualHours += figures.virtualMs / 3_600_000;
   for (const [fault, count] of figures.faults) report.faults.set(fault, (report.faults.get(fault) ?? 0) + count);
 }
@@ -95,6 +101,7 @@ export function reportText({ failures, faults, ...report }: SimulationReport, se
   return [
     `simulation: ${report.histories} histories from seed ${seed} in ${Math.round(report.seconds)} s (${perMinute} a minute), ${report.virtualHours.toFixed(0)} hours of their own time`,
     `${report.transactions} transactions, ${report.schemaChanges} schema changes, ${report.messages} messages, ${report.commits} commits on replicas, ${report.fenced} of others fenced off`,
+    `${report.letters} dead letters, ${report.settled} commits of replays and discards`,
     `faults: ${injected}`,
     failures.length === 0 ? "0 lost, 0 doubled, 0 stuck" : `${failures.length} FAILED`,
   ].join("\n");

@@ -1,14 +1,17 @@
 import type { ChangeSource, SourceMessage } from "@cascade/cdc/src/change-source.ts";
-import type { Announcer } from "@cascade/cdc/src/postgres/announcer.ts";
-import { slotActive } from "@cascade/cdc/src/postgres/slot.ts";
-import { SNAPSHOT_PREFIX } from "@cascade/cdc/src/postgres/wal2json.ts";
+import { readDdlMessage } from "@cascade/cdc/src/postgres/ddl-message.ts";
+import type { KnownTables } from "@cascade/cdc/src/postgres/known-tables.ts";
+import type { Reader } from "@cascade/cdc/src/postgres/relation-book.ts";
+import { slotActive, slotReadError } from "@cascade/cdc/src/postgres/slot.ts";
+import { DDL_PREFIX, HEARTBEAT_PREFIX, SNAPSHOT_PREFIX } from "@cascade/cdc/src/postgres/wal2json.ts";
 import { markedTable } from "@cascade/cdc/src/snapshot/mark.ts";
-import type { EventTable } from "@cascade/shared/change-event";
+import type { EventTable, EventTransaction } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import type { Lsn, Position } from "@cascade/shared/lsn";
-import type { TableSchema } from "@cascade/shared/table-schema";
-import { topicOf } from "@cascade/shared/topic";
-import type { MainDb, SlotHolder, Transaction, WalItem } from "./main-db.ts";
+import { catalogRows } from "./catalog.ts";
+import type { MainDb, Mark, SlotHolder, Transaction, WalItem } from "./main-db.ts";
+import { sqlError } from "./main-db-client.ts";
+import type { Session, SimulatedSession } from "./main-db-session.ts";
 import type { Network } from "./network.ts";
 import type { Host, Scheduler } from "./scheduler.ts";
 import { eventRows } from "./tables.ts";
@@ -22,19 +25,17 @@ interface SlotSourceOptions {
   readonly scheduler: Scheduler;
   readonly network: Network;
   readonly mainDb: MainDb;
-  readonly announcer: Announcer;
-  /** What tables are like where the slot begins. */
-  readonly schemas: ReadonlyMap<number, TableSchema>;
+  readonly session: SimulatedSession;
+  readonly tables: KnownTables;
   readonly maxMessages: number;
 }
 
 /** The slot as cdc's own sources tell it: whole transactions from the confirmed LSN on, in deliveries of any size. */
 export class SlotSource implements ChangeSource, SlotHolder {
   readonly host: Host;
+  readonly session: Session;
   readonly #options: SlotSourceOptions;
-  /** Schema by OID, where the stream is. */
-  readonly #schemas: Map<number, TableSchema>;
-  readonly #met = new Map<string, EventTable>();
+  readonly #met = new Map<Reader, EventTable>();
   #pending: SourceMessage[] = [];
   #at: number;
   #isBroken = false;
@@ -44,7 +45,7 @@ export class SlotSource implements ChangeSource, SlotHolder {
   private constructor(options: SlotSourceOptions, host: Host) {
     this.#options = options;
     this.host = host;
-    this.#schemas = new Map(options.schemas);
+    this.session = options.session.session;
     const { slot, wal } = options.mainDb;
     const from = slot?.confirmed ?? 0n;
     const first = wal.findIndex(({ endLsn }) => endLsn > from);
@@ -52,14 +53,15 @@ export class SlotSource implements ChangeSource, SlotHolder {
   }
 
   static async open(options: SlotSourceOptions): Promise<SlotSource> {
-    const { mainDb, network, scheduler } = options;
+    const { mainDb, session, scheduler } = options;
     const host = scheduler.current as Host;
     let source: SlotSource | null = null;
     let isGivenUp = false;
     try {
-      return await network.call("main-db", () => {
+      return await session.call(() => {
         const { slot } = mainDb;
-        if (slot === null) throw new Error("no slot");
+        if (slot === null) throw sqlError("42704", "there is no such slot");
+        if (slot.isLost) throw sqlError("55000", "the slot is invalid");
         if (slot.holder !== null) throw slotActive(PREFIX);
         source = new SlotSource(options, host);
         source.#isBroken = isGivenUp;
@@ -71,7 +73,7 @@ export class SlotSource implements ChangeSource, SlotHolder {
       // The connection is closed: the server will notice.
       isGivenUp = true;
       (source as SlotSource | null)?.broken();
-      throw error;
+      throw slotReadError(error, PREFIX, "cannot stream from main-db");
     }
   }
 
@@ -138,47 +140,63 @@ export class SlotSource implements ChangeSource, SlotHolder {
 
   #decode({ txId, commitLsn, endLsn, committedAtMs, items }: Transaction): void {
     const transaction = { txId, commitLsn, committedAtMs };
+    this.#options.tables.beginTransaction();
     items.forEach((item, ordinal) => void this.#decodeItem(item, { transaction, ordinal }));
     this.#pending.push({ kind: "commit", endLsn, committedAtMs });
   }
 
-  #decodeItem(item: WalItem, { transaction, ordinal }: { readonly transaction: EventPlace; readonly ordinal: number }): void {
-    const { announcer } = this.#options;
-    const { commitLsn } = transaction;
+  /** As ChangeDecoder does where an event trigger tells of every schema change. */
+  #decodeItem(item: WalItem, place: Place): void {
+    const { tables } = this.#options;
+    const { transaction, ordinal } = place;
+    const at = { commitLsn: transaction.commitLsn, ordinal };
+    if (tables.hasUpcoming) tables.catchUp(at);
     switch (item.kind) {
       case "schema": {
         const { schema, rewritten } = item;
-        this.#schemas.set(schema.oid, schema);
-        const relation = { schema, topic: topicOf(PREFIX, schema) };
-        announcer.current(relation, { commitLsn, ordinal }, { told: true, rewritten: rewritten !== null }, this.#pending);
+        if (rewritten !== null) tables.told({ kind: "rewritten", oid: schema.oid }, at, this.#pending);
+        tables.told({ kind: "relations", late: false, rows: catalogRows([schema]) }, at, this.#pending);
         return;
       }
-      case "mark": {
-        const { prefix, content } = item;
-        const name = prefix === SNAPSHOT_PREFIX ? markedTable(content) : null;
-        const schema = name === null ? undefined : [...this.#schemas.values()].find(({ table }) => table === name.table);
-        const table = schema === undefined ? null : this.#tableOf(schema, { commitLsn, ordinal });
-        this.#pending.push({ kind: "mark", prefix, content, transaction, ordinal, lsn: commitLsn, table });
+      case "mark":
+        this.#decodeMark(item, place);
         return;
-      }
       case "row": {
-        const table = this.#tableOf(item.schema, { commitLsn, ordinal });
-        const event = { op: item.op, table, transaction, ordinal, lsn: commitLsn, ...eventRows(item) };
+        const reader = tables.find(item.schema.schema, item.schema.table);
+        if (typeof reader === "string") return;
+        if (reader?.relation.schema.id !== item.schema.id)
+          throw new Error(`a row of ${item.schema.table} (${item.schema.oid}) is read under another schema`);
+        const table = this.#tableOf(reader, at);
+        const event = { op: item.op, table, transaction, ordinal, lsn: at.commitLsn, ...eventRows(item) };
         this.#pending.push({ kind: "change", event });
       }
     }
   }
 
-  #tableOf(schema: TableSchema, at: Position): EventTable {
-    let table = this.#met.get(schema.id);
-    if (table === undefined) {
-      const { announcer } = this.#options;
-      const relation = { schema, topic: topicOf(PREFIX, schema) };
-      if (!announcer.isKnown(schema.id)) announcer.current(relation, at, { told: false, rewritten: false }, this.#pending);
-      table = { schema: schema.schema, table: schema.table, topic: topicOf(PREFIX, schema), schemaId: schema.id };
-      this.#met.set(schema.id, table);
-      this.#pending.push({ kind: "table", table, schema });
+  #decodeMark({ prefix, content }: Mark, { transaction, ordinal }: Place): void {
+    const { tables } = this.#options;
+    const { commitLsn, committedAtMs } = transaction;
+    const at = { commitLsn, ordinal };
+    if (prefix === DDL_PREFIX) {
+      const message = readDdlMessage(content);
+      if (message.kind !== "look") tables.told(message, at, this.#pending);
     }
+    if (prefix === HEARTBEAT_PREFIX && content === PREFIX) this.#pending.push({ kind: "heartbeat", commitLsn, committedAtMs });
+    if (prefix !== SNAPSHOT_PREFIX) return;
+    const name = markedTable(content);
+    const reader = name === null ? undefined : tables.find(name.schema, name.table);
+    const table = reader === undefined || typeof reader === "string" ? null : this.#tableOf(reader, at);
+    this.#pending.push({ kind: "mark", prefix, content, transaction, ordinal, lsn: commitLsn, table });
+  }
+
+  #tableOf(reader: Reader, at: Position): EventTable {
+    const met = this.#met.get(reader);
+    if (met !== undefined) return met;
+    const { schema, topic } = reader.relation;
+    const table = { schema: schema.schema, table: schema.table, topic, schemaId: schema.id };
+    this.#met.set(reader, table);
+    this.#pending.push({ kind: "table", table, schema });
+    this.#options.tables.announcer.current(reader.relation, at, { told: false, rewritten: false }, this.#pending);
     return table;
   }
 
@@ -199,7 +217,10 @@ export class SlotSource implements ChangeSource, SlotHolder {
   }
 }
 
-type EventPlace = { readonly txId: number; readonly commitLsn: Lsn; readonly committedAtMs: number };
+interface Place {
+  readonly transaction: EventTransaction;
+  readonly ordinal: number;
+}
 
 const streamEnded = (): CascadeError =>
   new CascadeError({

@@ -10,13 +10,13 @@ import type {
   TableReader,
 } from "@cascade/cdc/src/snapshot/table-reader.ts";
 import type { MainDb } from "./main-db.ts";
-import type { Network } from "./network.ts";
+import type { SimulatedSession } from "./main-db-session.ts";
 import type { Host, Scheduler } from "./scheduler.ts";
 import { ID, keyJson, type Row, rowJson } from "./tables.ts";
 
 interface SimulatedReaderOptions {
   readonly scheduler: Scheduler;
-  readonly network: Network;
+  readonly session: SimulatedSession;
   readonly mainDb: MainDb;
   readonly chunkRows: number;
 }
@@ -36,7 +36,7 @@ export class SimulatedReader implements TableReader {
   }
 
   snapshot(): Promise<Snapshot> {
-    return this.#options.network.call("main-db", () => this.#options.mainDb.snapshot());
+    return this.#options.session.call(() => this.#options.mainDb.snapshot());
   }
 
   async waitsForStandby(): Promise<boolean> {
@@ -77,9 +77,9 @@ export class SimulatedReader implements TableReader {
 
   /** The table is locked against being altered from here to when its rows have been read. */
   #look(oid: number, found: (table: TableFound) => boolean): Promise<Looked> {
-    const { network, mainDb } = this.#options;
+    const { session, mainDb } = this.#options;
     let isOver = false;
-    const look = network.call("main-db", () => {
+    const look = session.call(() => {
       const table = mainDb.tables.get(oid);
       if (table === undefined) throw new Error(`no table ${oid}`);
       if (isOver) throw new Error("the session is over");
@@ -101,9 +101,9 @@ export class SimulatedReader implements TableReader {
   }
 
   async #rows(oid: number, { snapshot, schema }: TableFound): Promise<readonly SnapshotRow[]> {
-    const { network, mainDb } = this.#options;
+    const { session, mainDb } = this.#options;
     try {
-      return await network.call("main-db", () =>
+      return await session.call(() =>
         [...mainDb.rowsSeen(oid, snapshot)].sort(byId).map((row): SnapshotRow => [keyJson(schema, row), rowJson(schema, row)]),
       );
     } finally {
@@ -116,8 +116,8 @@ export class SimulatedReader implements TableReader {
   }
 
   mark(mark: SnapshotMark): Promise<void> {
-    const { network, mainDb } = this.#options;
-    return network.call("main-db", () => {
+    const { session, mainDb } = this.#options;
+    return session.call(() => {
       mainDb.commit(mainDb.begin(), [{ kind: "mark", prefix: SNAPSHOT_PREFIX, content: encodeMark(mark) }], 0);
     });
   }

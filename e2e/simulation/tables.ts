@@ -20,6 +20,8 @@ export interface RowChange {
 export const ID = 1;
 export const COUNT = 2;
 export const TEXT = 3;
+/** Of a row's id. */
+export const MAX_ID = 14;
 
 /** `id` and two columns more; without a key: every row is told whole. */
 export function firstSchema(table: string, oid: number, keyed: boolean): TableSchema {
@@ -42,6 +44,9 @@ export const withColumns = ({ id: _id, ...schema }: TableSchema, columns: readon
   identifySchema({ ...schema, columns });
 
 export const renamed = ({ id: _id, ...schema }: TableSchema, table: string): TableSchema => identifySchema({ ...schema, table });
+
+/** A held key's id: the only column of the key. */
+export const heldId = ({ text }: { readonly text: string }): number => Number(/:"?(-?\d+)/.exec(text)?.[1]);
 
 export const isKeyed = ({ key }: TableSchema): boolean => key.length > 0;
 

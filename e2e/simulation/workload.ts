@@ -1,9 +1,21 @@
 import { columnSchema } from "@cascade/shared/testing/table-schemas";
 import type { MainDb, SchemaChange, WalItem } from "./main-db.ts";
 import type { Scheduler } from "./scheduler.ts";
-import { COUNT, ID, isKeyed, type Row, type RowChange, Rows, renamed, TEXT, textOf, type Value, withColumns } from "./tables.ts";
+import {
+  COUNT,
+  ID,
+  isKeyed,
+  MAX_ID,
+  type Row,
+  type RowChange,
+  Rows,
+  renamed,
+  TEXT,
+  textOf,
+  type Value,
+  withColumns,
+} from "./tables.ts";
 
-const MAX_ID = 14;
 /** Whoever waits for no standby is seen a moment after he is in the WAL; cdc counts on less than a second. */
 const LONGEST_UNSEEN_MS = 900;
 const NOTHING: ReadonlySet<number> = new Set();

@@ -7,7 +7,7 @@ import { ApplyStatus } from "./apply-status.ts";
 import { atEnd } from "./at-end.ts";
 import type { RouterConfig } from "./config.ts";
 import { AwaitedCopies, type CopyRequests } from "./copy-requests.ts";
-import { type DeadLetter, KEY_HELD } from "./dead-letter.ts";
+import { type DeadLetter, type DeadLetterLog, KEY_HELD } from "./dead-letter.ts";
 import { DeadLetters, type DeadLettersOptions, describeLetter } from "./dead-letters.ts";
 import type { EventConsumer } from "./event-consumer.ts";
 import { HeldBook } from "./held-book.ts";
@@ -36,6 +36,7 @@ const RECHECK_MS = 10_000;
 export interface RouterKafka {
   openSchemas(onNews: (names: readonly TableName[]) => void): Promise<SchemaBook>;
   openConsumer(hooks: ConsumerHooks): Promise<EventConsumer>;
+  openDeadLetters(): Promise<DeadLetterLog>;
   readonly requests: CopyRequests;
 }
 
@@ -164,10 +165,9 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
 
 type Holding = Pick<DeadLettersOptions, "replica" | "held" | "tables">;
 
-function deadLettersOf({ config, context }: Routing, holding: Holding): DeadLetters {
-  const { ROUTER_ON_ERROR: policy, ROUTER_MAX_HELD_KEYS: maxKeys, KAFKA_TOPIC_PREFIX: prefix, replicaName: replica } = config;
-  const kafka = kafkaOptions(config, SERVICE, context.logger);
-  return new DeadLetters({ ...holding, policy, maxKeys, open: () => openDeadLetterLog({ kafka, prefix, replica }) });
+function deadLettersOf({ config, kafka }: Routing, holding: Holding): DeadLetters {
+  const { ROUTER_ON_ERROR: policy, ROUTER_MAX_HELD_KEYS: maxKeys } = config;
+  return new DeadLetters({ ...holding, policy, maxKeys, open: () => kafka.openDeadLetters() });
 }
 
 /** Once for each that is refused; those that only follow are counted. */
@@ -234,6 +234,7 @@ function kafkaOf(config: RouterConfig, { logger }: ServiceContext): RouterKafka 
   return {
     openSchemas: (onNews) => openSchemaTopic({ kafka: kafka(), prefix, groupId: `${prefix}.${replicaName}`, onNews }),
     openConsumer: (hooks) => openKafkaConsumer({ kafka: kafka(), ...consumerSettings(config), ...hooks }),
+    openDeadLetters: () => openDeadLetterLog({ kafka: kafka(), prefix, replica: replicaName }),
     get requests() {
       return signals({ kafka: kafka(), prefix, replica: replicaName });
     },

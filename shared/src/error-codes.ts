@@ -207,7 +207,7 @@ export const ERROR_CODES = {
   },
   SLOT_LOST: {
     by: "cdc",
-    verdict: REFUSE,
+    verdict: ["refuse", "retry"],
     means: "The slot is gone, or has lost WAL that was not read: changes since its last confirmed LSN will not arrive.",
     cure: "CDC_ON_SLOT_LOST=resnapshot has every table copied anew; raise max_slot_wal_keep_size so that it does not happen again.",
   },

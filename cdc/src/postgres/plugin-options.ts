@@ -1,6 +1,6 @@
 import type pg from "pg";
-import { INVALID_PARAMETER, OBJECT_IN_USE, postgresError, sqlStateOf } from "./session.ts";
-import { slotActive } from "./slot.ts";
+import { INVALID_PARAMETER, postgresError, sqlStateOf } from "./session.ts";
+import { slotReadError } from "./slot.ts";
 import { PLUGIN_OPTIONS, PLUGIN_OPTIONS_2_6, type PluginOptions } from "./wal2json.ts";
 
 /** An LSN that every slot is past: the plugin reads its options, and the look ends with the first record. */
@@ -20,15 +20,9 @@ export async function probePlugin(client: pg.Client, slot: string): Promise<Plug
     await client.query(`SELECT FROM pg_logical_slot_peek_changes($1, $2, 1, ${marks})`, [slot, NOTHING, ...options]);
     return { options: PLUGIN_OPTIONS_2_6, losesNumbers: false };
   } catch (error) {
-    switch (sqlStateOf(error)) {
-      case INVALID_PARAMETER:
-        await slotReleased(client);
-        return { options: PLUGIN_OPTIONS, losesNumbers: true };
-      case OBJECT_IN_USE:
-        throw slotActive(slot, error);
-      default:
-        throw postgresError(error, "cannot find out what wal2json knows");
-    }
+    if (sqlStateOf(error) !== INVALID_PARAMETER) throw slotReadError(error, slot, "cannot find out what wal2json knows");
+    await slotReleased(client);
+    return { options: PLUGIN_OPTIONS, losesNumbers: true };
   }
 }
 

@@ -5,7 +5,7 @@ import type pg from "pg";
 import type { ChangeSource, SourceMessage } from "../change-source.ts";
 import type { ChangeDecoder } from "./change-decoder.ts";
 import { disconnect, postgresError } from "./session.ts";
-import { advanceSlot, slotMoved } from "./slot.ts";
+import { advanceSlot, slotMoved, slotReadError } from "./slot.ts";
 import { UNDECODABLE } from "./undecodable.ts";
 import type { PluginOptions } from "./wal2json.ts";
 
@@ -95,7 +95,7 @@ export class PollSource implements ChangeSource {
       if (this.#idle) messages.push({ kind: "keepalive", walEnd: parseLsn(end) });
       return messages;
     } catch (error) {
-      throw postgresError(error, "cannot read the slot by SQL");
+      throw slotReadError(error, slot, "cannot read the slot by SQL");
     }
   }
 

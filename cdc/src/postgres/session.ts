@@ -157,6 +157,8 @@ export const INSUFFICIENT_PRIVILEGE = "42501";
 export const READ_ONLY = "25006";
 /** SQLSTATE of a slot that another session reads. */
 export const OBJECT_IN_USE = "55006";
+/** SQLSTATE of a slot that is invalid, and of a server whose WAL level is too low. */
+export const OBJECT_NOT_READY = "55000";
 
 interface Judgement {
   readonly code: ErrorCode;

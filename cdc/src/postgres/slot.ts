@@ -2,7 +2,7 @@ import { CascadeError } from "@cascade/shared/errors";
 import { formatLsn, type Lsn, parseLsn } from "@cascade/shared/lsn";
 import type pg from "pg";
 import { slotLost as lostError } from "../slot-loss.ts";
-import { databaseName, postgresError, SLOT_ACTIVE_ADVICE } from "./session.ts";
+import { databaseName, OBJECT_IN_USE, OBJECT_NOT_READY, postgresError, SLOT_ACTIVE_ADVICE, sqlStateOf } from "./session.ts";
 
 /** The replication slot as `pg_replication_slots` shows it. */
 export interface SlotState {
@@ -128,6 +128,24 @@ function foreignSlot(slot: string, state: SlotState, database: string): CascadeE
 
 const slotLost = (slot: string, what: string): CascadeError =>
   lostError({ code: "SLOT_LOST", what: `replication slot "${slot}" ${what}`, repairable: true });
+
+/** What main-db says to whoever reads the slot. One that has become invalid meanwhile is for the next life, as one that is gone is. */
+export function slotReadError(error: unknown, slot: string, doing: string): CascadeError {
+  switch (sqlStateOf(error)) {
+    case OBJECT_IN_USE:
+      return slotActive(slot, error);
+    case OBJECT_NOT_READY:
+      return new CascadeError({
+        code: "SLOT_LOST",
+        verdict: "retry",
+        message: postgresError(error, doing).message,
+        advice: "nothing to do: cdc looks at the slot anew, and says what is lost",
+        cause: error,
+      });
+    default:
+      return postgresError(error, doing);
+  }
+}
 
 /** It heals, or the next life says what is lost. */
 export function slotMoved(slot: string): CascadeError {

@@ -5,8 +5,8 @@ import type pg from "pg";
 import type { ChangeSource, SourceMessage } from "../change-source.ts";
 import type { ChangeDecoder } from "./change-decoder.ts";
 import { readReplicationMessage, startReplication, statusUpdate } from "./replication-protocol.ts";
-import { disconnect, OBJECT_IN_USE, postgresError, sqlStateOf } from "./session.ts";
-import { slotActive } from "./slot.ts";
+import { disconnect } from "./session.ts";
+import { slotReadError } from "./slot.ts";
 import { promptly, UNDECODABLE } from "./undecodable.ts";
 import type { PluginOptions } from "./wal2json.ts";
 
@@ -48,6 +48,7 @@ export interface WalSourceOptions {
 /** Streams the slot over a replication connection. */
 export class WalSource implements ChangeSource {
   readonly #client: pg.Client;
+  readonly #slot: string;
   readonly #connection: CopyConnection;
   readonly #decoder: ChangeDecoder;
   readonly #timer: Timer;
@@ -71,8 +72,9 @@ export class WalSource implements ChangeSource {
   readonly #from: Lsn;
   readonly #advance: WalSourceOptions["advance"];
 
-  private constructor({ client, decoder, from, lingerMs, maxMessages, advance }: WalSourceOptions) {
+  private constructor({ client, slot, decoder, from, lingerMs, maxMessages, advance }: WalSourceOptions) {
     this.#client = client;
+    this.#slot = slot;
     this.#from = this.#confirmed = from;
     this.#advance = advance;
     this.#lingerMs = lingerMs;
@@ -91,9 +93,7 @@ export class WalSource implements ChangeSource {
       return source;
     } catch (error) {
       await source[Symbol.asyncDispose]();
-      throw sqlStateOf(error) === OBJECT_IN_USE
-        ? slotActive(options.slot, error)
-        : postgresError(error, "cannot stream from main-db");
+      throw slotReadError(error, options.slot, "cannot stream from main-db");
     }
   }
 
@@ -216,7 +216,7 @@ export class WalSource implements ChangeSource {
   }
 
   #fail(error: unknown): void {
-    this.#failure ??= postgresError(error, "the stream from main-db broke");
+    this.#failure ??= slotReadError(error, this.#slot, "the stream from main-db broke");
     this.#wake?.();
   }
 }

@@ -99,14 +99,14 @@ function* requests(letters: readonly DeadLetter[]): Generator<Message[]> {
       messages = [];
       bytes = 0;
     }
-    messages.push(messageOf(letter));
+    messages.push(letterMessage(letter));
     bytes += size;
   }
   if (messages.length > 0) yield messages;
 }
 
 /** The event as it came, and in headers of their own what else there is to say of it. */
-function messageOf({ event, partition, position, cause }: DeadLetter): Message {
+export function letterMessage({ event, partition, position, cause }: DeadLetter): Message {
   return {
     key: event.key,
     value: event.value,

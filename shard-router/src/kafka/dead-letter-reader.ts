@@ -44,7 +44,7 @@ export async function readDeadLetters(
 }
 
 /** null: somebody else has written it. */
-function letterOf({ key, value, headers }: KafkaMessage): ReadLetter | null {
+export function letterOf({ key, value, headers }: Pick<KafkaMessage, "key" | "value" | "headers">): ReadLetter | null {
   const header = (name: string): string => String(headers?.[name] ?? "");
   const [topic, partition, offset] = [header("cascade.topic"), header("cascade.partition"), header("cascade.offset")];
   const [lsn, ordinal] = [header("cascade.commit_lsn"), header("cascade.ordinal")];
