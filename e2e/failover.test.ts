@@ -1,4 +1,4 @@
-import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -23,7 +23,8 @@ const install = findNewerPostgres();
 const STANDBY_SLOT = "standby";
 
 const kept: (() => unknown)[] = [];
-afterEach(async () => {
+// They wait most of the time, so all run at once.
+afterAll(async () => {
   for (const cleanUp of kept.splice(0).reverse()) await cleanUp();
 });
 
@@ -153,7 +154,7 @@ async function changesThatTheStandbyLacks({ pipeline, primary, standby }: Lab): 
   await primary.query(pipeline.name, "INSERT INTO entries SELECT -n, 'unseen' FROM generate_series(1, 100) AS n");
 }
 
-test.skipIf(install === null).each(["stream", "poll"])(
+test.concurrent.skipIf(install === null).each(["stream", "poll"])(
   "a promoted standby has the slot: cdc goes on there, and nothing is lost or doubled: %s",
   async (mode) => {
     const lab = await labOf(`failover_${mode}`, { synchronized_standby_slots: STANDBY_SLOT });
@@ -195,7 +196,7 @@ async function isSynchronized({ pipeline }: Lab): Promise<boolean> {
   return JSON.parse(records.at(-1)?.value?.toString() ?? "{}").synchronized;
 }
 
-test.skipIf(install === null).each([
+test.concurrent.skipIf(install === null).each([
   ["without synchronized_standby_slots", false],
   ["when that was taken away while cdc runs", true],
 ])("%s, what the standby lacks may be published: cdc stops at the promoted one, or copies", async (_when, waitsAtFirst) => {
