@@ -123,7 +123,7 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
       continue;
     }
     if (await options.deadLetters?.sync(remembered)) return turnRuns(from, options);
-    const events = sameSide(run.events, schema, remembered);
+    const events = tables.beforeReturn(schema, sameSide(run.events, schema, remembered), remembered);
     const held = plan?.fork() ?? null;
     const turned = turnRun(schema, held?.withhold(schema, events) ?? events, table, tables.isSuspect(remembered));
     const tight = tables.tight(remembered, turned.nulls);
