@@ -1,16 +1,18 @@
 import { BoundedSource } from "@cascade/cdc/src/bounded-source.ts";
 import { limitedPublisher } from "@cascade/cdc/src/limited-publisher.ts";
 import { pump } from "@cascade/cdc/src/pipeline.ts";
+import type { ChangeDecoder } from "@cascade/cdc/src/postgres/change-decoder.ts";
+import { DdlWatch } from "@cascade/cdc/src/postgres/ddl-watch.ts";
 import { beat } from "@cascade/cdc/src/postgres/heartbeats.ts";
 import { KnownTables } from "@cascade/cdc/src/postgres/known-tables.ts";
-import { checkSlot, slotActive, slotState } from "@cascade/cdc/src/postgres/slot.ts";
+import { checkSlot, confirmedLsn, slotActive } from "@cascade/cdc/src/postgres/slot.ts";
 import { SchemaHistory } from "@cascade/cdc/src/schema-history.ts";
 import { SlotStart } from "@cascade/cdc/src/slot-start.ts";
 import { SnapshotProgress } from "@cascade/cdc/src/snapshot/progress.ts";
 import { Requests } from "@cascade/cdc/src/snapshot/requests.ts";
 import { Snapshotter } from "@cascade/cdc/src/snapshot/snapshotter.ts";
 import type { CopyTable } from "@cascade/cdc/src/snapshot/table-reader.ts";
-import { parseTableFilter } from "@cascade/shared/table-pattern";
+import { pause } from "@cascade/shared/retry";
 import { catalogOf } from "./catalog.ts";
 import type { SimulatedKafka } from "./kafka.ts";
 import type { MainDb } from "./main-db.ts";
@@ -24,13 +26,14 @@ import { readSchemaMessages } from "./schema-reader.ts";
 import { openSignalLog } from "./signal-log.ts";
 import { PREFIX, SlotSource } from "./slot-source.ts";
 import { SimulatedReader } from "./table-reader.ts";
+import { CAPTURED } from "./tables.ts";
 
 /** How soon a standby that has ended a frozen one looks again. */
 const TAKES_OVER_MS = 200;
 const HEARTBEAT_MS = 5_000;
 const CONFIG = { CDC_DATABASE_URL: "", CDC_SLOT: PREFIX, CDC_ON_SLOT_LOST: "resnapshot" } as const;
-/** CDC_TABLES. */
-const CAPTURE = { filter: parseTableFilter("public.*"), prefix: PREFIX };
+const LOOK_MS = 10_000;
+const CAPTURE = { filter: CAPTURED, prefix: PREFIX };
 
 export interface CdcWorld {
   readonly scheduler: Scheduler;
@@ -73,9 +76,11 @@ export function cdcProcess(world: CdcWorld): (host: Host) => Live {
       const history = new SchemaHistory(await readSchemaMessages(kafka, network));
       const atRest = await start.make({ client, watcher: client, catalog, waiting: () => undefined, warn });
       const known = new KnownTables({ capture: CAPTURE, history, left, warn });
-      const from = (await slotState(client, PREFIX))?.confirmedLsn ?? 0n;
+      const from = await confirmedLsn(client, PREFIX);
       await publisher.announce(await start.announcements({ tables: known, relations: atRest.relations, from }));
       await start.settle(from, atRest.slot);
+      const decoder = { tables: known, told: true } as ChangeDecoder;
+      await new DdlWatch({ client, catalog, decoder, mode: "required", warn }).begin();
       const opened = await SlotSource.open({ scheduler, network, mainDb, session, tables: known, maxMessages: batchRows * 3 });
       await using slot = new BoundedSource(opened, start.book, {
         eager: false,
@@ -89,7 +94,10 @@ export function cdcProcess(world: CdcWorld): (host: Host) => Live {
       const life = AbortSignal.any([signal, over.signal]);
       try {
         const beats = beat({ client, slot: PREFIX, intervalMs: HEARTBEAT_MS, warn }, life);
-        const copying = [snapshotter.run(life), requests.listen(life)];
+        const looking = async () => {
+          for (await pause(LOOK_MS, life); !life.aborted; await pause(LOOK_MS, life)) await requests.look();
+        };
+        const copying = [snapshotter.run(life), requests.listen(life), looking()];
         const besides = Promise.all([...copying, beats, session.lost, start.book.failed]);
         const pumping = pump(source, guarded, limits, () => undefined, life);
         await Promise.race([pumping, besides.then(() => pumping)]);

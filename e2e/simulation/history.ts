@@ -2,7 +2,7 @@ import { deadLettersTopic, schemasTopic } from "@cascade/shared/topic";
 import { cdcProcess } from "./cdc-process.ts";
 import { SimulatedGroup } from "./group.ts";
 import { SimulatedKafka } from "./kafka.ts";
-import { logText } from "./log-text.ts";
+import { ddlText, logText } from "./log-text.ts";
 import { MainDb } from "./main-db.ts";
 import { ModelCheck } from "./model-check.ts";
 import { FAULTS, type Fault, type FaultPlan, Network, type ServiceName } from "./network.ts";
@@ -125,7 +125,10 @@ class History {
     this.#scheduler.after(0, null, () => this.#begin());
     this.#scheduler.run(MAX_WORKLOAD_MS + PATIENCE_MS, () => this.#isOver);
     const failure = this.#violation ?? (this.#isOver ? null : `stuck: ${this.#differs}`);
-    if (failure !== null) for (const [topic] of this.#kafka.topics) this.#witness.tell(null, () => logText(this.#kafka, topic));
+    if (failure !== null) {
+      for (const [topic] of this.#kafka.topics) this.#witness.tell(null, () => logText(this.#kafka, topic));
+      this.#witness.tell(null, () => ddlText(this.#mainDb));
+    }
     const sum = (of: (replica: SimulatedReplica) => number) => this.#replicas.reduce((total, replica) => total + of(replica), 0);
     return {
       failure,
@@ -152,7 +155,7 @@ class History {
   #begin(): void {
     const plan = this.#plan;
     const world = this.#world;
-    plan.tables.forEach(({ name, keyed, rows }, at) => {
+    plan.tables.forEach(({ name, keyed, rows }) => {
       const row = (id: number): Row =>
         new Map<number, number | string>([
           [1, id + 1],
@@ -160,7 +163,7 @@ class History {
           [3, `old${id}`],
         ]);
       this.#mainDb.create(
-        firstSchema(name, 16_400 + at, keyed),
+        firstSchema(name, this.#mainDb.newOid(), keyed),
         Array.from({ length: rows }, (_, id) => row(id)),
       );
     });
@@ -182,7 +185,6 @@ class History {
     this.#workload = new Workload(this.#mainDb, this.#scheduler, {
       transactions,
       ddl,
-      rewrites: plan.initial,
       pauseMs,
       isAnnounced,
     });

@@ -1,5 +1,7 @@
+import { DDL_PREFIX } from "@cascade/cdc/src/postgres/wal2json.ts";
 import { SLOT_KEY } from "@cascade/cdc/src/slot-record.ts";
 import type { SimulatedKafka } from "./kafka.ts";
+import type { MainDb } from "./main-db.ts";
 
 /** What is in a topic, for whoever looks for a failure's cause. */
 export function logText(kafka: SimulatedKafka, topic: string): string {
@@ -13,4 +15,19 @@ export function logText(kafka: SimulatedKafka, topic: string): string {
     return `  ${offset} ${commit_lsn}/${ordinal} tx ${txId} ${op} ${rows} ${JSON.stringify({ filling, replica, not_replica, snapshot_id })}`;
   });
   return [`${topic} from ${kafka.low(topic)}`, ...lines].join("\n");
+}
+
+/** The schema changes in the WAL, where they stand. */
+export function ddlText({ wal }: MainDb): string {
+  const lines = wal.flatMap(({ commitLsn, items }) =>
+    items.flatMap((item, ordinal) => {
+      if (item.kind === "gone") return [`  ${commitLsn}/${ordinal} ${item.oid} is dropped`];
+      if (item.kind === "mark" && item.prefix === DDL_PREFIX) return [`  ${commitLsn}/${ordinal} ${item.content}`];
+      if (item.kind !== "schema") return [];
+      const { oid, table, columns } = item.schema;
+      const rewritten = item.rewritten === null ? "" : ", rewritten";
+      return [`  ${commitLsn}/${ordinal} ${oid} is ${table} (${columns.map(({ name }) => name)})${rewritten}`];
+    }),
+  );
+  return ["schema changes", ...lines].join("\n");
 }

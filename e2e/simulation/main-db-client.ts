@@ -1,5 +1,8 @@
+import { lateMessages } from "@cascade/cdc/src/postgres/ddl-message.ts";
+import { DDL_PREFIX } from "@cascade/cdc/src/postgres/wal2json.ts";
 import { formatLsn } from "@cascade/shared/lsn";
 import type pg from "pg";
+import { catalogRows } from "./catalog-rows.ts";
 import type { MainDb } from "./main-db.ts";
 import type { SimulatedSession } from "./main-db-session.ts";
 
@@ -10,6 +13,11 @@ const ANSWERS: readonly (readonly [piece: string, answer: (mainDb: MainDb, value
   ["FROM pg_replication_slots s WHERE slot_name", slotRows],
   ["pg_drop_replication_slot", dropped],
   ["pg_create_logical_replication_slot", created],
+  [".tell(", told],
+  ["BEGIN", () => []],
+  ["SET LOCAL", () => []],
+  ["COMMIT", () => []],
+  ["ROLLBACK", () => []],
   ["pg_logical_emit_message(true", message],
   ["pg_logical_emit_message(false", pushed],
   ["pg_current_wal_insert_lsn", (mainDb) => [{ lsn: formatLsn(mainDb.writtenLsn) }]],
@@ -67,6 +75,16 @@ function created(mainDb: MainDb): Row[] {
 
 function message(mainDb: MainDb, [prefix, content]: readonly unknown[]): Row[] {
   mainDb.commit(mainDb.begin(), [{ kind: "mark", prefix: String(prefix), content: String(content) }], 0);
+  return [];
+}
+
+/** What cdc's own function writes into the WAL of tables that the stream has told otherwise of. */
+function told(mainDb: MainDb, [oids]: readonly unknown[]): Row[] {
+  const schemas = (oids as readonly number[]).flatMap((oid) => mainDb.tables.get(oid)?.schema ?? []);
+  const gone = (oids as readonly number[]).filter((oid) => !mainDb.tables.has(oid));
+  const messages = lateMessages(catalogRows(schemas), gone, new Set());
+  const items = messages.map((content) => ({ kind: "mark" as const, prefix: DDL_PREFIX, content }));
+  mainDb.commit(mainDb.begin(), items, 0);
   return [];
 }
 

@@ -20,7 +20,13 @@ export interface Mark {
   readonly content: string;
 }
 
-export type WalItem = RowChange | SchemaChange | Mark;
+/** The table is dropped. */
+export interface TableGone {
+  readonly kind: "gone";
+  readonly oid: number;
+}
+
+export type WalItem = RowChange | SchemaChange | TableGone | Mark;
 
 export interface Transaction {
   readonly txId: number;
@@ -47,12 +53,15 @@ const FIRST_LSN = 1_000n;
 export class MainDb {
   readonly wal: Transaction[] = [];
   readonly tables = new Map<number, { schema: TableSchema; rows: Rows; readonly readBy: Set<Host> }>();
+  /** Of dropped ones too. */
   readonly #first = new Map<number, { readonly schema: TableSchema; readonly rows: readonly Row[] }>();
+  readonly #renamed = new Set<number>();
   readonly #scheduler: Scheduler;
   #lsn: Lsn = FIRST_LSN;
   #nextTxId = 700;
   /** Begun, or committed and not yet seen by others. */
   readonly #unseen = new Set<number>();
+  #nextOid = 16_400;
   readonly systemId = "7000000000000000001";
   slot: { confirmed: Lsn; flushed: Lsn; holder: SlotHolder | null; isLost: boolean } | null = null;
   /** Who may read the slot. */
@@ -60,6 +69,10 @@ export class MainDb {
 
   constructor(scheduler: Scheduler) {
     this.#scheduler = scheduler;
+  }
+
+  newOid(): number {
+    return this.#nextOid++;
   }
 
   /** A table that is there before anything is captured. */
@@ -139,14 +152,30 @@ export class MainDb {
   }
 
   #carryOut(item: WalItem): void {
-    if (item.kind === "mark") return;
-    const table = this.#table(item.schema.oid);
-    if (item.kind === "row") {
-      table.rows.apply(item);
+    switch (item.kind) {
+      case "mark":
+        return;
+      case "gone":
+        this.tables.delete(item.oid);
+        return;
+      case "row":
+        this.#table(item.schema.oid).rows.apply(item);
+        return;
+      case "schema":
+        this.#alter(item);
+    }
+  }
+
+  /** A table that is not there is made. */
+  #alter({ schema, rewritten }: SchemaChange): void {
+    const table = this.tables.get(schema.oid);
+    if (table === undefined) {
+      this.create(schema, []);
       return;
     }
-    table.schema = item.schema;
-    if (item.rewritten !== null) table.rows = new Rows(item.rewritten);
+    if (table.schema.table !== schema.table) this.#renamed.add(schema.oid);
+    table.schema = schema;
+    if (rewritten !== null) table.rows = new Rows(rewritten);
   }
 
   #table(oid: number) {
@@ -187,7 +216,7 @@ export class MainDb {
     let rows = new Rows(this.#first.get(oid)?.rows);
     for (const transaction of this.wal) {
       transaction.items.forEach((item, ordinal) => {
-        if (item.kind === "mark" || item.schema.oid !== oid || !includes(transaction, ordinal)) return;
+        if (item.kind === "mark" || item.kind === "gone" || item.schema.oid !== oid || !includes(transaction, ordinal)) return;
         if (item.kind === "row") rows.apply(item);
         else if (item.rewritten !== null) rows = new Rows(item.rewritten);
       });
@@ -207,12 +236,7 @@ export class MainDb {
 
   /** Whether the table ever had another name. */
   wasRenamed(oid: number): boolean {
-    return this.#first.get(oid)?.schema.table !== this.#table(oid).schema.table;
-  }
-
-  /** The table's schema at the place where the slot begins, for whoever announces it first. */
-  firstSchemas(): readonly TableSchema[] {
-    return [...this.tables.values()].map(({ schema }) => schema);
+    return this.#renamed.has(oid);
   }
 
   /** What the slot's state on disk is now and then brought to. */

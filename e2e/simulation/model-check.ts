@@ -1,6 +1,7 @@
 import { decodeSlotRecord, SLOT_KEY } from "@cascade/cdc/src/slot-record.ts";
 import type { HeldKey } from "@cascade/shard-router/src/held-keys.ts";
 import type { RememberedTable } from "@cascade/shard-router/src/replica.ts";
+import type { Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { signalsTopic, topicOf } from "@cascade/shared/topic";
 import type { SimulatedKafka } from "./kafka.ts";
@@ -9,7 +10,7 @@ import type { Network } from "./network.ts";
 import type { Witness } from "./process.ts";
 import type { SimulatedReplica } from "./replica.ts";
 import { PREFIX } from "./slot-source.ts";
-import { heldId, ID, type Row, tableText } from "./tables.ts";
+import { heldId, ID, isHidden, type Row, tableText } from "./tables.ts";
 
 export interface CheckedWorld {
   readonly network: Network;
@@ -48,7 +49,10 @@ export class ModelCheck {
       const held = await replica.held();
       if (held.length > 0) return `${replica.name} holds ${held.map(({ oid, text }) => `${oid} ${text}`)} back`;
       const remembered = new Map((await replica.remembered()).map((table) => [table.oid, table]));
+      const dropped = [...remembered.values()].find(({ oid }) => !mainDb.tables.has(oid));
+      if (dropped !== undefined) return `${replica.name} has ${dropped.schema.table} (${dropped.oid}) still, which is dropped`;
       for (const { schema, rows } of mainDb.tables.values()) {
+        if (isHidden(schema)) continue;
         const table = remembered.get(schema.oid);
         if (table === undefined) return `${replica.name} has no table ${schema.table}`;
         if (table.schema.id !== schema.id) return `${schema.table} of ${replica.name} is at another schema`;
@@ -65,12 +69,21 @@ export class ModelCheck {
    * keys that are held back: each of their rows is what it was before the first change that is held.
    */
   async progress(replica: SimulatedReplica, topic: string): Promise<void> {
-    const { mainDb, witness } = this.#world;
     const progress = await replica.progress(topic);
-    const table = (await replica.remembered()).find(({ schema }) => topicOf(PREFIX, schema) === topic);
-    if (progress === null || table === undefined) return;
+    if (progress === null) return;
+    // One that was dropped, and the one that has its name now.
+    const tables = (await replica.remembered()).filter(({ schema }) => topicOf(PREFIX, schema) === topic);
+    const held = await replica.held();
+    for (const table of tables) {
+      const ofTable = held.filter(({ oid }) => oid === table.oid);
+      this.#table(replica, table, progress, ofTable);
+    }
+  }
+
+  #table(replica: SimulatedReplica, table: RememberedTable, progress: Position, held: readonly HeldKey[]): void {
+    const { mainDb, witness } = this.#world;
     if (mainDb.wasRenamed(table.oid)) return; // its rows come by several topics, each with a progress of its own
-    const held = (await replica.held()).filter(({ oid }) => oid === table.oid);
+    if (!mainDb.tables.has(table.oid)) return; // nobody needs the rows of a table that is to be dropped
     const rows = [...without(held, mainDb.rowsAt(table.oid, progress)), ...held.flatMap((key) => this.#rowsBefore(table, key))];
     const attnums = attnumsOf(mainDb.schemaAt(table.oid, progress));
     for (const attnum of attnums) if (!table.schema.columns.some((column) => column.attnum === attnum)) attnums.delete(attnum);
@@ -78,7 +91,7 @@ export class ModelCheck {
     if (expected === found) return;
     const at = `${progress.commitLsn}/${progress.ordinal}`;
     const but = held.length === 0 ? "" : ` (holding back ${held.map(({ text }) => text)})`;
-    witness.violated(`${topic} of ${replica.name} at ${at}${but} has\n${found}\ninstead of\n${expected}`);
+    witness.violated(`${table.schema.table} of ${replica.name} at ${at}${but} has\n${found}\ninstead of\n${expected}`);
   }
 
   #rowsBefore({ oid }: RememberedTable, key: HeldKey): readonly Row[] {

@@ -1,4 +1,5 @@
 import { Random } from "./random.ts";
+import type { SchemaChangeOptions } from "./schema-changes.ts";
 
 /** Replicas that refuse rows now and then. */
 export interface Refusals {
@@ -12,7 +13,7 @@ export interface Refusals {
 export interface Plan {
   readonly initial: boolean;
   readonly copies: boolean;
-  readonly ddl: boolean;
+  readonly ddl: SchemaChangeOptions | null;
   readonly tables: readonly { readonly name: string; readonly keyed: boolean; readonly rows: number }[];
   readonly cdcs: number;
   readonly replicas: readonly number[];
@@ -36,7 +37,7 @@ export function planOf(seed: number, mostTransactions = Number.POSITIVE_INFINITY
   const plan = {
     initial,
     copies: initial || retention,
-    ddl: random.chance(0.5),
+    ddl: random.chance(0.5) ? { alters: true, copies: initial } : null,
     tables: Array.from({ length: count }, (_, at) => ({
       name: `t${at}`,
       keyed: random.chance(0.75),
@@ -58,6 +59,7 @@ export function planOf(seed: number, mostTransactions = Number.POSITIVE_INFINITY
     maxHeldKeys: random.chance(0.2) ? random.between(1, 4) : 1_000,
     oneIn: random.between(2, 8),
   };
+  if (!random.chance(0.25)) return { ...plan, refusals: null };
   // A table with a trigger of the user's own cannot be altered at will.
-  return random.chance(0.25) ? { ...plan, ddl: false, refusals } : { ...plan, refusals: null };
+  return { ...plan, ddl: plan.ddl && { ...plan.ddl, alters: false }, refusals };
 }

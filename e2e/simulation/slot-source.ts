@@ -8,13 +8,13 @@ import { markedTable } from "@cascade/cdc/src/snapshot/mark.ts";
 import type { EventTable, EventTransaction } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import type { Lsn, Position } from "@cascade/shared/lsn";
-import { catalogRows } from "./catalog.ts";
+import { catalogRows } from "./catalog-rows.ts";
 import type { MainDb, Mark, SlotHolder, Transaction, WalItem } from "./main-db.ts";
 import { sqlError } from "./main-db-client.ts";
 import type { Session, SimulatedSession } from "./main-db-session.ts";
 import type { Network } from "./network.ts";
 import type { Host, Scheduler } from "./scheduler.ts";
-import { eventRows } from "./tables.ts";
+import { eventRows, isHidden } from "./tables.ts";
 
 export const PREFIX = "cascade";
 
@@ -158,12 +158,15 @@ export class SlotSource implements ChangeSource, SlotHolder {
         tables.told({ kind: "relations", late: false, rows: catalogRows([schema]) }, at, this.#pending);
         return;
       }
+      case "gone":
+        tables.told({ kind: "gone", oids: [{ oid: item.oid, dropped: true }] }, at, this.#pending);
+        return;
       case "mark":
         this.#decodeMark(item, place);
         return;
       case "row": {
         const reader = tables.find(item.schema.schema, item.schema.table);
-        if (typeof reader === "string") return;
+        if (typeof reader === "string" || (reader === undefined && isHidden(item.schema))) return;
         if (reader?.relation.schema.id !== item.schema.id)
           throw new Error(`a row of ${item.schema.table} (${item.schema.oid}) is read under another schema`);
         const table = this.#tableOf(reader, at);
@@ -196,7 +199,9 @@ export class SlotSource implements ChangeSource, SlotHolder {
     const table = { schema: schema.schema, table: schema.table, topic, schemaId: schema.id };
     this.#met.set(reader, table);
     this.#pending.push({ kind: "table", table, schema });
-    this.#options.tables.announcer.current(reader.relation, at, { told: false, rewritten: false }, this.#pending);
+    const { announcer } = this.#options.tables;
+    if (reader.former) announcer.former(reader.relation, at, this.#pending);
+    else announcer.current(reader.relation, at, { told: false, rewritten: false }, this.#pending);
     return table;
   }
 

@@ -12,7 +12,7 @@ import type {
 import type { MainDb } from "./main-db.ts";
 import type { SimulatedSession } from "./main-db-session.ts";
 import type { Host, Scheduler } from "./scheduler.ts";
-import { ID, keyJson, type Row, rowJson } from "./tables.ts";
+import { ID, isHidden, keyJson, type Row, rowJson } from "./tables.ts";
 
 interface SimulatedReaderOptions {
   readonly scheduler: Scheduler;
@@ -50,6 +50,7 @@ export class SimulatedReader implements TableReader {
     found: (table: TableFound) => boolean,
   ): Promise<ChunkRows | null | "gone"> {
     const looked = await this.#look(oid, found);
+    if (looked === "gone") return "gone";
     if (!looked.will) return null;
     const { chunkRows } = this.#options;
     const rows = await this.#rows(oid, looked);
@@ -68,6 +69,7 @@ export class SimulatedReader implements TableReader {
     take: (rows: readonly SnapshotRow[]) => Promise<void>,
   ): Promise<"done" | null | "gone"> {
     const looked = await this.#look(oid, found);
+    if (looked === "gone") return "gone";
     if (!looked.will) return null;
     const rows = await this.#rows(oid, looked);
     const size = this.#options.chunkRows;
@@ -76,18 +78,19 @@ export class SimulatedReader implements TableReader {
   }
 
   /** The table is locked against being altered from here to when its rows have been read. */
-  #look(oid: number, found: (table: TableFound) => boolean): Promise<Looked> {
+  #look(oid: number, found: (table: TableFound) => boolean): Promise<Looked | "gone"> {
     const { session, mainDb } = this.#options;
     let isOver = false;
     const look = session.call(() => {
       const table = mainDb.tables.get(oid);
-      if (table === undefined) throw new Error(`no table ${oid}`);
+      if (table === undefined || isHidden(table.schema)) return "gone" as const;
       if (isOver) throw new Error("the session is over");
       table.readBy.add(this.#host);
       return { snapshot: mainDb.snapshot(), schema: table.schema };
     });
     return look.then(
       (table) => {
+        if (table === "gone") return table;
         const will = found(table);
         if (!will) this.#unlock(oid);
         return { ...table, will };

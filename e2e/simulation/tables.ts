@@ -1,4 +1,5 @@
 import type { ChangeEvent, Op } from "@cascade/shared/change-event";
+import { parseTableFilter } from "@cascade/shared/table-pattern";
 import { type ColumnSchema, identifySchema, type TableSchema } from "@cascade/shared/table-schema";
 import { columnSchema } from "@cascade/shared/testing/table-schemas";
 
@@ -22,6 +23,13 @@ export const COUNT = 2;
 export const TEXT = 3;
 /** Of a row's id. */
 export const MAX_ID = 14;
+
+/** How tables are called that are not of CDC_TABLES. */
+export const HIDDEN = "hidden_";
+/** CDC_TABLES. */
+export const CAPTURED = parseTableFilter(`public.*,!public.${HIDDEN}*`);
+
+export const isHidden = (schema: TableSchema): boolean => !CAPTURED.matches(schema);
 
 /** `id` and two columns more; without a key: every row is told whole. */
 export function firstSchema(table: string, oid: number, keyed: boolean): TableSchema {

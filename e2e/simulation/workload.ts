@@ -1,20 +1,7 @@
-import { columnSchema } from "@cascade/shared/testing/table-schemas";
-import type { MainDb, SchemaChange, WalItem } from "./main-db.ts";
+import type { MainDb, WalItem } from "./main-db.ts";
 import type { Scheduler } from "./scheduler.ts";
-import {
-  COUNT,
-  ID,
-  isKeyed,
-  MAX_ID,
-  type Row,
-  type RowChange,
-  Rows,
-  renamed,
-  TEXT,
-  textOf,
-  type Value,
-  withColumns,
-} from "./tables.ts";
+import { type SchemaChangeOptions, SchemaChanges } from "./schema-changes.ts";
+import { ID, isKeyed, MAX_ID, type Row, type RowChange, Rows, TEXT, textOf, type Value } from "./tables.ts";
 
 /** Whoever waits for no standby is seen a moment after he is in the WAL; cdc counts on less than a second. */
 const LONGEST_UNSEEN_MS = 900;
@@ -22,10 +9,8 @@ const NOTHING: ReadonlySet<number> = new Set();
 
 export interface WorkloadOptions {
   readonly transactions: number;
-  /** Schema changes among them. */
-  readonly ddl: boolean;
-  /** Tables may be rewritten past the WAL: cdc copies them again then. */
-  readonly rewrites: boolean;
+  /** Schema changes among them; null: none. */
+  readonly ddl: SchemaChangeOptions | null;
   readonly pauseMs: number;
   /** Everything that main-db starts with is announced: a schema change before that is the catalog's to find. */
   readonly isAnnounced: () => boolean;
@@ -39,14 +24,19 @@ export class Workload {
   #begun = 0;
   #underWay = 0;
   #value = 0;
+  readonly #changes: SchemaChanges | null;
   committed = 0;
-  schemaChanges = 0;
 
   constructor(mainDb: MainDb, scheduler: Scheduler, options: WorkloadOptions) {
     this.#mainDb = mainDb;
     this.#scheduler = scheduler;
     this.#options = options;
+    this.#changes = options.ddl === null ? null : new SchemaChanges(mainDb, scheduler.random, options.ddl);
     this.#next();
+  }
+
+  get schemaChanges(): number {
+    return this.#changes?.count ?? 0;
   }
 
   get isOver(): boolean {
@@ -70,12 +60,13 @@ export class Workload {
     this.#underWay--;
     // main-db was restarted meanwhile: rolled back.
     if (!this.#mainDb.isUnderWay(txId)) return;
-    const ddl = this.#options.ddl && random.chance(0.08) && this.#options.isAnnounced() ? this.#schemaChange() : null;
-    const items: WalItem[] = ddl === null ? [] : [ddl];
-    if (ddl === null) for (let left = random.between(1, 5); left > 0; left--) this.#change(items);
+    const mayAlter = this.#changes !== null && random.chance(0.15) && this.#options.isAnnounced();
+    const ddl = mayAlter ? (this.#changes?.next() ?? []) : [];
+    const items: WalItem[] = [...ddl];
+    if (!mayAlter) for (let left = random.between(1, 5); left > 0; left--) this.#change(items);
     if (items.length > 0) this.committed++;
     // Who holds a table to himself is seen before anybody gets it.
-    const isExclusive = items.some((item) => item.kind === "schema" || (item.kind === "row" && item.op === "t"));
+    const isExclusive = ddl.length > 0 || items.some((item) => item.kind === "row" && item.op === "t");
     this.#mainDb.commit(txId, items, isExclusive ? 0 : random.skewed(0, LONGEST_UNSEEN_MS));
   }
 
@@ -126,51 +117,5 @@ export class Workload {
       return type === "integer" ? number : `v${number}`;
     };
     return new Map(columns.map((column) => [column.attnum, value(column)]));
-  }
-
-  #schemaChange(): SchemaChange | null {
-    const { random } = this.#scheduler;
-    const oid = random.pick([...this.#mainDb.tables.keys()]);
-    if (!this.#mainDb.canLock(oid)) return null;
-    const { schema, rows } = this.#mainDb.tables.get(oid) as { schema: RowChange["schema"]; rows: Rows };
-    const { columns } = schema;
-    const number = ++this.schemaChanges;
-    const kind = random.between(0, this.#options.rewrites ? 4 : 3);
-    const last = Math.max(...columns.map(({ attnum }) => attnum), TEXT + number);
-    const change = (changed: typeof schema, rewritten: readonly Row[] | null = null): SchemaChange => ({
-      kind: "schema",
-      schema: changed,
-      rewritten,
-    });
-    switch (kind) {
-      case 0:
-        return change(withColumns(schema, [...columns, columnSchema(`c${last + 1}`, "text", { attnum: last + 1 })]));
-      case 1: {
-        const target = random.pick(columns).attnum;
-        const named = columns.map((column) =>
-          column.attnum === target ? { ...column, name: `${column.name}_${number}` } : column,
-        );
-        const key = schema.key.map((name) => named[columns.findIndex((column) => column.name === name)]?.name ?? name);
-        return change(withColumns({ ...schema, key }, named));
-      }
-      case 2: {
-        const dropped = columns.filter(({ attnum }) => attnum !== ID && attnum !== TEXT).at(-1)?.attnum;
-        const kept = columns.filter(({ attnum }) => attnum !== dropped);
-        // Its values are nowhere any more: a rewrite of the model's rows alone.
-        return dropped === undefined ? null : change(withColumns(schema, kept));
-      }
-      case 3:
-        return change(renamed(schema, `${schema.table.replace(/_.*/, "")}_${number}`));
-      default:
-        return change(
-          schema,
-          rows.all.map(
-            (row) =>
-              new Map(
-                [...row].map(([attnum, value]) => [attnum, attnum === COUNT && value !== null ? Number(value) + 1_000 : value]),
-              ),
-          ),
-        );
-    }
   }
 }

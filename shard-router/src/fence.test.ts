@@ -60,3 +60,17 @@ test("a table that never had another name, or was brought here since, has nothin
   expect(fence.movedAt(b, place(6n), { ...remembered, at: place(5n) })).toBeNull();
   expect(fence.movedAt(changed(a, { oid: 9 }), place(6n), undefined)).toBeNull();
 });
+
+test("of events of one schema those are taken first that came before the table had another name for a while", () => {
+  const fence = new Fence({
+    ...{ prefix: "cascade", matches: () => true, ends: async () => null, progress: async () => null },
+    history: historyOf([a, 1n], [b, 5n], [a, 8n], [b, 11n], [a, 14n]),
+  });
+  const table = { oid: a.oid, schema: a, named: a, revision: 1, awaiting: null };
+  const events = [2n, 3n, 9n, 10n, 15n].map(place);
+  expect(fence.beforeReturn(a, events, { ...table, at: place(1n) })).toEqual(events.slice(0, 2));
+  expect(fence.beforeReturn(a, events.slice(2), { ...table, at: place(8n) })).toEqual(events.slice(2, 4));
+  expect(fence.beforeReturn(a, events.slice(4), { ...table, at: place(8n) })).toEqual(events.slice(4));
+  expect(fence.beforeReturn(a, events, { ...table, at: place(14n) })).toEqual(events);
+  expect(fence.beforeReturn(a, [], { ...table, at: place(1n) })).toEqual([]);
+});

@@ -39,6 +39,22 @@ export class Fence {
     return remembered !== undefined && comparePositions(remembered.at, residence.since) >= 0 ? null : residence.since;
   }
 
+  /**
+   * The first of these events of one schema, up to where the table came back to its name and looks as before: what it was given under
+   * other names comes between, by other topics.
+   */
+  beforeReturn<Event extends Position>(
+    schema: TableSchema,
+    events: readonly Event[],
+    remembered: RememberedTable,
+  ): readonly Event[] {
+    const [first, last] = [events[0], events.at(-1)];
+    const since = first === undefined || last === undefined ? null : this.movedAt(schema, last, remembered);
+    if (first === undefined || since === null || comparePositions(first, since) >= 0) return events;
+    const end = events.findIndex((event) => comparePositions(event, since) >= 0);
+    return this.beforeReturn(schema, events.slice(0, end), remembered);
+  }
+
   /** Rejects with WaitingError while rows from before `since` are not applied. */
   async pass(schema: TableSchema, position: Position): Promise<void> {
     const residence = this.#options.history.residence(schema.oid, schema, position);

@@ -85,6 +85,11 @@ export class TableBook {
     await this.#change(bringChanges({ schema, at, history, policy, all, mayCreate: this.#mayCreate(schema, place) }), place);
   }
 
+  /** See Fence. */
+  beforeReturn<Event extends Position>(schema: TableSchema, events: readonly Event[], at: RememberedTable): readonly Event[] {
+    return this.#fence.beforeReturn(schema, events, at);
+  }
+
   /** The table that has the name and waits for a copy; null when it does not. */
   async awaited(name: TableName): Promise<RememberedTable | null> {
     await this.#all();

@@ -38,15 +38,17 @@ interface Change {
   readonly at: readonly [commitLsn: bigint, ordinal: number];
   readonly after: object;
   readonly schema?: TableSchema;
+  /** For this one alone. */
+  readonly replica?: string;
 }
 
 function batchOf(changes: readonly (Change | string | null)[], firstOffset = 0n): EventBatch {
   const values = changes.map((change) => {
     if (change === null || typeof change === "string") return change;
-    const { at, after, schema = older } = change;
+    const { at, after, schema = older, replica } = change;
     const event: ChangeEvent = {
       op: "c",
-      table: { schema: "public", table: "t", topic: partition.topic, schemaId: schema.id },
+      table: { schema: "public", table: "t", topic: partition.topic, schemaId: schema.id, ...(replica && { replica }) },
       transaction: { txId: 1, commitLsn: at[0], committedAtMs: 1000 + Number(at[0]) },
       ordinal: at[1],
       lsn: 0n,
@@ -110,6 +112,15 @@ test("a batch becomes one step from what the replica has to its last event", asy
     partition,
     from: { nextOffset: 0n, commitLsn: 0n, ordinal: 0, sourceCommittedAtMs: 0 }, // of making the table
     to: { nextOffset: 2n, commitLsn: 5n, ordinal: 1, sourceCommittedAtMs: 1005 },
+  });
+});
+
+test("where a table is made nothing of the batch is passed yet: it may be tried again in smaller parts", async () => {
+  const others = { at: [5n, 0], after: { id: 1, a: 2 }, replica: "another" } as const;
+  const { step } = await turned(batchOf([others, { at: [5n, 1], after: { id: 2, a: 3 } }], 7n), null);
+  expect(step.advance).toMatchObject({
+    from: { nextOffset: 7n, commitLsn: 0n },
+    to: { nextOffset: 9n, commitLsn: 5n, ordinal: 1 },
   });
 });
 

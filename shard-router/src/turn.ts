@@ -102,7 +102,8 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
   const passed: RememberedTable[] = [];
   for (const run of bySchema(found.events, replicaName)) {
     const isFirst = runs.length === 0;
-    const { offset: nextOffset } = batch.events[found.indexes[run.start] as number] as RawEvent;
+    // The batch's first, though events that are not for this replica may stand before the run: it may be tried again in smaller parts.
+    const { offset: nextOffset } = batch.events[0] as RawEvent;
     const place = (): Place => ({ partition: batch.partition, from: progress.current(batch.partition), nextOffset });
     const schema = await schemaOf(batch, run, options.schemas);
     const standing = await standingOf(run, schema, { tables, place, mayChange: isFirst });
@@ -123,7 +124,7 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
       continue;
     }
     if (await options.deadLetters?.sync(remembered)) return turnRuns(from, options);
-    const events = sameSide(run.events, schema, remembered);
+    const events = tables.beforeReturn(schema, sameSide(run.events, schema, remembered), remembered);
     const held = plan?.fork() ?? null;
     const turned = turnRun(schema, held?.withhold(schema, events) ?? events, table, tables.isSuspect(remembered));
     const tight = tables.tight(remembered, turned.nulls);

@@ -89,7 +89,8 @@ export class KnownTables {
     }
     for (const oid of history.oids) {
       const then = history.asOf(oid, from);
-      if (!found.has(oid) && then?.kind === "schema") this.#putSchema(then.schema, null);
+      // Rows of one that has left are of before: that it is back, the catalog or a message would say.
+      if (!found.has(oid) && then?.kind === "schema") this.#putSchema(then.schema, null, this.#options.left.includes(oid));
     }
     return news.flatMap((message) => (message.kind === "schema" ? [{ ...message, change: false }] : []));
   }
@@ -210,10 +211,11 @@ export class KnownTables {
   }
 
   /** A table, and with it every partition of it, in a version that was announced. */
-  #putSchema(schema: TableSchema, rootOid: number | null): void {
+  #putSchema(schema: TableSchema, rootOid: number | null, former = false): void {
     const readers = rootOid === null ? [] : this.#book.ofTree(rootOid);
-    for (const { relation } of readers) this.#book.put(new Reader(asOf(relation, schema, this.capture)));
-    if (readers.length === 0 && this.capture.filter.matches(schema)) this.#book.put(new Reader(fromSchema(schema, this.capture)));
+    for (const reader of readers) this.#book.put(new Reader(asOf(reader.relation, schema, this.capture), reader.former));
+    if (readers.length > 0 || !this.capture.filter.matches(schema)) return;
+    this.#book.put(new Reader(fromSchema(schema, this.capture), former));
   }
 }
 

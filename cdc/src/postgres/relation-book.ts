@@ -9,7 +9,7 @@ export class Reader {
   decoder: TableDecoder | null = null;
   /** Its schema was told of, or is known. */
   announced = false;
-  /** The table is known in a newer version: these rows were on their way when it was read. */
+  /** The table is known in a newer version, or to have left: these rows were on their way when it was read. */
   readonly former: boolean;
 
   constructor(relation: Relation, former = false) {

@@ -1,7 +1,6 @@
 import { CascadeError } from "@cascade/shared/errors";
 import { formatLsn, type Lsn, parseLsn } from "@cascade/shared/lsn";
 import type pg from "pg";
-import { slotLost as lostError } from "../slot-loss.ts";
 import { databaseName, OBJECT_IN_USE, OBJECT_NOT_READY, postgresError, SLOT_ACTIVE_ADVICE, sqlStateOf } from "./session.ts";
 
 /** The replication slot as `pg_replication_slots` shows it. */
@@ -78,6 +77,17 @@ export async function checkSlot(
   }
 }
 
+/** Where the stream begins. */
+export async function confirmedLsn(client: pg.Client, slot: string): Promise<Lsn> {
+  try {
+    const state = await slotState(client, slot);
+    if (state === null) throw slotLost(slot, "is gone");
+    return state.confirmedLsn;
+  } catch (error) {
+    throw postgresError(error, `cannot look at replication slot "${slot}"`);
+  }
+}
+
 /** Makes sure that the slot is there, ours and free; creates it on a first start. */
 export async function ensureSlot(client: pg.Client, { slot, hasPublished }: SlotRequest): Promise<"created" | "found"> {
   if ((await checkSlot(client, slot)) === "found") return "found";
@@ -126,8 +136,15 @@ function foreignSlot(slot: string, state: SlotState, database: string): CascadeE
   });
 }
 
-const slotLost = (slot: string, what: string): CascadeError =>
-  lostError({ code: "SLOT_LOST", what: `replication slot "${slot}" ${what}`, repairable: true });
+/** It was there when this life judged it: the next one says what is lost, or repairs it. */
+const slotLost = (slot: string, what: string, cause?: unknown): CascadeError =>
+  new CascadeError({
+    code: "SLOT_LOST",
+    verdict: "retry",
+    message: `replication slot "${slot}" ${what}`,
+    advice: "nothing to do: cdc looks at the slot anew, and says what is lost",
+    cause,
+  });
 
 /** What main-db says to whoever reads the slot. One that has become invalid meanwhile is for the next life, as one that is gone is. */
 export function slotReadError(error: unknown, slot: string, doing: string): CascadeError {
@@ -135,13 +152,7 @@ export function slotReadError(error: unknown, slot: string, doing: string): Casc
     case OBJECT_IN_USE:
       return slotActive(slot, error);
     case OBJECT_NOT_READY:
-      return new CascadeError({
-        code: "SLOT_LOST",
-        verdict: "retry",
-        message: postgresError(error, doing).message,
-        advice: "nothing to do: cdc looks at the slot anew, and says what is lost",
-        cause: error,
-      });
+      return slotLost(slot, `cannot be read: ${postgresError(error, doing).message}`, error);
     default:
       return postgresError(error, doing);
   }

@@ -1,0 +1,131 @@
+import type { TableSchema } from "@cascade/shared/table-schema";
+import { columnSchema } from "@cascade/shared/testing/table-schemas";
+import type { MainDb, WalItem } from "./main-db.ts";
+import type { Random } from "./random.ts";
+import { COUNT, firstSchema, HIDDEN, ID, isHidden, isKeyed, type Row, type Rows, renamed, TEXT, withColumns } from "./tables.ts";
+
+export interface SchemaChangeOptions {
+  /** Tables get other columns and names. */
+  readonly alters: boolean;
+  /** Tables may be rewritten past the WAL, or leave CDC_TABLES for a while: cdc copies them again then. */
+  readonly copies: boolean;
+}
+
+const MAX_TABLES = 4;
+
+type Change = (oid: number) => readonly WalItem[];
+
+/** Schema changes by chance, each a transaction of its own. */
+export class SchemaChanges {
+  readonly #mainDb: MainDb;
+  readonly #random: Random;
+  readonly #kinds: readonly Change[];
+  /** How many there were: in names, so that each is new. */
+  count = 0;
+
+  constructor(mainDb: MainDb, random: Random, { alters, copies }: SchemaChangeOptions) {
+    this.#mainDb = mainDb;
+    this.#random = random;
+    const altering: readonly Change[] = [
+      (oid) => this.#addsColumn(oid),
+      (oid) => this.#renamesColumn(oid),
+      (oid) => this.#dropsColumn(oid),
+      (oid) => this.#renames(oid),
+    ];
+    const making: readonly Change[] = [
+      (oid) => this.#drops(oid),
+      () => this.#makes(this.#freeName()),
+      (oid) => this.#makesAnew(oid),
+    ];
+    const copying: readonly Change[] = [(oid) => this.#rewrites(oid), (oid) => this.#leavesOrReturns(oid)];
+    this.#kinds = [...(alters ? altering : []), ...making, ...(alters && copies ? copying : [])];
+  }
+
+  /** Empty where this one cannot be now. */
+  next(): readonly WalItem[] {
+    const oid = this.#random.pick([...this.#mainDb.tables.keys()]);
+    if (!this.#mainDb.canLock(oid)) return [];
+    const items = this.#random.pick(this.#kinds)(oid);
+    if (items.length > 0) this.count++;
+    return items;
+  }
+
+  #table(oid: number): { readonly schema: TableSchema; readonly rows: Rows } {
+    return this.#mainDb.tables.get(oid) as { schema: TableSchema; rows: Rows };
+  }
+
+  #addsColumn(oid: number): readonly WalItem[] {
+    const { schema } = this.#table(oid);
+    const attnum = Math.max(...schema.columns.map((column) => column.attnum), TEXT + this.count) + 1;
+    return becomes(withColumns(schema, [...schema.columns, columnSchema(`c${attnum}`, "text", { attnum })]));
+  }
+
+  #renamesColumn(oid: number): readonly WalItem[] {
+    const { schema } = this.#table(oid);
+    const target = this.#random.pick(schema.columns).attnum;
+    const named = schema.columns.map((column) =>
+      column.attnum === target ? { ...column, name: `${column.name}_${this.count}` } : column,
+    );
+    const key = schema.key.map((name) => named[schema.columns.findIndex((column) => column.name === name)]?.name ?? name);
+    return becomes(withColumns({ ...schema, key }, named));
+  }
+
+  #dropsColumn(oid: number): readonly WalItem[] {
+    const { schema } = this.#table(oid);
+    const dropped = schema.columns.filter(({ attnum }) => attnum !== ID && attnum !== TEXT).at(-1)?.attnum;
+    if (dropped === undefined) return [];
+    return becomes(
+      withColumns(
+        schema,
+        schema.columns.filter(({ attnum }) => attnum !== dropped),
+      ),
+    );
+  }
+
+  #renames(oid: number): readonly WalItem[] {
+    const { schema } = this.#table(oid);
+    if (isHidden(schema)) return [];
+    const name = this.#random.chance(0.3) ? this.#freeName() : `${schema.table.replace(/_.*/, "")}_${this.count}`;
+    return becomes(renamed(schema, name));
+  }
+
+  #drops(oid: number): readonly WalItem[] {
+    return this.#mainDb.tables.size > 1 ? [{ kind: "gone", oid }] : [];
+  }
+
+  #makes(table: string): readonly WalItem[] {
+    if (this.#mainDb.tables.size >= MAX_TABLES) return [];
+    return becomes(firstSchema(table, this.#mainDb.newOid(), this.#random.chance(0.75)));
+  }
+
+  #makesAnew(oid: number): readonly WalItem[] {
+    const { table } = this.#table(oid).schema;
+    const schema = firstSchema(table, this.#mainDb.newOid(), this.#random.chance(0.75));
+    return [{ kind: "gone", oid }, ...becomes(schema)];
+  }
+
+  #rewrites(oid: number): readonly WalItem[] {
+    const { schema, rows } = this.#table(oid);
+    const rewritten = rows.all.map(
+      (row): Row =>
+        new Map([...row].map(([attnum, value]) => [attnum, attnum === COUNT && value !== null ? Number(value) + 1_000 : value])),
+    );
+    return [{ kind: "schema", schema, rewritten }];
+  }
+
+  #leavesOrReturns(oid: number): readonly WalItem[] {
+    const { schema } = this.#table(oid);
+    // Changes of a table without a key that leaves before its first copy reach replicas that have none of its rows (decision 0025).
+    if (!isKeyed(schema)) return [];
+    return becomes(renamed(schema, isHidden(schema) ? `back_${this.count}` : `${HIDDEN}${this.count}`));
+  }
+
+  /** That a table had before, maybe. */
+  #freeName(): string {
+    const taken = new Set([...this.#mainDb.tables.values()].map(({ schema }) => schema.table));
+    const free = ["t0", "t1", "t2", `t${this.count}`].filter((name) => !taken.has(name));
+    return this.#random.pick(free.length > 0 ? free : [`new_${this.count}`]);
+  }
+}
+
+const becomes = (schema: TableSchema): readonly WalItem[] => [{ kind: "schema", schema, rewritten: null }];
