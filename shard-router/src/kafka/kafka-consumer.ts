@@ -174,8 +174,8 @@ class KafkaConsumer implements EventConsumer {
   async ends(topic: string): Promise<ReadonlyMap<number, bigint> | null> {
     const { admin } = this.#kafka;
     try {
-      // Asked for a topic that is not there, kafkajs would look for it from then on.
-      if (!(await admin.listTopics()).includes(topic)) return null;
+      // Asked for a topic that is not there, kafkajs would look for it from then on. Those that are read are known to be.
+      if (!this.#reader.reads(topic) && !(await admin.listTopics()).includes(topic)) return null;
       const offsets = await admin.fetchTopicOffsets(topic);
       return new Map(offsets.map(({ partition, high }) => [partition, BigInt(high)]));
     } catch (error) {
