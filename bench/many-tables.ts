@@ -77,7 +77,7 @@ async function pages({ httpUrl }: Counting): Promise<string> {
 
 const secondsSince = (startedAt: number): string => `${((performance.now() - startedAt) / 1000).toFixed(1)} s`;
 
-export const PROCEDURES = `
+const PROCEDURES = `
   DROP TABLE bench, streamed;
   CREATE PROCEDURE make_tables(total integer, rows_each integer) LANGUAGE plpgsql AS $$
   BEGIN
