@@ -7,6 +7,7 @@ import { type LocalPostgres, startPostgres } from "@cascade/local/postgres.ts";
 import type { CdcStatus, RouterStatus } from "@cascade/local/service-status.ts";
 import { type Service, startCdc, startRouter } from "@cascade/local/stack.ts";
 import { Client } from "pg";
+import type { Counting } from "./figure.ts";
 
 /** The servers of one bench, and fresh databases, topics and files for each run. */
 export interface Lab {
@@ -38,6 +39,14 @@ export async function closeLab({ main, replica, mariadb, kafka }: Lab): Promise<
 
 export const ENGINES = ["postgres", "mariadb", "sqlite", "duckdb"] as const;
 export type Engine = (typeof ENGINES)[number];
+
+/** Services with their names. */
+export interface Pipeline extends AsyncDisposable {
+  readonly services: readonly (readonly [who: string, service: Counting])[];
+  readonly cdc: Service<CdcStatus>;
+  readonly routers: readonly (readonly [engine: Engine, router: Service<RouterStatus>])[];
+  stop(): Promise<void>;
+}
 
 /** One run's own part of the lab. */
 export class Trial {
@@ -78,6 +87,17 @@ export class Trial {
     return startRouter({ ...this.#common(engine), replicaUrl: this.#replicaUrl(engine), replicaName: engine });
   }
 
+  /** A router for every engine, and cdc, ready. */
+  async pipeline(): Promise<Pipeline> {
+    const routers = await Promise.all(this.engines.map(async (engine) => [engine, await this.router(engine)] as const));
+    await Promise.all(routers.map(([, router]) => router.ready()));
+    const cdc = await this.cdc();
+    await cdc.ready();
+    const services = [["cdc", cdc], ...routers] as const;
+    const stop = async () => void (await Promise.all(services.map(([, service]) => service.stop())));
+    return { services, cdc, routers, stop, [Symbol.asyncDispose]: stop };
+  }
+
   /** So that the slot begins before the first row: cdc makes it, and ends. */
   async makeSlot(options: { readonly tables?: string } = {}): Promise<void> {
     const cdc = await this.cdc(options);
@@ -96,9 +116,11 @@ export class Trial {
   }
 
   /** Rejects when the replica is not equal to main-db, row by row. */
-  async verify(engine: Engine): Promise<void> {
-    const [table] = await compareReplica(this.mainUrl, this.#replicaUrl(engine), "public.bench");
-    if (table === undefined || !isEqual(table)) throw new Error(`${engine} is not equal to main-db: ${JSON.stringify(table)}`);
+  async verify(engine: Engine, tables = "public.bench"): Promise<void> {
+    const compared = await compareReplica(this.mainUrl, this.#replicaUrl(engine), tables);
+    const differing = compared.filter((table) => !isEqual(table));
+    if (compared.length === 0 || differing.length > 0)
+      throw new Error(`${engine} is not equal to main-db: ${JSON.stringify(differing.slice(0, 3))}`);
   }
 
   async sql(text: string): Promise<void> {

@@ -3,9 +3,10 @@ import { cpus } from "node:os";
 import { onInterrupt } from "@cascade/local/interrupt.ts";
 import { makeRunFolder } from "@cascade/local/run-folder.ts";
 import { setUp } from "@cascade/local/setup.ts";
+import type { Figure } from "./figure.ts";
 import { closeLab, openLab } from "./lab.ts";
 import { type BenchOptions, parseBenchOptions, UsageError, usage } from "./options.ts";
-import { type Figure, runPart } from "./parts.ts";
+import { runPart } from "./parts.ts";
 import { medians, table } from "./report.ts";
 
 const exitUsage = 78;
@@ -52,7 +53,7 @@ try {
   await main(process.argv.slice(2));
 } catch (error) {
   process.stderr.write(
-    `${error instanceof UsageError ? `${error.message}\n\n${usage}` : String(error instanceof Error ? error.stack : error)}\n`,
+    `${error instanceof UsageError ? `${error.message}\n\n${usage}` : String(error instanceof Error ? `${error.message}\n${error.stack}` : error)}\n`,
   );
   process.exitCode = error instanceof UsageError ? exitUsage : 1;
 }

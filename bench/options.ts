@@ -1,17 +1,32 @@
 import { parseArgs } from "node:util";
 import { ENGINES, type Engine } from "./lab.ts";
 
-export const PARTS = ["capture", "apply", "mixed", "end-to-end", "large-transaction", "snapshot"] as const;
+export const PARTS = [
+  "capture",
+  "apply",
+  "mixed",
+  "end-to-end",
+  "large-transaction",
+  "snapshot",
+  "many-tables",
+  "tiny-transactions",
+] as const;
 export type Part = (typeof PARTS)[number];
+
+/** What `--part memory` stands for: everything that memory must be bounded under, with a larger transaction. */
+const MEMORY = "memory";
+const MEMORY_PARTS: readonly Part[] = ["large-transaction", "many-tables", "tiny-transactions"];
 
 export interface BenchOptions {
   readonly parts: readonly Part[];
-  /** Those of apply and mixed. */
-  readonly engines: readonly Engine[];
+  /** null: all of them one after the other, PostgreSQL and SQLite where all are drained at once. */
+  readonly engines: readonly Engine[] | null;
   readonly rows: number;
   readonly mixedChanges: number;
   /** Of the one large transaction. */
   readonly largeRows: number;
+  readonly tables: number;
+  readonly tinyTransactions: number;
   readonly repeat: number;
   /** Where to write the results as JSON; null: nowhere. */
   readonly json: string | null;
@@ -32,12 +47,18 @@ Measures Cascade on this machine, on real servers that it starts: rows of about 
                        mixed              likewise 40% inserts, 50% updates and 10% deletes over 100,000 rows
                        end-to-end         a backlog of the slot, drained through everything into both at once
                        large-transaction  one transaction of --large-rows rows passes: peak memory of each service
+                       many-tables        --tables tables: cdc and routers start, copy them, idle, are written to, start again
+                       tiny-transactions  --tiny-transactions transactions of one row, 10000 a second
+                       memory             the last two, and large-transaction with 5000000 rows
                        snapshot           a table of --rows rows, copied into Kafka; then 200000 changes of another
                                           table, drained alone and while the first is copied
-  --engine NAME      only this engine in apply and mixed, and again for more: ${ENGINES.join(", ")}
+  --engine NAME      only this engine, and again for more: ${ENGINES.join(", ")} (all in apply and
+                     mixed; postgres and sqlite where they are drained at once)
   --rows N           rows of capture, apply, end-to-end and snapshot (500000)
   --mixed-changes N  (300000)
   --large-rows N     (1000000)
+  --tables N         (2000)
+  --tiny-transactions N  (600000)
   --repeat N         runs of each part, of which the median is shown (1)
   --json FILE        writes every run's figures there too
   --help             this text
@@ -49,12 +70,15 @@ A run whose replica does not end equal to main-db, row by row, has no figure and
 export function parseBenchOptions(args: readonly string[]): BenchOptions | null {
   const { values } = parse(args);
   if (values.help) return null;
+  const isMemory = values.part?.includes(MEMORY) === true;
   return {
-    parts: values.part === undefined ? PARTS : values.part.map(partNamed),
-    engines: values.engine === undefined ? ENGINES : values.engine.map(engineNamed),
+    parts: values.part === undefined ? PARTS : values.part.flatMap((name) => (name === MEMORY ? MEMORY_PARTS : partNamed(name))),
+    engines: values.engine === undefined ? null : values.engine.map(engineNamed),
     rows: count("--rows", values.rows ?? "500000"),
     mixedChanges: count("--mixed-changes", values["mixed-changes"] ?? "300000"),
-    largeRows: count("--large-rows", values["large-rows"] ?? "1000000"),
+    largeRows: count("--large-rows", values["large-rows"] ?? (isMemory ? "5000000" : "1000000")),
+    tables: count("--tables", values.tables ?? "2000"),
+    tinyTransactions: count("--tiny-transactions", values["tiny-transactions"] ?? "600000"),
     repeat: count("--repeat", values.repeat ?? "1"),
     json: values.json ?? null,
   };
@@ -70,6 +94,8 @@ function parse(args: readonly string[]) {
         rows: { type: "string" },
         "mixed-changes": { type: "string" },
         "large-rows": { type: "string" },
+        tables: { type: "string" },
+        "tiny-transactions": { type: "string" },
         repeat: { type: "string" },
         json: { type: "string" },
         help: { type: "boolean", short: "h" },
@@ -82,7 +108,7 @@ function parse(args: readonly string[]) {
 
 function partNamed(name: string): Part {
   const part = PARTS.find((candidate) => candidate === name);
-  if (part === undefined) throw new UsageError(`--part is "${name}"; allowed: ${PARTS.join(", ")}`);
+  if (part === undefined) throw new UsageError(`--part is "${name}"; allowed: ${PARTS.join(", ")}, ${MEMORY}`);
   return part;
 }
 

@@ -1,49 +1,9 @@
-import type { Service } from "@cascade/local/stack.ts";
-import { cpuSecondsOf, peakRssBytesOf } from "@cascade/local/usage-of.ts";
-import { type Lab, Trial } from "./lab.ts";
+import { drain, type Figure } from "./figure.ts";
+import { ENGINES, type Lab, Trial } from "./lab.ts";
+import { manyTables } from "./many-tables.ts";
 import type { BenchOptions, Part } from "./options.ts";
 import { snapshot } from "./snapshot.ts";
-
-/** One measurement. */
-export interface Figure {
-  readonly part: Part;
-  /** What did the work: cdc, or shard-router and its engine. */
-  readonly who: string;
-  readonly rows: number;
-  readonly seconds: number;
-  /** Of the service alone, over the measured time. */
-  readonly cpuSeconds: number;
-  readonly peakRssBytes: number;
-}
-
-/** How often a drained service is looked at: an error of a percent in a run of seconds. */
-const LOOK_MS = 20;
-/** Nothing new for this long: something is stuck, and waiting on would hide it. */
-const STUCK_MS = 60_000;
-
-/** From now until the service has done `rows`. */
-export async function drain(
-  part: Part,
-  who: string,
-  service: Service<{ readonly eventsTotal: number }>,
-  rows: number,
-): Promise<Figure> {
-  const pid = service.child.pid;
-  const startedAt = performance.now();
-  const cpuBefore = cpuSecondsOf(pid);
-  let done = 0;
-  let movedAt = startedAt;
-  while (done < rows) {
-    await Promise.race([Bun.sleep(LOOK_MS), service.died.then((error) => Promise.reject(error))]);
-    const { eventsTotal } = await service.status();
-    if (eventsTotal > done) movedAt = performance.now();
-    else if (performance.now() - movedAt > STUCK_MS)
-      throw new Error(`${who} is stuck at ${done} of ${rows} rows:\n${service.log()}`);
-    done = eventsTotal;
-  }
-  const seconds = (performance.now() - startedAt) / 1000;
-  return { part, who, rows, seconds, cpuSeconds: cpuSecondsOf(pid) - cpuBefore, peakRssBytes: peakRssBytesOf(pid) };
-}
+import { tinyTransactions } from "./tiny-transactions.ts";
 
 type Run = (trial: Trial, options: BenchOptions) => Promise<readonly Figure[]>;
 
@@ -96,8 +56,6 @@ const mixed: Run = async (trial, { mixedChanges }) => {
 };
 const MIXED_BASE = 100_000;
 
-const BOTH = ["postgres", "sqlite"] as const;
-
 const endToEnd: Run = async (trial, { rows }) => {
   await trial.makeSlot();
   await trial.insert(rows, 100);
@@ -107,20 +65,13 @@ const endToEnd: Run = async (trial, { rows }) => {
 const largeTransaction: Run = (trial, { largeRows }) =>
   throughEverything(trial, "large-transaction", largeRows, () => trial.insert(largeRows, largeRows));
 
-/** Both replicas at once; `write` is called when everything is ready. */
+/** All replicas at once; `write` is called when everything is ready. */
 async function throughEverything(trial: Trial, part: Part, rows: number, write: () => Promise<void>): Promise<readonly Figure[]> {
-  await using postgres = await trial.router("postgres");
-  await using sqlite = await trial.router("sqlite");
-  await Promise.all([postgres.ready(), sqlite.ready()]);
-  await using cdc = await trial.cdc();
-  await cdc.ready();
+  await using pipeline = await trial.pipeline();
   await write();
-  const figures = await Promise.all([
-    drain(part, "cdc", cdc, rows),
-    drain(part, "postgres", postgres, rows),
-    drain(part, "sqlite", sqlite, rows),
-  ]);
-  for (const engine of BOTH) await trial.verify(engine);
+  const figures = await Promise.all(pipeline.services.map(([who, service]) => drain(part, who, service, rows)));
+  await pipeline.stop(); // an embedded engine's file is then free to be read
+  for (const engine of trial.engines) await trial.verify(engine);
   return figures;
 }
 
@@ -131,11 +82,18 @@ const RUNS: Readonly<Record<Part, Run>> = {
   "end-to-end": endToEnd,
   "large-transaction": largeTransaction,
   snapshot: (trial, { rows }) => snapshot(trial, rows),
+  "many-tables": (trial, { tables }) => manyTables(trial, tables),
+  "tiny-transactions": (trial, { tinyTransactions: transactions }) => tinyTransactions(trial, transactions),
 };
+
+const BOTH = ["postgres", "sqlite"] as const;
+/** Parts through cdc and all routers at once. */
+const BOTH_AT_ONCE: ReadonlySet<Part> = new Set(["end-to-end", "large-transaction", "many-tables", "tiny-transactions"]);
 
 /** One run of a part, on databases of its own. Rejects when a replica does not end equal. */
 export async function runPart(lab: Lab, part: Part, attempt: number, options: BenchOptions): Promise<readonly Figure[]> {
-  const trial = await Trial.open(lab, `${part.replaceAll("-", "_")}_${attempt}`, options.engines);
+  const engines = options.engines ?? (BOTH_AT_ONCE.has(part) ? BOTH : ENGINES);
+  const trial = await Trial.open(lab, `${part.replaceAll("-", "_")}_${attempt}`, engines);
   const figures = await RUNS[part](trial, options);
   await trial.close();
   return figures;

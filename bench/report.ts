@@ -1,4 +1,4 @@
-import type { Figure } from "./parts.ts";
+import type { Figure } from "./figure.ts";
 
 /** The median run of each part and service, by time. */
 export function medians(figures: readonly Figure[]): readonly Figure[] {
@@ -26,5 +26,6 @@ export function table(figures: readonly Figure[]): string {
   const line = (cells: readonly string[]) =>
     `| ${cells.map((cell, at) => (at < 2 ? cell.padEnd(widths[at] ?? 0) : cell.padStart(widths[at] ?? 0))).join(" | ")} |`;
   const rule = `|${widths.map((width, at) => (at < 2 ? "-".repeat(width + 2) : `${"-".repeat(width + 1)}:`)).join("|")}|`;
-  return [line(COLUMNS), rule, ...rows.map(line)].join("\n");
+  const notes = figures.flatMap(({ part, who, note }) => (note === undefined ? [] : [`${part}, ${who}: ${note}`]));
+  return [line(COLUMNS), rule, ...rows.map(line), ...notes].join("\n");
 }

@@ -1,8 +1,8 @@
 import type { CdcStatus } from "@cascade/local/service-status.ts";
 import type { Service } from "@cascade/local/stack.ts";
 import { cpuSecondsOf, peakRssBytesOf } from "@cascade/local/usage-of.ts";
+import { drain, type Figure } from "./figure.ts";
 import type { Trial } from "./lab.ts";
-import { drain, type Figure } from "./parts.ts";
 
 const STREAMED_ROWS = 200_000;
 const LOOK_MS = 20;

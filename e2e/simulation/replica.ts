@@ -61,7 +61,7 @@ export class SimulatedReplica implements Disposable {
       check: () => call((replica) => replica.check()),
       progress: (partition) => call((replica) => replica.progress(partition)),
       held: (partition) => call((replica) => replica.held(partition)),
-      remembered: () => call((replica) => replica.remembered()),
+      remembered: (oids) => call((replica) => replica.remembered(oids)),
       prepare: (schema, mayCreate, named) => call((replica) => replica.prepare(schema, mayCreate, named)),
       change: (changes, advance) =>
         call(async (replica) => {

@@ -96,8 +96,8 @@ export interface Replica extends AsyncDisposable {
   progress(partition: Partition): Promise<Progress | null>;
   /** The keys whose changes are held back, of the partition or of all. */
   held(partition?: Partition): Promise<readonly HeldKey[]>;
-  /** Every source table it has a table of. */
-  remembered(): Promise<readonly RememberedTable[]>;
+  /** Every source table it has a table of; of these alone, where they are given. */
+  remembered(oids?: readonly number[]): Promise<readonly RememberedTable[]>;
   /**
    * The replica's table for rows of this source schema: created when missing and `mayCreate`, else checked to fit column by column. A
    * table that has been applied to must not be created again: its rows would be missing (REPLICA_TABLE_LOST, stop-table). `named`: the

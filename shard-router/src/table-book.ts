@@ -52,6 +52,9 @@ export class TableBook {
   readonly #relaxed = new Map<number, ReadonlySet<string>>();
   readonly #suspects = new Set<number>();
   #remembered: Map<number, RememberedTable> | null = null;
+  #reading: Promise<void> | null = null;
+  /** Grows whenever what is remembered is to be read anew. */
+  #version = 0;
   /** Of those, the ones that wait for a copy. */
   #awaited: readonly RememberedTable[] = [];
   #lastRead = new Map<number, RememberedTable>();
@@ -186,17 +189,47 @@ export class TableBook {
 
   /** Another router may have brought tables somewhere. */
   reread(): void {
+    this.#version++;
     this.#remembered = null;
   }
 
+  /** Read once by all who ask while it is being read: there may be thousands of tables, and a partition for each asks at the start. */
   async #all(): Promise<Map<number, RememberedTable>> {
-    if (this.#remembered === null) {
-      const tables = await this.#options.replica.remembered();
-      this.#remembered = new Map(tables.map((table) => [table.oid, table]));
-      this.#lastRead = this.#remembered;
-      this.#awaited = tables.filter(({ awaiting }) => awaiting !== null);
+    while (this.#remembered === null) {
+      this.#reading ??= this.#read().finally(() => {
+        this.#reading = null;
+      });
+      await this.#reading;
     }
     return this.#remembered;
+  }
+
+  async #read(): Promise<void> {
+    const version = this.#version;
+    const tables = await this.#options.replica.remembered();
+    // What was asked to be read again meanwhile may be older than that.
+    if (version === this.#version) this.#remember(new Map(tables.map((table) => [table.oid, table])));
+  }
+
+  #remember(tables: Map<number, RememberedTable>): void {
+    this.#remembered = tables;
+    this.#lastRead = tables;
+    this.#awaited = [...tables.values()].filter(({ awaiting }) => awaiting !== null);
+  }
+
+  /** What this router has changed itself; of what another one has, it learns by being fenced. */
+  async #readAgain(oids: readonly number[]): Promise<void> {
+    const known = this.#remembered;
+    if (known === null || oids.length === 0) return;
+    const tables = await this.#options.replica.remembered(oids).catch((error: unknown) => {
+      this.reread();
+      throw error;
+    });
+    if (this.#remembered !== known) return; // read anew, or to be, meanwhile
+    const all = new Map(known);
+    for (const oid of oids) all.delete(oid);
+    for (const table of tables) all.set(table.oid, table);
+    this.#remember(all);
   }
 
   async #prepare(remembered: RememberedTable, place: Place): Promise<ReplicaTable> {
@@ -241,8 +274,7 @@ export class TableBook {
     await this.#options.replica.change(changes, advance);
     this.#options.moved(advance);
     for (const change of changes) this.#tell(change);
-    this.#remembered = null;
-    await this.#all();
+    await this.#readAgain(changes.map((change) => (change.kind === "create" ? change.schema.oid : change.from.oid)));
   }
 
   #tell(change: TableChange): void {

@@ -11,7 +11,7 @@ export function memoryReplica(progress: Progress | null = null) {
   const prepared: string[] = [];
   const changes: string[] = [];
   const replica: Pick<Replica, "prepare" | "remembered" | "change" | "apply" | "progress"> = {
-    remembered: async () => [...tables.values()],
+    remembered: async (oids) => [...tables.values()].filter(({ oid }) => oids?.includes(oid) ?? true),
     prepare: async (source) => {
       prepared.push(source.id);
       return { source, sqlName: '"t"', columns: sqliteDialect.columnsOf(source), referenced: false };

@@ -23,7 +23,8 @@ const DEFAULT_REQUEST_BYTES = 104_857_600;
 /** Kafka's own default of `max.message.bytes`. */
 const KAFKA_MAX_MESSAGE_BYTES = 1_048_588;
 const INITIAL_MAX_MESSAGE_BYTES = 10 * 1024 * 1024;
-const VISIBLE_WITHIN_MS = 5_000;
+/** Of a hundred topics, on brokers that are busy making thousands. */
+const VISIBLE_WITHIN_MS = 30_000;
 const VISIBLE_PAUSE_MS = 20;
 
 /** The topics of this pipeline: made before their first message, used as they are when they exist, but checked. */

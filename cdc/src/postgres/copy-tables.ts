@@ -4,7 +4,7 @@ import type { Catalog } from "./catalog.ts";
 import { postgresError } from "./session.ts";
 
 const SIZES = `
-  SELECT r.oid::text AS oid, sum(pg_relation_size(c.oid))::text AS bytes,
+  SELECT r.oid::text AS oid, sum(pg_relation_size(c.oid) + coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0))::text AS bytes,
          CASE WHEN bool_or(c.reltuples >= 0) THEN sum(greatest(c.reltuples, 0))::text END AS rows
     FROM unnest($1::oid[]) AS r(oid)
    CROSS JOIN LATERAL pg_partition_tree(r.oid) AS p

@@ -6,8 +6,10 @@ import { type CopyJob, INITIAL } from "./copy-job.ts";
 import type { KeyedCopy } from "./keyed-copy.ts";
 import { KeylessCopy } from "./keyless-copy.ts";
 import type { MergedSource } from "./merged-source.ts";
+import type { OpenChunk } from "./open-chunk.ts";
 import type { SnapshotReport } from "./report.ts";
-import type { ChunkPlan, SnapshotRow, TableFound, TableReader } from "./table-reader.ts";
+import type { SnapshotRow, TableFound, TableReader } from "./table-reader.ts";
+import type { Turns } from "./turns.ts";
 
 /** Between two tries of what main-db does not show yet. */
 const FIRST_PAUSE_MS = 1;
@@ -16,6 +18,8 @@ const LONGEST_PAUSE_MS = 250;
 /** What the copying of a table goes by. */
 export interface CopyingContext {
   readonly reader: TableReader;
+  /** It reads one thing at a time. */
+  readonly turns: Turns;
   readonly copies: Copies;
   readonly source: MergedSource;
   readonly changed: Signal;
@@ -37,7 +41,7 @@ export async function copyKeyed(context: CopyingContext, copy: KeyedCopy): Promi
   const { reader, copies, changed, signal, save } = context;
   while (!signal.aborted && copies.has(copy)) {
     if (copy.needsBegin) {
-      const name = await nameNow(reader, copy.job);
+      const name = await nameNow(context, copy.job);
       if (name === null) return { kind: "gone" };
       // Before the truncate can be published: another life must know that rows may be missing.
       copy.set({ mayBeEmpty: true });
@@ -51,14 +55,34 @@ export async function copyKeyed(context: CopyingContext, copy: KeyedCopy): Promi
       copies.remove(copy);
       return { kind: "done", copy };
     }
-    const outcome = plan === null ? await changed.wait() : await readChunk(context, copy, plan);
+    const outcome = plan === null ? await changed.wait() : await readAndMark(context, copy);
     if (outcome) return outcome;
   }
   return { kind: "over" };
 }
 
-async function readChunk(context: CopyingContext, copy: KeyedCopy, plan: ChunkPlan): Promise<CopyOutcome | null> {
-  const { reader, copies, source, signal } = context;
+/** `hidden`: the snapshot does not see yet what it must, or the table is another than it was. */
+type ChunkOutcome = OpenChunk | "gone" | "hidden" | "keyless" | null;
+
+async function readAndMark(context: CopyingContext, copy: KeyedCopy): Promise<CopyOutcome | null> {
+  const { reader, source, turns, signal } = context;
+  const read = await turns.run(() => readNext(context, copy));
+  if (read === null) return null;
+  if (read === "gone") return { kind: "gone" };
+  source.notify();
+  if (read === "hidden" || read === "keyless") {
+    await pause(FIRST_PAUSE_MS, signal);
+    return read === "keyless" ? { kind: "anew", key: [] } : null;
+  }
+  const schema = copy.chunkMarked(read.id)?.schema ?? null;
+  if (schema !== null) await reader.mark({ id: read.id, schema: schema.schema, table: schema.table });
+  return null;
+}
+
+/** What is to be read when its turn comes; null when that is nothing any more. */
+async function readNext({ reader, copies, signal }: CopyingContext, copy: KeyedCopy): Promise<ChunkOutcome> {
+  const plan = signal.aborted || !copies.has(copy) ? null : copy.next();
+  if (plan === null || plan === "done") return null;
   const chunk = copy.begin(plan, copies.mustSee());
   let keyless = false;
   const found = (table: TableFound): boolean => {
@@ -68,18 +92,13 @@ async function readChunk(context: CopyingContext, copy: KeyedCopy, plan: ChunkPl
     return true;
   };
   const read = await reader.chunk(copy.job.oid, plan, copy.job.range, found);
-  if (read === "gone") return { kind: "gone" };
-  if (read === null) {
-    copy.giveUp(chunk);
-    source.notify();
-    await pause(FIRST_PAUSE_MS, signal);
-    return keyless ? { kind: "anew", key: [] } : null;
+  if (read === "gone") return "gone";
+  if (read !== null) {
+    copy.read(chunk, read);
+    return chunk;
   }
-  copy.read(chunk, read);
-  source.notify();
-  const schema = copy.chunkMarked(chunk.id)?.schema ?? null;
-  if (schema !== null) await reader.mark({ id: chunk.id, schema: schema.schema, table: schema.table });
-  return null;
+  copy.giveUp(chunk);
+  return keyless ? "keyless" : "hidden";
 }
 
 /** Whole, as one snapshot sees it. */
@@ -103,9 +122,10 @@ export async function copyKeyless(context: CopyingContext, waiting: KeylessCopy)
 }
 
 /** Resolves when the copy's mark is in the stream, where it names the copy's table; to false when there is no such table any more. */
-async function marked({ reader, changed, signal }: CopyingContext, copy: KeylessCopy, isOver: () => boolean): Promise<boolean> {
+async function marked(context: CopyingContext, copy: KeylessCopy, isOver: () => boolean): Promise<boolean> {
+  const { reader, changed, signal } = context;
   while (!copy.isMarked && !isOver()) {
-    const name = await nameNow(reader, copy.job);
+    const name = await nameNow(context, copy.job);
     if (name === null) return false;
     copy.markAgain();
     await reader.mark({ id: copy.markId, ...name });
@@ -116,18 +136,18 @@ async function marked({ reader, changed, signal }: CopyingContext, copy: Keyless
 }
 
 /** What the table is called: it may have been renamed since it was met, and another may have its name. Null when it is gone. */
-async function nameNow(reader: TableReader, { oid }: CopyJob): Promise<TableName | null> {
+async function nameNow({ reader, turns }: CopyingContext, { oid }: CopyJob): Promise<TableName | null> {
   let name: TableName | null = null;
   const found = ({ schema: { schema, table } }: TableFound): boolean => {
     name = { schema, table };
     return false;
   };
-  return (await reader.scan(oid, found, async () => undefined)) === "gone" ? null : name;
+  return (await turns.run(() => reader.scan(oid, found, async () => undefined))) === "gone" ? null : name;
 }
 
 /** null when the snapshot does not see yet what it must. */
 async function scanOnce(context: CopyingContext, copy: KeylessCopy, isOver: () => boolean): Promise<CopyOutcome | null> {
-  const { reader, copies, source, report, changed, save } = context;
+  const { reader, turns, copies, source, report, changed, save } = context;
   const mustSee = copies.mustSee();
   let first = true;
   let key: readonly string[] = [];
@@ -150,7 +170,7 @@ async function scanOnce(context: CopyingContext, copy: KeylessCopy, isOver: () =
     await source.offer(() => (isOver() ? [] : events));
     report.progress(copy);
   };
-  const done = await reader.scan(copy.job.oid, found, take);
+  const done = await turns.run(() => reader.scan(copy.job.oid, found, take));
   if (isOver()) return { kind: "over" };
   if (done === "gone") return { kind: "gone" };
   if (done === "done") {

@@ -5,6 +5,7 @@ import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { ChangeSource } from "../change-source.ts";
 import { Copies, type Copy } from "./copies.ts";
 import { type CopyJob, type CopyState, INITIAL, LEFT, mustBeDone, TABLE_GONE, WAITING, WHOLE } from "./copy-job.ts";
+import { CopyQueue } from "./copy-queue.ts";
 import { type CopyingContext, type CopyOutcome, copyKeyed, copyKeyless } from "./copying.ts";
 import { KeylessCopy } from "./keyless-copy.ts";
 import { MergedSource } from "./merged-source.ts";
@@ -12,6 +13,7 @@ import type { SnapshotReport } from "./report.ts";
 import type { SignalLog } from "./signal-log.ts";
 import { StateWriter } from "./state-writer.ts";
 import type { CopyTable, TableReader } from "./table-reader.ts";
+import { Turns } from "./turns.ts";
 import { untilOver } from "./until-over.ts";
 
 /** A copy that main-db refuses is tried again after this long. */
@@ -27,7 +29,7 @@ export interface SnapshotterOptions {
   readonly initial: boolean;
 }
 
-/** Copies tables one after the other, beside the stream. One for each life. */
+/** Copies tables, large ones one after the other, beside the stream. One for each life. */
 export class Snapshotter {
   readonly #options: SnapshotterOptions;
   readonly #copies: Copies;
@@ -39,8 +41,7 @@ export class Snapshotter {
   readonly #met = new Set<number>();
   /** Tables that were captured once, and are not. */
   readonly #left = new Set<number>();
-  readonly #sizes = new Map<number, CopyTable>();
-  readonly #notBefore = new Map<Copy, number>();
+  readonly #queue: CopyQueue;
   /** Copies of tables whose changes were not looked at from the beginning of the life. */
   readonly #unsettled = new Set<CopyJob>();
 
@@ -51,6 +52,7 @@ export class Snapshotter {
       else if (news.rewritten) this.#again(news.schema, news.returned === true);
       else this.meet(news.schema, null);
     });
+    this.#queue = new CopyQueue(this.#copies);
     this.#writer = new StateWriter(options.log, (error) => this.#failed.reject(error));
     this.#failed.promise.catch(() => undefined); // `run` says it
   }
@@ -61,7 +63,7 @@ export class Snapshotter {
 
   /** A table that is captured: copied when it never was. */
   meet(schema: TableSchema, size: CopyTable | null): void {
-    if (size !== null) this.#sizes.set(schema.oid, size);
+    if (size !== null) this.#queue.size(size);
     if (!this.#options.initial || this.#met.has(schema.oid)) return;
     const empties = this.#left.delete(schema.oid);
     this.add(initialJob(schema), { ...WAITING, empties, estimatedRows: size?.estimatedRows ?? null }, schema);
@@ -175,12 +177,27 @@ export class Snapshotter {
         () => undefined, // whoever reads says it
       );
     }, PRUNE_INTERVAL_MS);
+    const turns = new Turns();
+    let failure: { readonly error: unknown } | null = null;
+    const begin = (copy: Copy): void => {
+      const end = this.#queue.begin(copy);
+      const failed = (error: unknown) => {
+        failure ??= { error };
+      };
+      void this.#copyOne({ reader, turns, signal }, copy)
+        .catch(failed)
+        .then(() => {
+          end();
+          this.#notify();
+        });
+    };
     try {
-      while (this.#copies.all.length > 0 && !signal.aborted) {
+      while ((this.#copies.all.length > 0 || !this.#queue.isIdle) && !signal.aborted) {
         if (this.#unsettled.size > 0) await this.#settle(reader, signal);
-        const copy = this.#nextCopy();
+        if (failure !== null) throw (failure as { readonly error: unknown }).error;
+        const copy = this.#queue.next();
         if (copy === null) await this.#changed.wait();
-        else await this.#copyOne(reader, copy, signal);
+        else begin(copy);
       }
     } finally {
       clearInterval(pruning);
@@ -188,31 +205,13 @@ export class Snapshotter {
     }
   }
 
-  /** Requests before tables that nobody waits for, the smallest first. */
-  #nextCopy(): Copy | null {
-    const size = ({ job }: Copy) => this.#sizes.get(job.oid)?.bytes ?? 0;
-    const now = performance.now();
-    const ready = this.#copies.all.filter((copy) => (this.#notBefore.get(copy) ?? 0) <= now);
-    const asked = ready.find((copy) => copy.job.request !== INITIAL && !this.#waitsForFirst(copy));
-    return asked ?? ready.filter((copy) => !this.#waitsForFirst(copy)).toSorted((a, b) => size(a) - size(b))[0] ?? null;
-  }
-
-  /**
-   * A table without a key is on no replica before its first copy: changes that another one holds meanwhile would come to replicas that have
-   * none of its rows.
-   */
-  #waitsForFirst({ kind, job }: Copy): boolean {
-    if (kind !== "keyless" || job.request === INITIAL) return false;
-    return this.#copies.all.some((other) => other.job.oid === job.oid && other.job.request === INITIAL);
-  }
-
-  async #copyOne(reader: TableReader, copy: Copy, signal: AbortSignal): Promise<void> {
+  async #copyOne(reading: Pick<CopyingContext, "reader" | "turns" | "signal">, copy: Copy): Promise<void> {
     this.#options.report.begins(copy);
     const source = this.#source;
     if (source === null) throw new TypeError("tables are copied into a stream");
     const { report } = this.#options;
     const save = (changed: Copy) => this.save([changed]);
-    const context: CopyingContext = { reader, copies: this.#copies, source, changed: this.#changed, report, signal, save };
+    const context: CopyingContext = { ...reading, copies: this.#copies, source, changed: this.#changed, report, save };
     try {
       const outcome = await (copy.kind === "keyed" ? copyKeyed(context, copy) : copyKeyless(context, copy));
       await this.#ended(copy, outcome);
@@ -274,7 +273,7 @@ export class Snapshotter {
 
   /** Tried again: it cannot be done without. */
   async #later(copy: Copy): Promise<void> {
-    this.#notBefore.set(copy, performance.now() + TRY_AGAIN_MS);
+    this.#queue.later(copy, TRY_AGAIN_MS);
     setTimeout(() => this.#notify(), TRY_AGAIN_MS + 1).unref();
     await this.save([copy]);
   }

@@ -96,6 +96,11 @@ export class GroupReader {
     });
   }
 
+  /** Whether the topic was there at the last look. */
+  reads(topic: string): boolean {
+    return this.#subscribed.has(topic);
+  }
+
   /** Until stopped. Reports failures, never rejects. */
   async run(): Promise<void> {
     const { silenceMs = DEFAULT_SILENCE_MS } = this.#options;

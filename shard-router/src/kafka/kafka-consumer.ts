@@ -10,6 +10,7 @@ import type { Admin, Consumer } from "kafkajs";
 import { type EventBatch, type EventConsumer, type Partition, partitionKey, type ResumeOffset } from "../event-consumer.ts";
 import { Assignment, type StartPoint } from "./assignment.ts";
 import { EventQueues, type QueueLimits } from "./event-queues.ts";
+import { FewAtOnce } from "./few-at-once.ts";
 import { checkGroup, type MemberIdentity } from "./group-identity.ts";
 import { GroupReader } from "./group-reader.ts";
 import { OffsetReports } from "./offset-reports.ts";
@@ -47,6 +48,8 @@ export interface ConsumerOptions {
 export const DEFAULT_MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
 
 const CONNECT_DEADLINE_MS = 30_000;
+/** Offsets of so many partitions are asked for at once: thousands would wait for one lock of kafkajs until it gives up. */
+const MAX_LOOKS = 16;
 const JOIN_DEADLINE_MS = 900;
 const LAST_REPORT_DEADLINE_MS = 300;
 
@@ -83,6 +86,7 @@ class KafkaConsumer implements EventConsumer {
   readonly #reader: GroupReader;
   readonly #reports: OffsetReports;
   readonly #lostLogs: LostLogs;
+  readonly #looks = new FewAtOnce(MAX_LOOKS);
   readonly #arrived = new Signal();
   readonly #pulled = new Signal();
   /** Partitions whose end the caller wants to hear of. */
@@ -175,8 +179,8 @@ class KafkaConsumer implements EventConsumer {
   async ends(topic: string): Promise<ReadonlyMap<number, bigint> | null> {
     const { admin } = this.#kafka;
     try {
-      // Asked for a topic that is not there, kafkajs would look for it from then on.
-      if (!(await admin.listTopics()).includes(topic)) return null;
+      // Asked for a topic that is not there, kafkajs would look for it from then on. Those that are read are known to be.
+      if (!this.#reader.reads(topic) && !(await admin.listTopics()).includes(topic)) return null;
       const offsets = await admin.fetchTopicOffsets(topic);
       return new Map(offsets.map(({ partition, high }) => [partition, BigInt(high)]));
     } catch (error) {
@@ -223,7 +227,7 @@ class KafkaConsumer implements EventConsumer {
     const remembered = await this.#options.resume(partition);
     try {
       this.#lostLogs.check(key, remembered);
-      const { offset, low } = await startOffset(this.#kafka.admin, partition, remembered);
+      const { offset, low } = await this.#looks.run(() => startOffset(this.#kafka.admin, partition, remembered));
       // What this consumer has fetched itself is of this log, though the replica's offset may have been moved past it by hand.
       const isKnown = offset <= low || offset <= (fetched ?? 0n);
       const applied = isKnown ? null : (this.#options.applied?.(partition) ?? null);

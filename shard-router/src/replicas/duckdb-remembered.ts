@@ -38,8 +38,9 @@ export const CREATE_TABLES: readonly string[] = [
 const READ =
   "SELECT oid::VARCHAR AS oid, named_schema, named_table, schema, commit_lsn, ordinal::VARCHAR AS ordinal, revision::VARCHAR AS revision, awaiting FROM main.cascade_tables WHERE oid IS NOT NULL";
 
-export async function readRemembered(session: DuckdbSession): Promise<readonly RememberedTable[]> {
-  return (await session.rows(READ)).map(rememberedOf);
+export async function readRemembered(session: DuckdbSession, oids?: readonly number[]): Promise<readonly RememberedTable[]> {
+  const text = oids === undefined ? READ : `${READ} AND oid IN (${["NULL", ...oids].join(", ")})`;
+  return (await session.rows(text)).map(rememberedOf);
 }
 
 /** Whether the table has another name by now than the caller has read. */

@@ -44,8 +44,8 @@ export async function openDuckdbReplica(path: string): Promise<Replica> {
           return (await session.rows(text, withBigints(values))).map(heldKeyOf);
         })
         .catch(failing("reading cascade_held_keys")),
-    remembered: () =>
-      session.transaction(() => readRemembered(session)).catch(failing("reading what the replica remembers of its tables")),
+    remembered: (oids) =>
+      session.transaction(() => readRemembered(session, oids)).catch(failing("reading what the replica remembers of its tables")),
     prepare: (schema, mayCreate = true, named = schema) =>
       session
         .transaction(() => prepareDuckdbTable(session, schema, mayCreate, named))

@@ -118,8 +118,8 @@ const READ =
   "SELECT CAST(oid AS CHAR) AS oid, `schema`, named_schema, named_table, commit_lsn, CAST(ordinal AS CHAR) AS ordinal, CAST(revision AS CHAR) AS revision, awaiting, pending FROM cascade_tables WHERE oid IS NOT NULL";
 
 /** What a change left undone is ended first, unless that change is still under way elsewhere. To be called alone on the connection. */
-export async function readRemembered(session: MysqlSession): Promise<readonly RememberedTable[]> {
-  const read = () => session.query(READ);
+export async function readRemembered(session: MysqlSession, oids?: readonly number[]): Promise<readonly RememberedTable[]> {
+  const read = () => session.query(oids === undefined ? READ : `${READ} AND oid IN (${["NULL", ...oids].join(", ")})`);
   const rows = await read();
   const pending = rows.filter((row) => row["pending"] !== null);
   for (const { oid } of pending) await locked(session, [String(oid)], 0, () => settle(session, Number(oid)));

@@ -38,8 +38,8 @@ export async function openMysqlReplica(url: string): Promise<Replica> {
             return (await session.query(text, values)).map(heldKeyOf);
           })
           .catch(failing("reading cascade_held_keys")),
-      remembered: () =>
-        session.exclusive(() => readRemembered(session)).catch(failing("reading what the replica remembers of its tables")),
+      remembered: (oids) =>
+        session.exclusive(() => readRemembered(session, oids)).catch(failing("reading what the replica remembers of its tables")),
       prepare: (schema, mayCreate = true, named = schema) =>
         session
           .exclusive(() => prepareMysqlTable(session, dialect, schema, mayCreate, named))

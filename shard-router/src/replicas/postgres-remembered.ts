@@ -10,8 +10,10 @@ import { rememberedOf } from "./remembered-row.ts";
 
 const READ = `SELECT oid::text, named_schema, named_table, schema, commit_lsn::text, ordinal::text, revision::text, awaiting FROM cascade.tables`;
 
-export async function readRemembered(session: PostgresSession): Promise<readonly RememberedTable[]> {
-  const [answer] = await session.run([{ text: READ }]);
+export async function readRemembered(session: PostgresSession, oids?: readonly number[]): Promise<readonly RememberedTable[]> {
+  const query =
+    oids === undefined ? { text: READ } : { text: `${READ} WHERE oid = ANY($1::oid[])`, values: [`{${oids.join(",")}}`] };
+  const [answer] = await session.run([query]);
   return (answer?.rows ?? []).map(rememberedOf);
 }
 

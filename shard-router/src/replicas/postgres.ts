@@ -46,9 +46,9 @@ export async function openPostgresReplica(url: string): Promise<Replica> {
         .catch((error: unknown) => {
           throw postgresError(error, "reading cascade.held_keys");
         }),
-    remembered: () =>
+    remembered: (oids) =>
       session
-        .transaction(() => readRemembered(session))
+        .transaction(() => readRemembered(session, oids))
         .catch((error: unknown) => {
           throw postgresError(error, "reading cascade.tables");
         }),

@@ -48,10 +48,11 @@ export function ensureTableNames(database: Database): void {
   database.run("CREATE UNIQUE INDEX IF NOT EXISTS cascade_tables_source_oid ON cascade_tables (source_oid)");
 }
 
-export function readRemembered(database: Database): readonly RememberedTable[] {
+export function readRemembered(database: Database, oids?: readonly number[]): readonly RememberedTable[] {
+  const wanted = oids === undefined ? "IS NOT NULL" : "IN (SELECT value FROM json_each(?))";
   return database
-    .query<RememberedRow, []>("SELECT *, source_oid AS oid FROM cascade_tables WHERE source_oid IS NOT NULL")
-    .all()
+    .query<RememberedRow, string[]>(`SELECT *, source_oid AS oid FROM cascade_tables WHERE source_oid ${wanted}`)
+    .all(...(oids === undefined ? [] : [JSON.stringify(oids)]))
     .map(rememberedOf);
 }
 

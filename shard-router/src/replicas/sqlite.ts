@@ -65,7 +65,7 @@ export async function openSqliteReplica(
           .all(...values)
           .map(heldKeyOf);
       }).catch(failing("reading cascade_held_keys")),
-    remembered: () => locked(() => readRemembered(session.database)).catch(failing("reading cascade_tables")),
+    remembered: (oids) => locked(() => readRemembered(session.database, oids)).catch(failing("reading cascade_tables")),
     prepare: (schema, mayCreate = true, named = schema) =>
       session
         .transaction(() => prepareSqliteTable(session.database, schema, mayCreate, named))

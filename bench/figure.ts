@@ -1,0 +1,50 @@
+import type { Service } from "@cascade/local/stack.ts";
+import { cpuSecondsOf, peakRssBytesOf } from "@cascade/local/usage-of.ts";
+import type { Part } from "./options.ts";
+
+/** One measurement. */
+export interface Figure {
+  readonly part: Part;
+  /** What did the work: cdc, or shard-router and its engine. */
+  readonly who: string;
+  readonly rows: number;
+  readonly seconds: number;
+  /** Of the service alone, over the measured time. */
+  readonly cpuSeconds: number;
+  readonly peakRssBytes: number;
+  /** What else there is to say of it. */
+  readonly note?: string;
+}
+
+/** How often a drained service is looked at: an error of a percent in a run of seconds; and its /status is that much of its work. */
+const LOOK_MS = 20;
+const LOOKS_SHARE = 0.05;
+/** Nothing new for this long: something is stuck, and waiting on would hide it. */
+const STUCK_MS = 120_000;
+
+/** What a drained service tells of itself. */
+export type Counting = Service<{ readonly eventsTotal: number }>;
+
+/** From now until the service has done `rows` in all, of which `before` were done already. */
+export async function drain(part: Part, who: string, service: Counting, rows: number, before = 0): Promise<Figure> {
+  const pid = service.child.pid;
+  const startedAt = performance.now();
+  const cpuBefore = cpuSecondsOf(pid);
+  let done = before;
+  let movedAt = startedAt;
+  let lookMs = LOOK_MS;
+  while (done < rows) {
+    await Promise.race([Bun.sleep(lookMs), service.died.then((error) => Promise.reject(error))]);
+    const askedAt = performance.now();
+    // A busy machine may take longer than a status is waited for.
+    const { eventsTotal } = await service.status().catch(() => ({ eventsTotal: done }));
+    const now = performance.now();
+    lookMs = Math.max(LOOK_MS, Math.min((now - askedAt) / LOOKS_SHARE, 2_000));
+    if (eventsTotal > done) movedAt = now;
+    else if (now - movedAt > STUCK_MS) throw new Error(`${who} is stuck at ${done} of ${rows} rows:\n${service.log()}`);
+    done = eventsTotal;
+  }
+  const seconds = (performance.now() - startedAt) / 1000;
+  const cpuSeconds = cpuSecondsOf(pid) - cpuBefore;
+  return { part, who, rows: rows - before, seconds, cpuSeconds, peakRssBytes: peakRssBytesOf(pid) };
+}

@@ -1,0 +1,62 @@
+import { expect, test } from "bun:test";
+import { identifySchema, type TableSchema } from "@cascade/shared/table-schema";
+import { columnSchema } from "@cascade/shared/testing/table-schemas";
+import { historyOf, memoryReplica, tableBook } from "../test/memory-replica.ts";
+import type { Place } from "./table-book.ts";
+
+const TABLES = 50;
+
+const schemaOf = (oid: number): TableSchema =>
+  identifySchema({
+    ...{ schema: "public", table: `t${oid}`, oid, key: ["id"], identity: "default" },
+    columns: [columnSchema("id", "integer", { attnum: 1, nullable: false })],
+  });
+
+const placeOf = ({ table }: TableSchema): Place => ({
+  partition: { topic: `cascade.public.${table}`, partition: 0 },
+  from: null,
+  nextOffset: 0n,
+});
+
+test("what the replica remembers of all tables is read once, however many ask, and after a change the changed one alone", async () => {
+  const schemas = Array.from({ length: TABLES }, (_, n) => schemaOf(n + 1));
+  const { replica } = memoryReplica();
+  const reads: (number | "all")[] = [];
+  const counting: typeof replica = {
+    ...replica,
+    remembered: (oids) => {
+      reads.push(oids === undefined ? "all" : oids.length);
+      return replica.remembered(oids);
+    },
+  };
+  const book = tableBook(counting, { history: historyOf(...schemas.map((schema) => [schema, 1n] as const)) });
+  const at = { commitLsn: 1n, ordinal: 0 };
+  const standings = await Promise.all(schemas.map((schema) => book.standing(schema, at, placeOf(schema))));
+  expect(new Set(standings.map(({ kind }) => kind))).toEqual(new Set(["change"]));
+  expect(reads).toEqual(["all"]);
+  for (const schema of schemas) await book.bring(schema, at, placeOf(schema));
+  expect(reads).toEqual(["all", ...schemas.map(() => 1)]);
+  expect([...book.schemaIds().values()].sort()).toEqual(schemas.map(({ id }) => id).sort());
+  for (const schema of schemas) expect((await book.standing(schema, at, placeOf(schema))).kind).toBe("ready");
+  book.reread();
+  await Promise.all(schemas.map(({ schema, table }) => book.awaited({ schema, table })));
+  expect(reads.filter((read) => read === "all")).toHaveLength(2);
+});
+
+test("when what was changed cannot be read, all is read again", async () => {
+  const { replica } = memoryReplica();
+  const schema = schemaOf(1);
+  let fails = true;
+  const book = tableBook(
+    {
+      ...replica,
+      remembered: async (oids) => (oids !== undefined && fails ? Promise.reject(new Error("away")) : replica.remembered(oids)),
+    },
+    { history: historyOf([schema, 1n]) },
+  );
+  const at = { commitLsn: 1n, ordinal: 0 };
+  const brought = await book.bring(schema, at, placeOf(schema)).then(() => "brought", String);
+  expect(brought).toBe("Error: away");
+  fails = false;
+  expect((await book.standing(schema, at, placeOf(schema))).kind).toBe("ready");
+});
