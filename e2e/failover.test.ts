@@ -17,7 +17,7 @@ import { readTopic } from "./topics.ts";
 
 /** main-db's host dies and a standby takes its place: PostgreSQL 17 has copied cdc's slot to it. Skipped where there is no such version. */
 
-setDefaultTimeout(240_000);
+setDefaultTimeout(300_000);
 
 const install = findNewerPostgres();
 const STANDBY_SLOT = "standby";
@@ -164,8 +164,8 @@ test.concurrent.skipIf(install === null).each(["stream", "poll"])(
     await cdc.ready();
     const loading = load(url);
     await synced(lab);
-    expect(await until(async () => (await cdc.status()).slot?.failover === true, 30_000)).toBe(true);
-    expect(await until(() => loading.count() > 200, 30_000)).toBe(true);
+    expect(await until(async () => (await cdc.status()).slot?.failover === true, 60_000)).toBe(true);
+    expect(await until(() => loading.count() > 200, 60_000)).toBe(true);
     await changesThatTheStandbyLacks(lab);
     await Bun.sleep(3_000);
     // What the standby does not have main-db holds back, so that it is not published.
@@ -173,18 +173,18 @@ test.concurrent.skipIf(install === null).each(["stream", "poll"])(
     await primary.kill();
     await standby.start();
     await lab.moveToStandby();
-    expect(await until(() => cdc.log().includes("STANDBY"), 30_000)).toBe(true);
+    expect(await until(() => cdc.log().includes("STANDBY"), 60_000)).toBe(true);
     const since = performance.now();
     await promote(lab);
     const before = loading.count();
     const events = (await cdc.status()).eventsTotal;
-    expect(await until(async () => (await cdc.status()).eventsTotal > events, 30_000)).toBe(true);
+    expect(await until(async () => (await cdc.status()).eventsTotal > events, 60_000)).toBe(true);
     process.stderr.write(`goes on after the promotion (${mode}): ${((performance.now() - since) / 1000).toFixed(1)} s\n`);
     expect(await until(() => loading.count() > before + 200, 60_000)).toBe(true);
     await loading.stop();
     await expectEqual(lab, cdc);
     expect(await onReplica(lab, UNSEEN)).toBe(0);
-    expect(await until(async () => (await cdc.status()).slot?.failover === true, 30_000)).toBe(true);
+    expect(await until(async () => (await cdc.status()).slot?.failover === true, 60_000)).toBe(true);
   },
 );
 
@@ -210,10 +210,10 @@ test.concurrent.skipIf(install === null).each([
   if (waitsAtFirst) {
     await primary.query("postgres", "ALTER SYSTEM SET synchronized_standby_slots = ''");
     await primary.query("postgres", "SELECT pg_reload_conf()");
-    expect(await until(async () => !(await isSynchronized(lab)), 30_000)).toBe(true);
+    expect(await until(async () => !(await isSynchronized(lab)), 60_000)).toBe(true);
   }
   await changesThatTheStandbyLacks(lab);
-  expect(await until(async () => (await onReplica(lab, UNSEEN)) === 100, 30_000)).toBe(true);
+  expect(await until(async () => (await onReplica(lab, UNSEEN)) === 100, 60_000)).toBe(true);
   await primary.kill();
   await first.kill();
   await standby.start();
