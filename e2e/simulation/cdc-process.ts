@@ -91,7 +91,9 @@ export function cdcProcess(world: CdcWorld): (host: Host) => Live {
       const guarded = limitedPublisher(publisher, start.book);
       const limits = { maxRows: batchRows, maxBytes: 100_000 };
       const over = new AbortController();
-      const life = AbortSignal.any([signal, over.signal]);
+      // Not by AbortSignal.any: Bun keeps its listeners for ever when it is never aborted, as in a crash.
+      signal.addEventListener("abort", () => over.abort());
+      const life = over.signal;
       try {
         const beats = beat({ client, slot: PREFIX, intervalMs: HEARTBEAT_MS, warn }, life);
         const looking = async () => {
