@@ -13,12 +13,15 @@ import {
   relationsOf,
 } from "./relation.ts";
 import { postgresError } from "./session.ts";
+import { untilVisible } from "./visibility.ts";
 
 export type { Relation } from "./relation.ts";
 
 const ALL = relationsSql("$1::text IS NULL OR (n.nspname = $1 AND c.relname = $2)");
 const BY_OID = relationsSql("c.oid = ANY($1::oid[])");
 const THERE = "SELECT oid::text AS oid FROM pg_class WHERE oid = ANY($1::oid[])";
+
+const NEVER = new AbortController().signal;
 
 /** Tables, keys and types as main-db's catalog has them now. */
 export class Catalog {
@@ -36,8 +39,12 @@ export class Catalog {
     return relationsOf(await this.#read(ALL, [null, null]), this.capture);
   }
 
-  /** One relation by the name that the WAL uses; `absent` when no table has it now (it may be a materialized view's, or dropped). */
-  async relation(name: TableName): Promise<Relation | "excluded" | "absent"> {
+  /**
+   * One relation by the name that the WAL uses; `absent` when no table has it now (it may be a materialized view's, or dropped).
+   * @param txId whose row it was that has the name: the slot brings it a moment before others see what its transaction did
+   */
+  async relation(name: TableName, txId: number | null = null): Promise<Relation | "excluded" | "absent"> {
+    if (txId !== null) await this.#inTurn(() => untilVisible(this.#client, [txId], { warn: () => undefined, signal: NEVER }));
     return onlyOne(await this.#read(ALL, [name.schema, name.table]), this.capture);
   }
 
@@ -63,7 +70,7 @@ export class Catalog {
 
   /** Several queries that see the same catalog, one such group after the other. */
   #inOneSnapshot<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.#last.then(async () => {
+    return this.#inTurn(async () => {
       try {
         await this.#client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
         const result = await work();
@@ -75,6 +82,10 @@ export class Catalog {
         throw postgresError(error, "cannot read main-db's catalog");
       }
     });
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.#last.then(work);
     this.#last = mine.catch(() => undefined);
     return mine;
   }

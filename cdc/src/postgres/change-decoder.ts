@@ -267,7 +267,7 @@ export class ChangeDecoder {
 
   async #fromCatalog(row: WalRow, known: Reader | undefined): Promise<Fit | Unread> {
     const name: TableName = { schema: row.schema, table: row.table };
-    const now = await this.#catalog.relation(name);
+    const now = await this.#catalog.relation(name, this.#transaction?.txId);
     // The stream is where another table has that name.
     if (typeof now === "string" || (this.told && this.tables.hasOtherName(now))) {
       const fit = (known === undefined ? null : this.#fitting.formerOf(row, known.relation)) ?? this.#fitting.gone(row);
