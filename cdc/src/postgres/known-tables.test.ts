@@ -1,9 +1,11 @@
 import { expect, test } from "bun:test";
 import { parseTableFilter } from "@cascade/shared/table-pattern";
+import { identifySchema } from "@cascade/shared/table-schema";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import type { SourceMessage } from "../change-source.ts";
 import { SchemaHistory } from "../schema-history.ts";
 import { ChangeDecoder } from "./change-decoder.ts";
+import { KnownTables } from "./known-tables.ts";
 
 const TABLE = tableSchema("t", { id: "integer", n: "integer" });
 const CAPTURE = { filter: parseTableFilter("public.*"), prefix: "app" };
@@ -29,4 +31,19 @@ test("a row from before its table left, delivered again, does not pass for the t
   const kinds = (messages: readonly SourceMessage[]) => messages.map(({ kind }) => kind);
   expect(kinds(await toldOf([]))).toEqual(["table", "change"]);
   expect(kinds(await toldOf([TABLE.oid]))).toEqual(["table", "change"]);
+});
+
+test("a name is the table's that was announced last under it: one that left it is not announced under another", () => {
+  const named = { kind: "schema", rewritten: false } as const;
+  const [older, newer] = [identifySchema({ ...TABLE, oid: 1 }), identifySchema({ ...TABLE, oid: 2 })];
+  const history = new SchemaHistory([
+    { ...named, schema: newer, at: { commitLsn: 60n, ordinal: 0 } },
+    { ...named, schema: older, at: { commitLsn: 50n, ordinal: 0 } },
+  ]);
+  for (const left of [[], [1]]) {
+    const tables = new KnownTables({ capture: CAPTURE, history, left, warn: () => undefined });
+    tables.begin([], 100n);
+    const reader = tables.find("public", "t");
+    expect(typeof reader === "object" ? reader.relation.oid : reader).toBe(2);
+  }
 });

@@ -78,11 +78,13 @@ export class KnownTables {
     const found = new Set<number>();
     const news: SourceMessage[] = [];
     const at = { commitLsn: from === 0n ? 0n : from - 1n, ordinal: 0 };
+    const known: { readonly then: SchemaMessage; readonly put: () => void }[] = [];
     for (const relation of relations) {
       const { oid } = relation.schema;
       found.add(oid);
       const then = history.asOf(oid, from);
-      if (then?.kind === "schema") this.#book.put(new Reader(asOf(relation, then.schema, this.capture)));
+      if (then?.kind === "schema")
+        known.push({ then, put: () => this.#book.put(new Reader(asOf(relation, then.schema, this.capture))) });
       if (!isFirst) continue;
       this.#book.put(new Reader(relation));
       if (relation.oid === oid) this.announcer.current(relation, at, { told: true, rewritten: false }, news);
@@ -90,8 +92,12 @@ export class KnownTables {
     for (const oid of history.oids) {
       const then = history.asOf(oid, from);
       // Rows of one that has left are of before: that it is back, the catalog or a message would say.
-      if (!found.has(oid) && then?.kind === "schema") this.#putSchema(then.schema, null, this.#options.left.includes(oid));
+      if (!found.has(oid) && then?.kind === "schema")
+        known.push({ then, put: () => this.#putSchema(then.schema, null, this.#options.left.includes(oid)) });
     }
+    // A table that leaves is not announced: a name is that table's which was announced last under it.
+    known.sort((one, other) => comparePositions(placeOf(one.then), placeOf(other.then)));
+    for (const { put } of known) put();
     return news.flatMap((message) => (message.kind === "schema" ? [{ ...message, change: false }] : []));
   }
 
