@@ -26,7 +26,7 @@ import { probePlugin } from "./postgres/plugin-options.ts";
 import { preflight } from "./postgres/preflight.ts";
 import { refuseUnreadable } from "./postgres/read-rights.ts";
 import { checkAnswers, databaseName, openSession, unjudgedError } from "./postgres/session.ts";
-import { checkSlot, confirmedLsn } from "./postgres/slot.ts";
+import { checkSlot } from "./postgres/slot.ts";
 import { SlotHolder, StandbyWatch } from "./postgres/slot-holder.ts";
 import type { SchemaHistory } from "./schema-history.ts";
 import { slotReporting } from "./slot-reporting.ts";
@@ -103,7 +103,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       const { left } = snapshotting;
       const decoder = new ChangeDecoder({ catalog, warn, losesNumbers: plugin.losesNumbers, history, left, slot });
       decoder.told = told;
-      const from = await confirmedLsn(client, slot);
+      const from = await start.from();
       const news = await start.announcements({ tables: decoder.tables, relations: atRest.relations, from });
       await announceAll(publisher, news);
       await start.settle(from, atRest.slot);
@@ -116,6 +116,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
         expected: start.expected(from),
         onOtherHistory: () => start.otherHistory(),
       });
+      await start.checkBegun(from);
       const source = snapshotting.merged(reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader));
       health.running();
       logger.info({ slot, mode: config.CDC_MODE, tables: config.CDC_TABLES.text }, "capturing");

@@ -7,7 +7,7 @@ import { existingTables } from "./postgres/copy-tables.ts";
 import type { KnownTables } from "./postgres/known-tables.ts";
 import { leftTimelineAt, type MainDbIdentity, mainDbIdentity, waitsForStandbys } from "./postgres/main-db-identity.ts";
 import { pushWalBeyond } from "./postgres/push-wal.ts";
-import { checkSlot, dropSlot, slotState } from "./postgres/slot.ts";
+import { checkSlot, confirmedLsn, dropSlot, slotMoved, slotState } from "./postgres/slot.ts";
 import { type SlotAtRest, type SlotAtRestOptions, slotAtRest } from "./postgres/slot-at-rest.ts";
 import { SlotBook } from "./slot-book.ts";
 import { lossOf, type SlotLoss, slotLost } from "./slot-loss.ts";
@@ -33,8 +33,12 @@ export class SlotStart {
   readonly #options: SlotStartOptions;
   readonly #mainDb: MainDbIdentity;
 
-  private constructor(options: SlotStartOptions, book: SlotBook, mainDb: MainDbIdentity, anew: boolean) {
+  /** Where the slot stood that was found good; null when none is to be gone on with. */
+  readonly #judged: Lsn | null;
+
+  private constructor(options: SlotStartOptions, book: SlotBook, mainDb: MainDbIdentity, anew: boolean, judged: Lsn | null) {
     this.#options = options;
+    this.#judged = judged;
     this.book = book;
     this.#mainDb = mainDb;
     this.anew = anew;
@@ -51,7 +55,7 @@ export class SlotStart {
     const left = switched ? await leftTimelineAt(url, record.timeline, mainDb.timeline) : null;
     const slot = await slotState(client, slotName);
     const loss = lossOf({ slotName, slot, record, mainDb, leftTimelineAt: left, hasPublished });
-    if (loss === null) return new SlotStart(options, book, mainDb, false);
+    if (loss === null) return new SlotStart(options, book, mainDb, false, slot?.confirmedLsn ?? null);
     if (config.CDC_ON_SLOT_LOST === "stop" || !loss.repairable) throw slotLost(loss);
     if (!record?.repair) {
       warn(
@@ -62,7 +66,7 @@ export class SlotStart {
       const known = { slot: slotName, systemId, timeline, bound, limit, heartbeat: null, synchronized: false };
       await book.write({ ...known, repair: repairOf(loss) });
     }
-    return new SlotStart(options, book, mainDb, true);
+    return new SlotStart(options, book, mainDb, true, null);
   }
 
   /** Makes sure of the slot; in a repair makes a new one, beyond all that was published. */
@@ -74,6 +78,23 @@ export class SlotStart {
       await pushWalBeyond(client, this.book.record?.limit ?? 0n);
     }
     return await slotAtRest({ ...options, request: { slot, hasPublished: hasPublished && !this.anew } });
+  }
+
+  /**
+   * Where the stream begins. Until it is read anybody may drop the slot and make it anew, or advance it, and what is written down then would
+   * hide it: such a slot is for the next life to judge.
+   */
+  async from(): Promise<Lsn> {
+    const { client, config } = this.#options;
+    const from = await confirmedLsn(client, config.CDC_SLOT);
+    if (this.#judged !== null && from !== this.#judged) throw slotMoved(config.CDC_SLOT);
+    return from;
+  }
+
+  /** Once the slot is read: it still stands where it was to begin. */
+  async checkBegun(from: Lsn): Promise<void> {
+    const { client, config } = this.#options;
+    if ((await confirmedLsn(client, config.CDC_SLOT)) !== from) throw slotMoved(config.CDC_SLOT);
   }
 
   /** What is to be announced before the stream begins at `from`. */

@@ -5,7 +5,7 @@ import type { ChangeDecoder } from "@cascade/cdc/src/postgres/change-decoder.ts"
 import { DdlWatch } from "@cascade/cdc/src/postgres/ddl-watch.ts";
 import { beat } from "@cascade/cdc/src/postgres/heartbeats.ts";
 import { KnownTables } from "@cascade/cdc/src/postgres/known-tables.ts";
-import { checkSlot, confirmedLsn, slotActive } from "@cascade/cdc/src/postgres/slot.ts";
+import { checkSlot, slotActive } from "@cascade/cdc/src/postgres/slot.ts";
 import { SchemaHistory } from "@cascade/cdc/src/schema-history.ts";
 import { SlotStart } from "@cascade/cdc/src/slot-start.ts";
 import { SnapshotProgress } from "@cascade/cdc/src/snapshot/progress.ts";
@@ -76,7 +76,7 @@ export function cdcProcess(world: CdcWorld): (host: Host) => Live {
       const history = new SchemaHistory(await readSchemaMessages(kafka, network));
       const atRest = await start.make({ client, watcher: client, catalog, waiting: () => undefined, warn });
       const known = new KnownTables({ capture: CAPTURE, history, left, warn });
-      const from = await confirmedLsn(client, PREFIX);
+      const from = await start.from();
       await publisher.announce(await start.announcements({ tables: known, relations: atRest.relations, from }));
       await start.settle(from, atRest.slot);
       const decoder = { tables: known, told: true } as ChangeDecoder;
@@ -87,6 +87,7 @@ export function cdcProcess(world: CdcWorld): (host: Host) => Live {
         expected: start.expected(from),
         onOtherHistory: () => start.otherHistory(),
       });
+      await start.checkBegun(from);
       const source = snapshotter.merged(slot);
       const guarded = limitedPublisher(publisher, start.book);
       const limits = { maxRows: batchRows, maxBytes: 100_000 };
