@@ -1,5 +1,6 @@
 import type { Service } from "@cascade/local/stack.ts";
 import { cpuSecondsOf, peakRssBytesOf } from "@cascade/local/usage-of.ts";
+import type { Ceiling } from "./ceilings/ceiling.ts";
 import type { Part } from "./options.ts";
 
 /** One measurement. */
@@ -12,6 +13,10 @@ export interface Figure {
   /** Of the service alone, over the measured time. */
   readonly cpuSeconds: number;
   readonly peakRssBytes: number;
+  /** It is what can be had at best for this one's work: a program that does nothing else, on the same servers in the same run. */
+  readonly ceilingOf?: string;
+  /** Of several runs: those of one run are compared with each other. */
+  readonly attempt?: number;
   /** What else there is to say of it. */
   readonly note?: string;
 }
@@ -47,4 +52,9 @@ export async function drain(part: Part, who: string, service: Counting, rows: nu
   const seconds = (performance.now() - startedAt) / 1000;
   const cpuSeconds = cpuSecondsOf(pid) - cpuBefore;
   return { part, who, rows: rows - before, seconds, cpuSeconds, peakRssBytes: peakRssBytesOf(pid) };
+}
+
+/** The ceiling of `ceilingOf`, which `who` has reached. */
+export function ceilingFigure(part: Part, who: string, ceilingOf: string, { bytes: _bytes, ...measured }: Ceiling): Figure {
+  return { part, who, ceilingOf, ...measured };
 }

@@ -84,7 +84,7 @@ export class Trial {
   }
 
   router(engine: Engine): Promise<Service<RouterStatus>> {
-    return startRouter({ ...this.#common(engine), replicaUrl: this.#replicaUrl(engine), replicaName: engine });
+    return startRouter({ ...this.#common(engine), replicaUrl: this.replicaUrl(engine), replicaName: engine });
   }
 
   /** A router for every engine, and cdc, ready. */
@@ -96,6 +96,18 @@ export class Trial {
     const services = [["cdc", cdc], ...routers] as const;
     const stop = async () => void (await Promise.all(services.map(([, service]) => service.stop())));
     return { services, cdc, routers, stop, [Symbol.asyncDispose]: stop };
+  }
+
+  get brokers(): string {
+    return this.#lab.kafka.brokers;
+  }
+
+  get name(): string {
+    return this.#name;
+  }
+
+  get folder(): string {
+    return this.#lab.folder;
   }
 
   /** So that the slot begins before the first row: cdc makes it, and ends. */
@@ -117,7 +129,7 @@ export class Trial {
 
   /** Rejects when the replica is not equal to main-db, row by row. */
   async verify(engine: Engine, tables = "public.bench"): Promise<void> {
-    const compared = await compareReplica(this.mainUrl, this.#replicaUrl(engine), tables);
+    const compared = await compareReplica(this.mainUrl, this.replicaUrl(engine), tables);
     const differing = compared.filter((table) => !isEqual(table));
     if (compared.length === 0 || differing.length > 0)
       throw new Error(`${engine} is not equal to main-db: ${JSON.stringify(differing.slice(0, 3))}`);
@@ -138,7 +150,7 @@ export class Trial {
     return { brokers: kafka.brokers, topicPrefix: this.#name, logFile: join(folder, `${this.#name}-${service}.log`) };
   }
 
-  #replicaUrl(engine: Engine): string {
+  replicaUrl(engine: Engine): string {
     const { replica, mariadb, folder } = this.#lab;
     switch (engine) {
       case "postgres":

@@ -7,7 +7,7 @@ import type { Figure } from "./figure.ts";
 import { closeLab, openLab } from "./lab.ts";
 import { type BenchOptions, parseBenchOptions, UsageError, usage } from "./options.ts";
 import { runPart } from "./parts.ts";
-import { medians, table } from "./report.ts";
+import { table } from "./report.ts";
 
 const exitUsage = 78;
 
@@ -39,7 +39,7 @@ async function measure(folder: string, options: BenchOptions): Promise<void> {
   } finally {
     await closeLab(lab);
   }
-  say(table(medians(figures)));
+  say(table(figures));
   if (options.parts.some((part) => part !== "capture" && part !== "snapshot"))
     say("Every replica ended equal to main-db, row by row.");
   if (options.json !== null)

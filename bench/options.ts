@@ -41,6 +41,9 @@ export const usage = `npm run bench -- [options]
 
 Measures Cascade on this machine, on real servers that it starts: rows of about 200 bytes, inserted in transactions of 100.
 
+Beside capture and apply stands what the same servers give to a program that does nothing else, and how much of that was reached:
+pg_recvlogical into a file, messages that are there already sent by kafkajs, rows that are there already inserted in bulk.
+
   --part NAME        only this part, and again for more:
                        capture            a backlog of the slot, drained by cdc into Kafka
                        apply              a full topic, drained by shard-router into each engine in turn

@@ -1,4 +1,7 @@
-import { drain, type Figure } from "./figure.ts";
+import { bulkInsert } from "./ceilings/bulk-insert.ts";
+import { plainProducer } from "./ceilings/producer.ts";
+import { makeCeilingSlot, recvlogical } from "./ceilings/recvlogical.ts";
+import { ceilingFigure, drain, type Figure } from "./figure.ts";
 import { ENGINES, type Lab, Trial } from "./lab.ts";
 import { manyTables } from "./many-tables.ts";
 import type { BenchOptions, Part } from "./options.ts";
@@ -10,8 +13,13 @@ type Run = (trial: Trial, options: BenchOptions) => Promise<readonly Figure[]>;
 /** The slot's backlog, read from the moment cdc is ready. */
 const capture: Run = async (trial, { rows }) => {
   await trial.makeSlot();
+  const slot = `${trial.name}_ceiling`;
+  await makeCeilingSlot(trial.mainUrl, slot);
   await trial.insert(rows, 100);
-  return [await captureBacklog(trial, "capture", rows)];
+  const cdc = await captureBacklog(trial, "capture", rows);
+  const read = await recvlogical(trial.mainUrl, slot, rows, trial.folder);
+  const sent = await plainProducer(trial.brokers, slot, rows);
+  return [cdc, ceilingFigure("capture", "pg_recvlogical", "cdc", read), ceilingFigure("capture", "kafkajs alone", "cdc", sent)];
 };
 
 async function captureBacklog(trial: Trial, part: Part, rows: number): Promise<Figure> {
@@ -25,7 +33,12 @@ const apply: Run = async (trial, { rows }) => {
   await trial.makeSlot();
   await trial.insert(rows, 100);
   await captureBacklog(trial, "apply", rows);
-  return drainInto(trial, "apply", rows);
+  const figures = [...(await drainInto(trial, "apply", rows))];
+  for (const engine of trial.engines) {
+    const inserted = await bulkInsert(engine, trial.replicaUrl(engine), rows);
+    figures.push(ceilingFigure("apply", `${engine} alone`, engine, inserted));
+  }
+  return figures;
 };
 
 /** A figure for each engine, one after the other. */
@@ -96,5 +109,5 @@ export async function runPart(lab: Lab, part: Part, attempt: number, options: Be
   const trial = await Trial.open(lab, `${part.replaceAll("-", "_")}_${attempt}`, engines);
   const figures = await RUNS[part](trial, options);
   await trial.close();
-  return figures;
+  return figures.map((figure) => ({ ...figure, attempt }));
 }

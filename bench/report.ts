@@ -9,18 +9,33 @@ export function medians(figures: readonly Figure[]): readonly Figure[] {
   });
 }
 
-const COLUMNS = ["part", "service", "rows", "seconds", "rows/s", "CPU s per million rows", "peak RSS MB"] as const;
+/** How much of each ceiling was reached: the median over the runs of the ratio within each. Null for what is no ceiling. */
+export function reached(figures: readonly Figure[], { part, who, ceilingOf }: Figure): number | null {
+  if (ceilingOf === undefined) return null;
+  const rates = (name: string) => figures.filter((one) => one.part === part && one.who === name);
+  const ratios = rates(who).flatMap((ceiling) => {
+    const measured = rates(ceilingOf).find(({ attempt }) => attempt === ceiling.attempt);
+    return measured === undefined ? [] : [rateOf(measured) / rateOf(ceiling)];
+  });
+  return ratios.sort((a, b) => a - b)[ratios.length >> 1] ?? null;
+}
 
-/** Aligned text, which is a Markdown table as well. */
-export function table(figures: readonly Figure[]): string {
-  const rows = figures.map(({ part, who, rows: count, seconds, cpuSeconds, peakRssBytes }) => [
-    part,
-    who,
-    count.toLocaleString("en"),
-    seconds.toFixed(2),
-    Math.round(count / seconds).toLocaleString("en"),
-    ((cpuSeconds / count) * 1e6).toFixed(1),
-    (peakRssBytes / 1e6).toFixed(0),
+const rateOf = ({ rows, seconds }: Figure): number => rows / seconds;
+
+const COLUMNS = ["part", "service", "rows", "seconds", "rows/s", "reached", "CPU s per million rows", "peak RSS MB"] as const;
+
+/** Of every run: aligned text, which is a Markdown table as well, of the median ones. */
+export function table(all: readonly Figure[]): string {
+  const figures = medians(all);
+  const rows = figures.map((figure) => [
+    figure.part,
+    figure.who,
+    figure.rows.toLocaleString("en"),
+    figure.seconds.toFixed(2),
+    Math.round(rateOf(figure)).toLocaleString("en"),
+    reached(all, figure)?.toFixed(2) ?? "",
+    ((figure.cpuSeconds / figure.rows) * 1e6).toFixed(1),
+    figure.peakRssBytes === 0 ? "" : (figure.peakRssBytes / 1e6).toFixed(0),
   ]);
   const widths = COLUMNS.map((name, at) => Math.max(name.length, ...rows.map((row) => (row[at] ?? "").length)));
   const line = (cells: readonly string[]) =>
