@@ -200,6 +200,8 @@ function tablesOf({ config, context, status }: Routing, replica: Replica, { sche
     changed: (name, what) => {
       status.schemaChanged(name);
       context.logger.info({ table: formatTableName(name) }, `${formatTableName(name)}: ${what}`);
+      // By a row, to what main-db's is no more: where that is what it was before the row, nobody has looked for it again.
+      consumer.lookAtEnd(topicOf(config.KAFKA_TOPIC_PREFIX, name));
     },
   });
 }

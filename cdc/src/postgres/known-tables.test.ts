@@ -47,3 +47,13 @@ test("a name is the table's that was announced last under it: one that left it i
     expect(typeof reader === "object" ? reader.relation.oid : reader).toBe(2);
   }
 });
+
+test("where a slot was lost, a table that is not there is dropped, though it was known to have left", () => {
+  const history = new SchemaHistory([{ kind: "schema", schema: TABLE, at: { commitLsn: 50n, ordinal: 0 }, rewritten: false }]);
+  const newsOf = (there: readonly number[]) => {
+    const tables = new KnownTables({ capture: CAPTURE, history, left: [TABLE.oid], warn: () => undefined });
+    return tables.beginAnew([], 100n, new Set(there), false).map(({ kind }) => kind);
+  };
+  expect(newsOf([])).toEqual(["dropped"]);
+  expect(newsOf([TABLE.oid])).toEqual([]);
+});

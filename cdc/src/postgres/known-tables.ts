@@ -57,7 +57,8 @@ export class KnownTables {
     for (const oid of this.history.oids) {
       if (found.has(oid)) continue;
       if (there.has(oid) && !other) this.announcer.leaves(oid, place(), news);
-      else if (!this.#options.left.includes(oid)) this.announcer.dropped(oid, place(), news);
+      // One that has left, too: a copy that finds its table gone takes note of that before the stream tells why.
+      else this.announcer.dropped(oid, place(), news);
     }
     for (const relation of relations) {
       this.#book.put(new Reader(relation));
