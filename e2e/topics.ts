@@ -1,6 +1,8 @@
+import { decodeChangeEvent } from "@cascade/shared/change-event";
 import { kafkaClient } from "@cascade/shared/kafka";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { WholeTopic } from "@cascade/shared/kafka-whole-topic";
+import { comparePositions, type Position } from "@cascade/shared/lsn";
 import { tableOfTopic } from "@cascade/shared/topic";
 import type { Admin, Kafka, KafkaMessage, Message } from "kafkajs";
 
@@ -88,32 +90,23 @@ export async function setGroupOffsets(brokers: string, groupId: string, offsets:
 
 /** How many events there are, repeated ones counted once. */
 export function distinctPositions(messages: readonly KafkaMessage[]): number {
-  return distinctEvents(messages).length;
+  const positions = messages.map(({ value }) => {
+    const { commitLsn, ordinal } = decodeChangeEvent(value?.toString() ?? "");
+    return `${commitLsn}/${ordinal}`;
+  });
+  return new Set(positions).size;
 }
 
-/** How many rows a table without a key has after these events, repeated ones applied once. */
+/** How many rows a table without a key has for a router that applies these events: what is not beyond the last one is a repetition. */
 export function rowsLeft(messages: readonly KafkaMessage[]): number {
-  let rows = 0;
-  for (const { op } of distinctEvents(messages)) {
-    if (op === "t") rows = 0;
-    else if (op === "d") rows -= 1;
-    else if (op !== "u") rows += 1;
+  let [rows, last] = [0, null as Position | null];
+  for (const { value } of messages) {
+    const event = decodeChangeEvent(value?.toString() ?? "");
+    if (last !== null && comparePositions(event, last) <= 0) continue;
+    last = event;
+    if (event.op === "t") rows = 0;
+    else if (event.op === "d") rows -= 1;
+    else if (event.op !== "u") rows += 1;
   }
   return rows;
-}
-
-/** The first of each position, in order. */
-function distinctEvents(messages: readonly KafkaMessage[]): readonly Positioned[] {
-  const first = new Map<string, Positioned>();
-  for (const { value } of messages) {
-    const event = JSON.parse(value?.toString() ?? "") as Positioned;
-    const position = `${event.source.commit_lsn}/${event.source.ordinal}`;
-    if (!first.has(position)) first.set(position, event);
-  }
-  return [...first.values()];
-}
-
-interface Positioned {
-  readonly op: string;
-  readonly source: { readonly commit_lsn: number; readonly ordinal: number };
 }

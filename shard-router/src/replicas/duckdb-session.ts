@@ -52,6 +52,7 @@ export async function openDuckdbSession(path: string): Promise<DuckdbSession> {
     return sessionOver(instance, connection, fileId(path));
   } catch (error) {
     instance?.closeSync();
+    collectResults();
     throw openingError(error, path);
   }
 }
@@ -134,8 +135,14 @@ function sessionOver(instance: DuckDBInstance, connection: DuckDBConnection, ope
       prepared.clear();
       connection.closeSync();
       instance.closeSync();
+      collectResults();
     },
   };
+}
+
+/** Results hold the database open, and with it the file's lock, until they are collected: this very process could not open it again. */
+function collectResults(): void {
+  Bun.gc(true);
 }
 
 function bind(statement: DuckDBPreparedStatement, values: readonly SqlValue[]): void {
