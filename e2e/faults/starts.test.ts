@@ -8,8 +8,8 @@ import { CascadeError } from "@cascade/shared/errors";
 import { createLogger } from "@cascade/shared/logging";
 import type { Service, ServiceContext } from "@cascade/shared/service";
 import { ServiceHealth } from "@cascade/shared/service-health";
-import { startTelemetry } from "@cascade/shared/telemetry";
 import { moreChanges, startLoad } from "../load.ts";
+import { SILENT_TELEMETRY } from "../silent-telemetry.ts";
 import type { TcpProxy } from "../tcp-proxy.ts";
 import { type FaultLab, openFaultLab } from "./lab.ts";
 
@@ -50,13 +50,12 @@ function routerOn(lab: FaultLab, engine: "postgres" | "mariadb"): Start {
 
 /** How a life ends whose connections to its database are reset after that many bytes; null when it runs before. */
 async function endOf({ link, service }: Start, bytes: number): Promise<unknown> {
-  await using telemetry = startTelemetry("starts", "0");
   const running = Promise.withResolvers<null>();
   const health = new ServiceHealth();
   health.running = () => running.resolve(null);
   const stop = new AbortController();
   void link.resetAfter("down", bytes).then(() => link.cut());
-  const life = service({ logger: createLogger("starts", "silent"), telemetry, health }).live(stop.signal);
+  const life = service({ logger: createLogger("starts", "silent"), telemetry: SILENT_TELEMETRY, health }).live(stop.signal);
   const end = await Promise.race([
     running.promise,
     life.then(

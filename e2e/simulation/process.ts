@@ -3,7 +3,7 @@ import type { Logger } from "@cascade/shared/logging";
 import { backoffMs, pause } from "@cascade/shared/retry";
 import type { ServiceContext } from "@cascade/shared/service";
 import { ServiceHealth } from "@cascade/shared/service-health";
-import type { Telemetry } from "@cascade/shared/telemetry";
+import { SILENT_TELEMETRY } from "../silent-telemetry.ts";
 import type { Host, Scheduler } from "./scheduler.ts";
 
 export interface Witness {
@@ -87,12 +87,5 @@ export function quietContext(host: Host, witness: Witness): ServiceContext {
   const logger: Pick<Logger, "debug" | "info" | "warn" | "error"> = Object.fromEntries(
     levels.map((level) => [level, log(level)]),
   ) as never;
-  const telemetry: Pick<Telemetry, "add" | "record" | "observe" | "span" | "traceparent"> = {
-    add: () => undefined,
-    record: () => undefined,
-    observe: () => undefined,
-    span: (_name, _options, work) => work(),
-    traceparent: () => null,
-  };
-  return { logger: logger as Logger, telemetry: telemetry as Telemetry, health: new ServiceHealth() };
+  return { logger: logger as Logger, telemetry: SILENT_TELEMETRY, health: new ServiceHealth() };
 }
