@@ -41,7 +41,7 @@ export class Catalog {
 
   /**
    * One relation by the name that the WAL uses; `absent` when no table has it now (it may be a materialized view's, or dropped).
-   * @param txId whose row it was that has the name: the slot brings it a moment before others see what its transaction did
+   * @param txId asked once this transaction is visible: rejects with COMMIT_NOT_VISIBLE when it is not for long
    */
   async relation(name: TableName, txId: number | null = null): Promise<Relation | "excluded" | "absent"> {
     if (txId !== null) await this.#inTurn(() => untilVisible(this.#client, [txId], { warn: () => undefined, signal: NEVER }));

@@ -265,17 +265,21 @@ export class ChangeDecoder {
     this.#push(row, ordinal, fit.reader, fit.decoded, into);
   }
 
-  async #fromCatalog(row: WalRow, known: Reader | undefined): Promise<Fit | Unread> {
+  /** @param txId whose changes the catalog must show: the slot brings a row a moment before others see what its transaction did */
+  async #fromCatalog(row: WalRow, known: Reader | undefined, txId: number | null = null): Promise<Fit | Unread> {
     const name: TableName = { schema: row.schema, table: row.table };
-    const now = await this.#catalog.relation(name, this.#transaction?.txId);
+    const now = await this.#catalog.relation(name, txId);
+    const again = txId === null ? (this.#transaction?.txId ?? null) : null;
     // The stream is where another table has that name.
     if (typeof now === "string" || (this.told && this.tables.hasOtherName(now))) {
       const fit = (known === undefined ? null : this.#fitting.formerOf(row, known.relation)) ?? this.#fitting.gone(row);
+      if (fit === null && now === "absent" && again !== null) return this.#fromCatalog(row, known, again);
       return fit ?? (typeof now === "string" ? now : "absent");
     }
     const missing = missingIdentity(now, { changesMayBeLost: true });
     if (missing !== null) throw missing;
     const fit = this.#fitting.fit(row, now, false) ?? this.#fitting.formerOf(row, now);
+    if (fit === null && again !== null) return this.#fromCatalog(row, known, again);
     if (fit === null) throw schemaDrift(name);
     return fit;
   }
