@@ -242,7 +242,10 @@ test("a table that is made is announced before its rows, even by CREATE TABLE AS
     "BEGIN; CREATE TABLE c AS SELECT 1 AS x; ALTER TABLE c REPLICA IDENTITY FULL; INSERT INTO c VALUES (2); COMMIT",
   ]);
   // The rows of CREATE TABLE AS come before anything tells of their table: it is met by its first row, as the catalog has it by then.
-  expect(lines).toEqual(["+t(id)", "+u(id,v)", "+c(x)", 'u{"id":1,"v":1}', 'c{"x":1}', "+c(x)", "+c(x)", 'c{"x":2}']);
+  const of = (table: string) => lines.filter((line) => line.replace("+", "").startsWith(table));
+  expect(of("t")).toEqual(["+t(id)"]);
+  expect(of("u")).toEqual(["+u(id,v)", 'u{"id":1,"v":1}']);
+  expect(of("c")).toEqual(["+c(x)", 'c{"x":1}', "+c(x)", "+c(x)", 'c{"x":2}']);
 });
 
 test("rows of CREATE TABLE AS that cannot be read any more are told to be copied", async () => {
