@@ -55,6 +55,6 @@ export async function drain(part: Part, who: string, service: Counting, rows: nu
 }
 
 /** The ceiling of `ceilingOf`, which `who` has reached. */
-export function ceilingFigure(part: Part, who: string, ceilingOf: string, { bytes: _bytes, ...measured }: Ceiling): Figure {
+export function ceilingFigure(part: Part, who: string, ceilingOf: string, measured: Ceiling): Figure {
   return { part, who, ceilingOf, ...measured };
 }

@@ -6,5 +6,4 @@ export interface Ceiling {
   readonly cpuSeconds: number;
   /** 0 where it ran within the bench. */
   readonly peakRssBytes: number;
-  readonly bytes: number;
 }

@@ -1,4 +1,4 @@
-import { closeSync, openSync, rmSync, statSync } from "node:fs";
+import { closeSync, openSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { PLUGIN_OPTIONS } from "@cascade/cdc/src/postgres/wal2json.ts";
 import { findPostgres } from "@cascade/local/postgres-install.ts";
@@ -43,10 +43,9 @@ export async function recvlogical(mainUrl: string, slot: string, rows: number, f
   const found = await insertsIn(file);
   if (found !== rows) throw new Error(`pg_recvlogical has written ${found} of ${rows} rows`);
   await asked(mainUrl, "SELECT pg_drop_replication_slot($1)", [slot]);
-  const bytes = statSync(file).size;
   rmSync(file);
   const cpuSeconds = usage === undefined ? 0 : Number(usage.cpuTime.total) / 1e6;
-  return { rows, seconds, cpuSeconds, peakRssBytes: usage?.maxRSS ?? 0, bytes };
+  return { rows, seconds, cpuSeconds, peakRssBytes: usage?.maxRSS ?? 0 };
 }
 
 async function insertsIn(file: string): Promise<number> {

@@ -28,7 +28,6 @@ import { refuseUnreadable } from "./postgres/read-rights.ts";
 import { checkAnswers, databaseName, openSession, unjudgedError } from "./postgres/session.ts";
 import { checkSlot } from "./postgres/slot.ts";
 import { SlotHolder, StandbyWatch } from "./postgres/slot-holder.ts";
-import type { SchemaHistory } from "./schema-history.ts";
 import { slotReporting } from "./slot-reporting.ts";
 import { SlotStart } from "./slot-start.ts";
 import { SnapshotProgress } from "./snapshot/progress.ts";
@@ -78,7 +77,8 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       await using log = await openSignalLog(config, context);
       const start = await SlotStart.judge({ config, client, log, hasPublished: await publisher.hasPublished(), warn });
       const { history, lost } = await reading;
-      for (const name of namesOf(lost, history)) warn(`the topic of ${name} was deleted: ${LOST_TOPIC[config.CDC_SNAPSHOT]}`);
+      for (const name of lost.values())
+        warn(`the topic of ${formatTableName(name)} was deleted: ${LOST_TOPIC[config.CDC_SNAPSHOT]}`);
       await using snapshotting = await openSnapshotting(config, { client, catalog, progress, log, anew: start.anew, lost });
       await refuseUncopyable(
         client,
@@ -150,13 +150,6 @@ function withMainDbsErrors(service: Service): Service {
 /** `work` to its end, unless `other` fails before. */
 function beside(work: Promise<void>, other: Promise<unknown>): Promise<void> {
   return Promise.race([work, other.then(() => work)]);
-}
-
-function namesOf(oids: Iterable<number>, history: SchemaHistory): readonly string[] {
-  return [...oids].flatMap((oid) => {
-    const newest = history.newest(oid);
-    return newest?.kind === "schema" ? [formatTableName(newest.schema)] : [];
-  });
 }
 
 /** Topics are made by the hundred: a broker takes a while over thousands. */

@@ -1,4 +1,5 @@
 import { pause } from "@cascade/shared/retry";
+import type { TableName } from "@cascade/shared/topic";
 import type pg from "pg";
 import type { CdcConfig } from "./config.ts";
 import type { Catalog } from "./postgres/catalog.ts";
@@ -26,8 +27,8 @@ export interface SnapshottingOptions {
   readonly log: SignalLog;
   /** Changes were lost: every table is copied anew. */
   readonly anew: boolean;
-  /** OIDs of tables whose topic was deleted. */
-  readonly lost: ReadonlySet<number>;
+  /** Tables whose topic was deleted, by OID. */
+  readonly lost: ReadonlyMap<number, TableName>;
 }
 
 /** Takes up what was asked for and how far it is: before the stream, whose changes depend on it. */
@@ -43,7 +44,16 @@ export async function openSnapshotting(
   const snapshotter = new Snapshotter({ openReader, log, report: progress, initial });
   const tables = () => copyTables(client, catalog);
   const existing = (oids: readonly number[]) => existingTables(client, oids);
-  const requests = new Requests({ log, report: progress, snapshotter, tables, existing, initial, anew, lost });
+  const requests = new Requests({
+    log,
+    report: progress,
+    snapshotter,
+    tables,
+    existing,
+    initial,
+    anew,
+    lost: new Set(lost.keys()),
+  });
   const { left } = await requests.resume();
   const over = new AbortController();
   return {

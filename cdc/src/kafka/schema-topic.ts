@@ -4,7 +4,7 @@ import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { WholeTopic, wholeTopicConsumer } from "@cascade/shared/kafka-whole-topic";
 import { decodeSchemaMessage, type SchemaMessage } from "@cascade/shared/table-schema";
-import { schemasTopic, topicOf } from "@cascade/shared/topic";
+import { schemasTopic, type TableName, topicOf } from "@cascade/shared/topic";
 import type { Admin, Consumer, KafkaMessage } from "kafkajs";
 import { SchemaHistory } from "../schema-history.ts";
 
@@ -16,8 +16,8 @@ const LOOK_PAUSE_MS = 500;
 export interface KnownTopics {
   /** Empty where there is no `<prefix>.schemas`. */
   readonly history: SchemaHistory;
-  /** OIDs of tables that were announced, and whose topic is not there. */
-  readonly lost: ReadonlySet<number>;
+  /** Tables that were announced, and whose topic is not there, by OID. */
+  readonly lost: ReadonlyMap<number, TableName>;
 }
 
 /** Reads `<prefix>.schemas` to its end. Rejects with CascadeError. */
@@ -50,18 +50,18 @@ async function readAll(topic: string, admin: Admin, consumer: Consumer): Promise
 }
 
 /** A broker that has just started may not know all topics at first: what is lost is so at every look. */
-async function lostOf(history: SchemaHistory, prefix: string, admin: Admin): Promise<ReadonlySet<number>> {
-  let lost: readonly number[] = [...history.oids];
+async function lostOf(history: SchemaHistory, prefix: string, admin: Admin): Promise<ReadonlyMap<number, TableName>> {
+  let lost = [...history.oids].flatMap((oid) => {
+    const newest = history.newest(oid);
+    return newest?.kind === "schema" ? [newest.schema] : [];
+  });
   for (let looks = 1; lost.length > 0; looks++) {
     const topics = new Set(await admin.listTopics());
-    lost = lost.filter((oid) => {
-      const newest = history.newest(oid);
-      return newest?.kind === "schema" && !topics.has(topicOf(prefix, newest.schema));
-    });
+    lost = lost.filter((schema) => !topics.has(topicOf(prefix, schema)));
     if (looks === LOOKS) break;
     if (lost.length > 0) await Bun.sleep(LOOK_PAUSE_MS);
   }
-  return new Set(lost);
+  return new Map(lost.map((schema) => [schema.oid, schema]));
 }
 
 function decoded({ key, value, offset }: KafkaMessage, topic: string, { logger }: KafkaOptions): SchemaMessage[] {

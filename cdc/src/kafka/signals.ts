@@ -1,3 +1,4 @@
+import { FewAtOnce } from "@cascade/shared/few-at-once";
 import { idempotentProducer, KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
@@ -65,7 +66,7 @@ class Signals implements SignalLog {
   #opened = false;
   #news: SignalMessage[] = [];
   readonly #whole: WholeTopic;
-  #writing: Promise<unknown> = Promise.resolve();
+  readonly #turns = new FewAtOnce(1);
 
   constructor(options: SignalsOptions, clients: Clients) {
     this.#options = options;
@@ -107,9 +108,7 @@ class Signals implements SignalLog {
 
   /** One request at a time, in the order of the calls. */
   write(messages: readonly SignalMessage[]): Promise<void> {
-    const written = this.#writing.then(() => this.#write(messages));
-    this.#writing = written.catch(() => undefined);
-    return written;
+    return this.#turns.run(() => this.#write(messages));
   }
 
   async #write(messages: readonly SignalMessage[]): Promise<void> {

@@ -1,3 +1,4 @@
+import { FewAtOnce } from "@cascade/shared/few-at-once";
 import type { TableFilter } from "@cascade/shared/table-pattern";
 import type { TableName } from "@cascade/shared/topic";
 import type pg from "pg";
@@ -27,7 +28,7 @@ const NEVER = new AbortController().signal;
 export class Catalog {
   readonly #client: pg.Client;
   readonly capture: Capture;
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #turns = new FewAtOnce(1);
 
   constructor(client: pg.Client, filter: TableFilter, topicPrefix: string) {
     this.#client = client;
@@ -44,7 +45,7 @@ export class Catalog {
    * @param txId asked once this transaction is visible: rejects with COMMIT_NOT_VISIBLE when it is not for long
    */
   async relation(name: TableName, txId: number | null = null): Promise<Relation | "excluded" | "absent"> {
-    if (txId !== null) await this.#inTurn(() => untilVisible(this.#client, [txId], { warn: () => undefined, signal: NEVER }));
+    if (txId !== null) await this.#turns.run(() => untilVisible(this.#client, [txId], { warn: () => undefined, signal: NEVER }));
     return onlyOne(await this.#read(ALL, [name.schema, name.table]), this.capture);
   }
 
@@ -70,7 +71,7 @@ export class Catalog {
 
   /** Several queries that see the same catalog, one such group after the other. */
   #inOneSnapshot<T>(work: () => Promise<T>): Promise<T> {
-    return this.#inTurn(async () => {
+    return this.#turns.run(async () => {
       try {
         await this.#client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
         const result = await work();
@@ -82,12 +83,6 @@ export class Catalog {
         throw postgresError(error, "cannot read main-db's catalog");
       }
     });
-  }
-
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.#last.then(work);
-    this.#last = mine.catch(() => undefined);
-    return mine;
   }
 
   #read(relationsText: string, values: unknown[], all = false): Promise<CatalogRows> {

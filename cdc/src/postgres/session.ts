@@ -200,7 +200,7 @@ export const MAIN_DB_JUDGEMENTS: readonly (readonly [string, Judgement])[] = [
     },
   ],
   [
-    "55000",
+    OBJECT_NOT_READY,
     {
       code: "NOT_READY_FOR_LOGICAL",
       verdict: "refuse",
@@ -216,7 +216,7 @@ export const MAIN_DB_JUDGEMENTS: readonly (readonly [string, Judgement])[] = [
     },
   ],
   [
-    "55006",
+    OBJECT_IN_USE,
     {
       code: "SLOT_ACTIVE",
       verdict: "retry",

@@ -1,10 +1,10 @@
 import { expect, test } from "bun:test";
+import { FewAtOnce } from "@cascade/shared/few-at-once";
 import { identifySchema, type TableSchema } from "@cascade/shared/table-schema";
 import { columnSchema } from "@cascade/shared/testing/table-schemas";
 import { Copies } from "./copies.ts";
 import { INITIAL, WAITING, WHOLE } from "./copy-job.ts";
 import { CopyQueue } from "./copy-queue.ts";
-import { Turns } from "./turns.ts";
 
 const schemaOf = (oid: number, key: readonly string[] = ["id"]): TableSchema =>
   identifySchema({
@@ -61,7 +61,7 @@ test("two copies of one table are never under way at once, and who asked does no
 });
 
 test("turns are taken one after the other, whatever becomes of them", async () => {
-  const turns = new Turns();
+  const turns = new FewAtOnce(1);
   const done: string[] = [];
   const work = (name: string, fails: boolean) => async () => {
     done.push(`${name} begins`);

@@ -1,3 +1,4 @@
+import type { FewAtOnce } from "@cascade/shared/few-at-once";
 import { pause } from "@cascade/shared/retry";
 import type { Signal } from "@cascade/shared/signal";
 import type { TableName } from "@cascade/shared/topic";
@@ -9,7 +10,6 @@ import type { MergedSource } from "./merged-source.ts";
 import type { OpenChunk } from "./open-chunk.ts";
 import type { SnapshotReport } from "./report.ts";
 import type { SnapshotRow, TableFound, TableReader } from "./table-reader.ts";
-import type { Turns } from "./turns.ts";
 
 /** Between two tries of what main-db does not show yet. */
 const FIRST_PAUSE_MS = 1;
@@ -19,7 +19,7 @@ const LONGEST_PAUSE_MS = 250;
 export interface CopyingContext {
   readonly reader: TableReader;
   /** It reads one thing at a time. */
-  readonly turns: Turns;
+  readonly turns: FewAtOnce;
   readonly copies: Copies;
   readonly source: MergedSource;
   readonly changed: Signal;

@@ -10,6 +10,10 @@ import type { CopyTable } from "./table-reader.ts";
 
 const schema = identifySchema({ schema: "public", table: "t", oid: 7, columns: [], key: [], identity: "default" });
 const TABLE: CopyTable = { schema, estimatedRows: null, bytes: 0 };
+const other: CopyTable = { ...TABLE, schema: identifySchema({ ...schema, oid: 8, table: "new" }) };
+const job = { request: INITIAL, oid: 7, name: { schema: "public", table: "t" }, replica: null, range: WHOLE };
+const done = { ...WAITING, status: "done" } as const;
+const half = { ...WAITING, status: "copying", after: '{"id":5}', begun: true, rows: 5 } as const;
 const nothing = () => undefined;
 
 /** One start of cdc, where `tables` are captured and these OIDs are tables. Resolves to what is to be copied. */
@@ -40,8 +44,7 @@ async function copiesOf(
 }
 
 test("a table that was not captured for a while is copied again: its changes of then are in no topic", async () => {
-  const job = { request: INITIAL, oid: 7, name: { schema: "public", table: "t" }, replica: null, range: WHOLE };
-  const messages = new Map([[stateKey(INITIAL, 7), encodeState(job, { ...WAITING, status: "done" })]]);
+  const messages = new Map([[stateKey(INITIAL, 7), encodeState(job, done)]]);
   expect(await copiesOf(messages, [TABLE])).toEqual([]);
   expect(await copiesOf(messages, [])).toEqual([]);
   expect(await copiesOf(messages, [])).toEqual([]);
@@ -52,17 +55,13 @@ test("a table that was not captured for a while is copied again: its changes of 
 test("a table that is new is copied into what is there; nothing is kept of one that is gone", async () => {
   const messages = new Map<string, string>();
   expect(await copiesOf(messages, [TABLE])).toEqual([{ oid: 7, empties: false }]);
-  const job = { request: INITIAL, oid: 7, name: { schema: "public", table: "t" }, replica: null, range: WHOLE };
-  messages.set(stateKey(INITIAL, 7), encodeState(job, { ...WAITING, status: "done" }));
+  messages.set(stateKey(INITIAL, 7), encodeState(job, done));
   expect(await copiesOf(messages, [], [])).toEqual([]);
   expect(messages.size).toBe(0);
 });
 
 test("after lost changes every table is emptied and copied from its beginning, whatever was done or half done; killed then, it still is", async () => {
-  const job = { request: INITIAL, oid: 7, name: { schema: "public", table: "t" }, replica: null, range: WHOLE };
-  const other = { ...TABLE, schema: identifySchema({ ...schema, oid: 8, table: "new" }) };
-  const half = { ...WAITING, status: "copying", after: '{"id":5}', begun: true, rows: 5 } as const;
-  for (const state of [{ ...WAITING, status: "done" } as const, half]) {
+  for (const state of [done, half]) {
     const messages = new Map([
       [stateKey(INITIAL, 7), encodeState(job, state)],
       [stateKey("asked", 7), encodeState({ ...job, request: "asked", replica: "new" }, half)],
@@ -83,13 +82,10 @@ test("after lost changes every table is emptied and copied from its beginning, w
 });
 
 test("a table whose topic was deleted is emptied and copied from its beginning; the others are left alone", async () => {
-  const job = { request: INITIAL, oid: 7, name: { schema: "public", table: "t" }, replica: null, range: WHOLE };
-  const other = { ...TABLE, schema: identifySchema({ ...schema, oid: 8, table: "new" }) };
-  const half = { ...WAITING, status: "copying", after: '{"id":5}', begun: true, rows: 5 } as const;
-  for (const state of [{ ...WAITING, status: "done" } as const, half]) {
+  for (const state of [done, half]) {
     const messages = new Map([
       [stateKey(INITIAL, 7), encodeState(job, state)],
-      [stateKey(INITIAL, 8), encodeState({ ...job, oid: 8 }, { ...WAITING, status: "done" })],
+      [stateKey(INITIAL, 8), encodeState({ ...job, oid: 8 }, done)],
       [stateKey("asked", 7), encodeState({ ...job, request: "asked", replica: "new" }, half)],
     ]);
     const both = [

@@ -1,4 +1,5 @@
 import { CascadeError } from "@cascade/shared/errors";
+import { FewAtOnce } from "@cascade/shared/few-at-once";
 import { Signal } from "@cascade/shared/signal";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
@@ -13,7 +14,6 @@ import type { SnapshotReport } from "./report.ts";
 import type { SignalLog } from "./signal-log.ts";
 import { StateWriter } from "./state-writer.ts";
 import type { CopyTable, TableReader } from "./table-reader.ts";
-import { Turns } from "./turns.ts";
 import { untilOver } from "./until-over.ts";
 
 /** A copy that main-db refuses is tried again after this long. */
@@ -177,7 +177,7 @@ export class Snapshotter {
         () => undefined, // whoever reads says it
       );
     }, PRUNE_INTERVAL_MS);
-    const turns = new Turns();
+    const turns = new FewAtOnce(1);
     let failure: { readonly error: unknown } | null = null;
     const begin = (copy: Copy): void => {
       const end = this.#queue.begin(copy);

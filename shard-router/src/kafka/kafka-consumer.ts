@@ -1,4 +1,5 @@
 import type { CascadeError } from "@cascade/shared/errors";
+import { FewAtOnce } from "@cascade/shared/few-at-once";
 import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
@@ -10,7 +11,6 @@ import type { Admin, Consumer } from "kafkajs";
 import { type EventBatch, type EventConsumer, type Partition, partitionKey, type ResumeOffset } from "../event-consumer.ts";
 import { Assignment, type StartPoint } from "./assignment.ts";
 import { EventQueues, type QueueLimits } from "./event-queues.ts";
-import { FewAtOnce } from "./few-at-once.ts";
 import { checkGroup, type MemberIdentity } from "./group-identity.ts";
 import { GroupReader } from "./group-reader.ts";
 import { OffsetReports } from "./offset-reports.ts";

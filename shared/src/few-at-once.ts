@@ -1,4 +1,4 @@
-/** So many pieces of work at once; the others wait their turn. */
+/** So many pieces of work at once; the others wait their turn, in the order they are given. */
 export class FewAtOnce {
   #free: number;
   readonly #waiting: (() => void)[] = [];
