@@ -289,6 +289,13 @@ export const ERROR_CODES = {
     means: "max.message.bytes was lowered while cdc ran.",
     cure: "Nothing to do: it is read again.",
   },
+  KAFKA_TRANSACTION_HANGS: {
+    by: "cdc",
+    verdict: RETRY,
+    means:
+      "What cdc has committed to <prefix>.signals or <prefix>.schemas cannot be read: a transaction that another producer began there was never ended (Kafka 4 forgets the end of one when its partition has no leader just then, KAFKA-20734; cdc writes again and so ends its own).",
+    cure: "Find it with kafka-transactions.sh find-hanging, and end it with kafka-transactions.sh abort. It is tried again for ever.",
+  },
   TOPIC_COMPACTED: {
     by: "cdc",
     verdict: REFUSE,

@@ -16,7 +16,7 @@ import type { Message, Producer } from "kafkajs";
 import { Announced, schemaMessageOf } from "../announced.ts";
 import type { SourceHeartbeat } from "../change-source.ts";
 import type { Announcement, EventPublisher } from "../event-publisher.ts";
-import { FencedProducer } from "./fenced-producer.ts";
+import { FencedProducer, unacknowledged } from "./fenced-producer.ts";
 import { MESSAGE_OVERHEAD_BYTES, planRequests, type RecordBatch, type SizedMessage, type SizeLimits } from "./requests.ts";
 import { Topics } from "./topics.ts";
 
@@ -51,7 +51,7 @@ export async function openKafkaPublisher(options: PublisherOptions): Promise<Eve
   const kafka = kafkaClient(options.kafka, sockets);
   const admin = kafka.admin({ retry: KAFKA_RETRY });
   const producer = idempotentProducer(kafka);
-  const announcer = new FencedProducer(kafka, `${options.prefix}.cdc.schemas`);
+  const announcer = new FencedProducer(kafka, admin, `${options.prefix}.cdc.schemas`);
   const topics = new Topics(admin, {
     ...options,
     compactedTopics: compactedTopics(options.prefix),
@@ -59,6 +59,9 @@ export async function openKafkaPublisher(options: PublisherOptions): Promise<Eve
   });
   const connect = async (): Promise<number> => {
     await Promise.all([admin.connect(), producer.connect(), announcer.connect()]);
+    // Before anybody reads the history. A topic without anything is left so: that something was published is told by its end.
+    const schemas = schemasTopic(options.prefix);
+    if ((await topics.end(schemas)) > 0n) await announcer.takeOver(schemas);
     return topics.maxRequestBytes();
   };
   // A send given up on must not reach the log behind the back of the next publisher.
@@ -260,15 +263,6 @@ function sized(message: Message & { readonly value: string }): SizedMessage {
   const keyBytes = message.key ? Buffer.byteLength(message.key) : 0;
   const headerBytes = typeof traceparent === "string" ? "traceparent".length + traceparent.length : 0;
   return { message, bytes: keyBytes + Buffer.byteLength(message.value) + headerBytes + MESSAGE_OVERHEAD_BYTES };
-}
-
-function unacknowledged(topic: string): CascadeError {
-  return new CascadeError({
-    code: "KAFKA_UNAVAILABLE",
-    verdict: "retry",
-    message: `no broker has acknowledged what was published to topic ${topic}`,
-    advice: "nothing to do: it is published again",
-  });
 }
 
 /** The plan kept to the limits read at the start: a fresh publisher reads them again. */

@@ -28,7 +28,8 @@ export async function openSignals(options: SignalsOptions): Promise<SignalLog> {
   const sockets = new KafkaSockets();
   const kafka = kafkaClient(options.kafka, sockets);
   const admin = kafka.admin({ retry: KAFKA_RETRY });
-  const producer = options.writer === "cdc" ? new FencedProducer(kafka, `${options.prefix}.cdc.signals`) : plainProducer(kafka);
+  const producer =
+    options.writer === "cdc" ? new FencedProducer(kafka, admin, `${options.prefix}.cdc.signals`) : plainProducer(kafka);
   const consumer = wholeTopicConsumer(kafka, `${options.prefix}.signals`, { maxWaitMs: MAX_WAIT_MS });
   const signals = new Signals(options, { admin, producer, consumer, sockets });
   try {
@@ -40,12 +41,13 @@ export async function openSignals(options: SignalsOptions): Promise<SignalLog> {
   }
 }
 
-type SignalProducer = Pick<FencedProducer, "connect" | "send" | "disconnect">;
+type SignalProducer = Pick<FencedProducer, "connect" | "takeOver" | "send" | "disconnect">;
 
 function plainProducer(kafka: Kafka): SignalProducer {
   const producer = idempotentProducer(kafka);
   return {
     connect: () => producer.connect(),
+    takeOver: async () => undefined,
     send: async (topic, messages: readonly Message[]) => void (await producer.send({ topic, acks: -1, messages: [...messages] })),
     disconnect: () => producer.disconnect(),
   };
@@ -81,6 +83,7 @@ class Signals implements SignalLog {
     await Promise.all([admin.connect(), producer.connect(), consumer.connect()]);
     const settings = { compactedTopics: compactedTopics(prefix), partitions: 1, replicationFactor, logger: kafka.logger };
     await new Topics(admin, settings).ensure([this.#topic]);
+    await producer.takeOver(this.#topic);
     await this.#whole.read(({ key, value }) => this.#take(key?.toString("utf8") ?? "", value?.toString("utf8") ?? null));
     await this.#whole.settled(admin);
     this.#opened = true;
