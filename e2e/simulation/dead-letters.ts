@@ -64,7 +64,7 @@ export async function replayHeld(
 }
 
 /** `dead-letters discard`. */
-export async function discardHeld({ replica }: LettersWorld, selected: (key: HeldKey) => boolean): Promise<readonly HeldKey[]> {
+export async function discardHeld({ replica }: LettersWorld, givingUp: (key: HeldKey) => void): Promise<readonly HeldKey[]> {
   await using opened = await replica.open();
-  return await discard({ replica: opened }, selected);
+  return await discard({ replica: opened, givingUp }, () => true);
 }

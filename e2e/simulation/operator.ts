@@ -55,13 +55,19 @@ export class Operator {
     });
   }
 
-  /** And copies the tables of what it gave up, as the command says: a copy for one replica empties the table there first. */
+  /**
+   * And copies the tables of what the command says it gives up, whatever becomes of the command then: a copy for one replica empties the
+   * table there first.
+   */
   discard(replica: SimulatedReplica): void {
-    this.#command(replica, "discard", async (world) => {
-      const keys = await discardHeld(world, () => true);
-      if (keys.length > 0) this.#ask(["public.*"], replica);
-      return `${keys.length} discarded`;
-    });
+    const { scheduler } = this.#world;
+    let isTold = false;
+    const givingUp = (): void => {
+      if (isTold) return;
+      isTold = true;
+      scheduler.after(scheduler.random.skewed(1_000, 20_000), null, () => this.#ask(["public.*"], replica));
+    };
+    this.#command(replica, "discard", async (world) => `${(await discardHeld(world, givingUp)).length} discarded`);
   }
 
   /** A process of its own, which may be killed. */

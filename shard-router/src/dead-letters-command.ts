@@ -10,7 +10,7 @@ import type { HeldKey } from "./held-keys.ts";
 import { readDeadLetters } from "./kafka/dead-letter-reader.ts";
 import { openSchemaTopic } from "./kafka/schema-topic.ts";
 import { ProgressBook } from "./progress-book.ts";
-import { discard, replay } from "./replay.ts";
+import { discard, replay, type Selected } from "./replay.ts";
 import type { Replica } from "./replica.ts";
 import { TableBook } from "./table-book.ts";
 
@@ -28,14 +28,14 @@ async function main(args: readonly string[]): Promise<number> {
   const config = readRouterConfig(process.env);
   await using replica = await config.REPLICA_URL.open();
   const { KAFKA_TOPIC_PREFIX: prefix } = config;
-  const selected = (key: HeldKey): boolean => tableOfTopic(prefix, key.partition.topic) !== null && options.selects(prefix, key);
+  const selected: Selected = (key) => tableOfTopic(prefix, key.partition.topic) !== null && options.selects(prefix, key);
   switch (options.verb) {
     case "list":
       return list(config, (await replica.held()).filter(selected));
     case "replay":
       return await replayAll({ config, replica, kafka: kafkaOptions(config, NAME, createLogger(NAME, "error")) }, selected);
     case "discard":
-      return discardAll(config, await discard({ replica }, selected));
+      return discardAll(config, replica, selected);
   }
 }
 
@@ -85,16 +85,17 @@ async function replayAll({ config, replica, kafka }: Replaying, selected: (key: 
   return failed.length === 0 ? EXIT.stopped : EXIT.failed;
 }
 
-function discardAll(config: RouterConfig, keys: readonly HeldKey[]): number {
-  for (const key of keys) say(`${tableOf(config, key)} ${key.text}: discarded, ${changes(key.events)}`);
+async function discardAll(config: RouterConfig, replica: Replica, selected: Selected): Promise<number> {
+  const givingUp = (key: HeldKey): void => {
+    const [table, bound] = [tableOf(config, key), quoted(key.text)];
+    say(`${table} ${key.text}: ${changes(key.events)} given up; once the replica takes the row, copy it again:`);
+    say(`  bun run --cwd cdc snapshot -- --tables ${quoted(table)} --from ${bound} --to ${bound}`);
+  };
+  const keys = await discard({ replica, givingUp }, selected);
   say(`${keysOf(keys.length)} discarded`);
   if (keys.length === 0) return EXIT.stopped;
   say("");
-  say("THE REPLICA IS NOT WHAT MAIN-DB IS in these rows now. To mend that, once the replica takes them, copy them again:");
-  for (const key of keys) {
-    const bound = quoted(key.text);
-    say(`  bun run --cwd cdc snapshot -- --tables ${quoted(tableOf(config, key))} --from ${bound} --to ${bound}`);
-  }
+  say("THE REPLICA IS NOT WHAT MAIN-DB IS in these rows until they are copied again.");
   say("A row that main-db has deleted does not come by a copy: delete it from the replica by hand.");
   return EXIT.stopped;
 }

@@ -74,13 +74,19 @@ export async function replay(ports: ReplayPorts, selected: Selected, maxBytes = 
 const isTransient = (error: unknown): boolean =>
   error instanceof FencedError || (error instanceof CascadeError && ["REPLICA_CONFLICT", "REPLICA_LOCKED"].includes(error.code));
 
+export interface DiscardPorts extends Pick<ReplayPorts, "replica"> {
+  /** Before each is given up: afterwards nobody could say which they were, when the command is killed or the answer is lost. */
+  readonly givingUp?: (key: HeldKey) => void;
+}
+
 /** Gives the keys up: their rows stay as they are. Resolves to those that were held. */
-export async function discard({ replica }: Pick<ReplayPorts, "replica">, selected: Selected): Promise<readonly HeldKey[]> {
+export async function discard({ replica, givingUp }: DiscardPorts, selected: Selected): Promise<readonly HeldKey[]> {
   const discarded = new Map<string, HeldKey>();
   for (let fenced = 0; ; fenced++) {
     const keys = (await replica.held()).filter(selected);
     try {
       for (const from of keys) {
+        givingUp?.(from);
         await replica.settle({ statements: [], inOrder: () => [], holds: [{ kind: "release", from }] }, from.partition);
         discarded.set(from.id, from);
       }

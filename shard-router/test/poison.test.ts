@@ -347,6 +347,20 @@ describe.each(REPLICA_KINDS)("%s", (kind) => {
     expect([line.letters, await replica.held()]).toEqual([[], []]);
   });
 
+  test("which keys are given up is said before they are: afterwards nobody could", async () => {
+    await go([put(1, POISON), put(2, POISON)]);
+    const told: string[] = [];
+    const settle = () => Promise.reject(new Error("the answer is lost"));
+    const held = () => replica.held();
+    const discarding = discard(
+      { replica: { ...replica, held, settle }, givingUp: ({ text }) => void told.push(text) },
+      () => true,
+    );
+    await expect(discarding).rejects.toThrow("the answer is lost");
+    expect(told.length).toBe(1);
+    expect((await heldTexts()).length).toBe(2);
+  });
+
   test("keys of before the key's columns changed are not mistaken for others", async () => {
     await go([put(1, POISON)]);
     await cure(kind, lab);
