@@ -92,3 +92,24 @@ test.each(CASES)("%s, and what comes under the new name waits for it", async (_,
   expect(remembered.get(a.oid)?.awaiting).toBeNull();
   expect(texts).toEqual(["DELETE ", "INSERT 2", "INSERT 3"]);
 });
+
+test("a truncate that comes before what Kafka has lost in a later topic does not end the waiting", async () => {
+  const { replica, tables: remembered } = memoryReplica();
+  const history = historyOf([a, 1n], [b, 50n]);
+  const tables = tableBook(replica, { history });
+  const of = (topic: string) => ({ topic: `cascade.public.${topic}`, partition: 0 });
+  const place = (topic: string) => ({ partition: of(topic), from: null, nextOffset: 9n });
+  const isAfterLoss = (topic: string, commitLsn: bigint): boolean => {
+    const table = remembered.get(a.oid);
+    if (table === undefined) throw new Error("nothing is remembered of it");
+    return tables.isAfterLoss(table, { commitLsn, ordinal: 0 }, of(topic));
+  };
+  await tables.await(a, place("b"));
+  expect([isAfterLoss("a", 20n), isAfterLoss("b", 60n)]).toEqual([false, true]);
+  // Lost in both, whichever is found first.
+  await tables.await(a, place("a"));
+  expect([isAfterLoss("a", 20n), isAfterLoss("b", 60n)]).toEqual([false, true]);
+  // The table has its former name again.
+  history.learn({ kind: "schema", schema: a, at: { commitLsn: 70n, ordinal: 0 }, rewritten: false });
+  expect([isAfterLoss("b", 60n), isAfterLoss("a", 80n)]).toEqual([false, true]);
+});

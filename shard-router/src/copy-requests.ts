@@ -1,4 +1,3 @@
-import { randomUUID } from "node:crypto";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { Partition } from "./event-consumer.ts";
 import type { ProgressBook } from "./progress-book.ts";
@@ -46,10 +45,9 @@ export class AwaitedCopies {
     const wanted = had.filter(({ schema }) => tables.takes(schema));
     for (const { schema } of wanted) {
       const from = progress.current(partition);
-      const copy = randomUUID();
       // The offset moves with the last of them: until then this is repeated after a crash.
       const nextOffset = schema === wanted.at(-1)?.schema ? low : (from?.nextOffset ?? 0n);
-      await tables.await(schema, copy, { partition, from, nextOffset });
+      const copy = await tables.await(schema, { partition, from, nextOffset });
       warn(
         schema,
         `${formatTableName(schema)}: its changes are no longer all in Kafka; this replica asks for a copy, and passes over what comes before it`,

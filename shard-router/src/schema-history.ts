@@ -109,6 +109,12 @@ export class SchemaHistory {
     return { since, others: [...others.values()] };
   }
 
+  /** Whether the table had the name before `position`, and not from there on. */
+  isFormerName(oid: number, name: TableName, position: Position): boolean {
+    const last = this.#tables.get(oid)?.versions.findLast(({ schema }) => isSameName(schema, name));
+    return last !== undefined && (last.at === null || comparePositions(last.at, position) < 0);
+  }
+
   #upTo(oid: number, position: Position): readonly SchemaVersion[] {
     const versions = this.#tables.get(oid)?.versions ?? [];
     return versions.filter(({ at }) => at === null || comparePositions(at, position) <= 0);

@@ -1,8 +1,10 @@
 import { CascadeError } from "@cascade/shared/errors";
 import { comparePositions, type Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import { formatTableName, type TableName } from "@cascade/shared/topic";
+import { formatTableName, type TableName, tableOfTopic } from "@cascade/shared/topic";
+import { awaitedCopy, topicsLostBefore } from "./awaited-copy.ts";
 import type { ReplicaTable } from "./dialect.ts";
+import type { Partition } from "./event-consumer.ts";
 import { Fence, type FenceOptions, justBefore } from "./fence.ts";
 import type { Progress, RememberedTable, Replica, TableChange } from "./replica.ts";
 import { describeSteps, type SchemaPolicy } from "./schema-change.ts";
@@ -15,7 +17,7 @@ const RECHECK_MS = 5_000;
 
 /** The step that a change of tables takes with it: from the progress of the partition whose row, or end, asks for it. */
 export interface Place {
-  readonly partition: { readonly topic: string; readonly partition: number };
+  readonly partition: Partition;
   readonly from: Progress | null;
   /** Of the first event that is not applied yet. */
   readonly nextOffset: bigint;
@@ -102,19 +104,36 @@ export class TableBook {
   }
 
   /**
-   * From here on the table waits for `copy`, whatever it waited for before: the beginning of that may be gone from Kafka as well. It is made
-   * where it is not there, for all its rows are to come.
+   * From here on the table waits for another copy, whatever it waited for before: the beginning of that may be gone from Kafka as well. It is
+   * made where it is not there, for all its rows are to come. Resolves to the copy's name.
    */
-  async await(schema: TableSchema, copy: string, place: Place): Promise<void> {
+  async await(schema: TableSchema, place: Place): Promise<string> {
     const { history, policy } = this.#options;
     const all = await this.#all();
     const table = all.get(schema.oid);
-    if (table !== undefined) return this.#change([{ kind: "await", from: table, awaiting: copy }], place, place.nextOffset);
+    const copy = awaitedCopy([...topicsLostBefore(table?.awaiting ?? ""), place.partition.topic]);
+    if (table !== undefined) {
+      await this.#change([{ kind: "await", from: table, awaiting: copy }], place, place.nextOffset);
+      return copy;
+    }
     const at = history.startOf(schema, place.from ?? NOWHERE);
     const changes = bringChanges({ schema, at, history, policy, all, mayCreate: true });
     // With the step past what Kafka has lost, or nobody would know of it any more.
     const awaited = changes.map((change) => (change.kind === "create" ? { ...change, awaiting: copy } : change));
     await this.#change(awaited, place, place.nextOffset);
+    return copy;
+  }
+
+  /**
+   * Whether the partition's events from `at` on have all rows of a table that is empty there, also of those that Kafka has lost: what was lost
+   * in another topic came before the table was called what it is there.
+   */
+  isAfterLoss({ oid, awaiting }: RememberedTable, at: Position, { topic: here }: Partition): boolean {
+    const { history, prefix } = this.#options;
+    return topicsLostBefore(awaiting ?? "").every((topic) => {
+      const name = tableOfTopic(prefix, topic);
+      return topic === here || name === null || history.isFormerName(oid, name, at);
+    });
   }
 
   /** Whether this replica takes the table by that name. */

@@ -6,7 +6,7 @@ import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { DeadLetter } from "./dead-letter.ts";
 import type { DeadLetters } from "./dead-letters.ts";
 import type { Dialect } from "./dialect.ts";
-import type { EventBatch, RawEvent } from "./event-consumer.ts";
+import type { EventBatch, Partition, RawEvent } from "./event-consumer.ts";
 import type { HoldPlan } from "./hold-plan.ts";
 import { asOfTable } from "./poison.ts";
 import type { ProgressBook } from "./progress-book.ts";
@@ -114,7 +114,8 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
     }
     const { table, remembered } = standing;
     if (remembered.awaiting !== null) {
-      const begin = found.events.indexOf(beginOf(run, remembered, replicaName) as ReceivedEvent);
+      const isBegin = (event: ReceivedEvent): boolean => beginsCopy(event, remembered, batch.partition, options);
+      const begin = found.events.indexOf(run.events.find(isBegin) as ReceivedEvent);
       if (begin === 0) {
         await tables.begin(remembered, place());
         return turnRuns(from, options);
@@ -147,11 +148,18 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
  * Where the copy begins that the table waits for, which is where it empties the table: its later rows may be there without its first ones.
  * Or where every replica's table is empty, for all rows that it will have come after.
  */
-const beginOf = ({ events }: SchemaRun, { awaiting }: RememberedTable, replicaName: string): ReceivedEvent | undefined =>
-  events.find(({ op, marks }) => {
-    const replica = marks?.replica ?? null;
-    return op === "t" && (replica === null || (replica === replicaName && marks?.snapshotId === awaiting));
-  });
+function beginsCopy(
+  event: ReceivedEvent,
+  table: RememberedTable,
+  partition: Partition,
+  { replicaName, tables }: TurnOptions,
+): boolean {
+  const { op, marks } = event;
+  if (op !== "t") return false;
+  const replica = marks?.replica ?? null;
+  if (replica === null) return tables.isAfterLoss(table, event, partition);
+  return replica === replicaName && marks?.snapshotId === table.awaiting;
+}
 
 async function schemaOf(batch: EventBatch, { schemaId }: SchemaRun, schemas: SchemaBook): Promise<TableSchema> {
   const schema = schemas.known(schemaId) ?? (await schemas.get(schemaId));

@@ -24,7 +24,7 @@ export function memoryReplica(progress: Progress | null = null) {
         if (change.kind === "drop" || change.kind === "release") tables.delete(oid);
         else {
           const { schema, at } = change.kind === "move" || change.kind === "await" ? change.from : change;
-          const awaiting = change.kind === "await" ? change.awaiting : (tables.get(oid)?.awaiting ?? null);
+          const awaiting = "awaiting" in change ? (change.awaiting ?? null) : (tables.get(oid)?.awaiting ?? null);
           tables.set(oid, { oid, schema, at, named, revision: (tables.get(oid)?.revision ?? 0) + 1, awaiting });
         }
       }
