@@ -86,34 +86,33 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   const progress = new ProgressBook(replica);
   const held = new HeldBook(replica);
   let reading: EventConsumer | null = null;
-  let copies: AwaitedCopies | null = null;
-  const onNews = (names: readonly TableName[]) => {
-    for (const table of names) reading?.lookAtEnd(topicOf(config.KAFKA_TOPIC_PREFIX, table));
-  };
-  await using schemas = await kafka.openSchemas(onNews);
-  await using consumer = await kafka.openConsumer({
-    lostLogs,
-    identity: { replicaId: replica.id, sinceMs: STARTED_AT_MS },
-    resume: async (partition) => {
-      const offset = await progress.resume(partition);
-      await held.reread();
-      await copies?.askAgain(tableOfTopic(config.KAFKA_TOPIC_PREFIX, partition.topic) as TableName);
-      return offset;
-    },
-    applied: (partition) => progress.current(partition),
-    recover: async (partition, table, low) => (await copies?.recover(partition, table, low)) ?? null,
-    onPartitionError: (partition, error) => void holds.held(partition, error),
-  });
-  reading = consumer;
-  const tables = tablesOf(routing, replica, { schemas, consumer, progress });
-  await using deadLetters = deadLettersOf(routing, { replica, held, tables });
-  copies = new AwaitedCopies({
+  const lookAtEnd = (table: TableName) => reading?.lookAtEnd(topicOf(config.KAFKA_TOPIC_PREFIX, table));
+  await using schemas = await kafka.openSchemas((names) => names.forEach(lookAtEnd));
+  const ends: EventConsumer["ends"] = async (topic) => (await reading?.ends(topic)) ?? null;
+  const tables = tablesOf(routing, replica, { schemas, progress, ends, lookAtEnd });
+  const copies = new AwaitedCopies({
     schemas,
     tables,
     progress,
     requests: kafka.requests,
     warn: (table, message) => logger.warn({ table: formatTableName(table) }, message),
   });
+  await using consumer = await kafka.openConsumer({
+    lostLogs,
+    identity: { replicaId: replica.id, sinceMs: STARTED_AT_MS },
+    resume: async (partition) => {
+      const offset = await progress.resume(partition);
+      await held.reread();
+      tables.reread(); // whoever had the partition before may have changed some
+      await copies.askAgain(tableOfTopic(config.KAFKA_TOPIC_PREFIX, partition.topic) as TableName);
+      return offset;
+    },
+    applied: (partition) => progress.current(partition),
+    recover: (partition, table, low) => copies.recover(partition, table, low),
+    onPartitionError: (partition, error) => void holds.held(partition, error),
+  });
+  reading = consumer;
+  await using deadLetters = deadLettersOf(routing, { replica, held, tables });
   status.follow(
     () => consumer.assigned(),
     () => tables.schemaIds(),
@@ -184,24 +183,26 @@ function tellFindings(routing: Routing, findings: readonly string[]): void {
 
 interface Life {
   readonly schemas: SchemaBook;
-  readonly consumer: EventConsumer;
   readonly progress: ProgressBook;
+  readonly ends: EventConsumer["ends"];
+  lookAtEnd(table: TableName): void;
 }
 
-function tablesOf({ config, context, status }: Routing, replica: Replica, { schemas, consumer, progress }: Life): TableBook {
+function tablesOf({ config, context, status }: Routing, replica: Replica, life: Life): TableBook {
+  const { schemas, progress, ends, lookAtEnd } = life;
   return new TableBook({
     replica,
     policy: config.ROUTER_DDL,
     prefix: config.KAFKA_TOPIC_PREFIX,
     history: schemas.history,
     matches: (name) => config.ROUTER_TABLES.matches(name),
-    ends: (topic) => consumer.ends(topic),
+    ends,
     moved: (advance) => progress.moved(advance),
     changed: (name, what) => {
       status.schemaChanged(name);
       context.logger.info({ table: formatTableName(name) }, `${formatTableName(name)}: ${what}`);
       // By a row, to what main-db's is no more: where that is what it was before the row, nobody has looked for it again.
-      consumer.lookAtEnd(topicOf(config.KAFKA_TOPIC_PREFIX, name));
+      lookAtEnd(name);
     },
   });
 }
