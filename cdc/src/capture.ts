@@ -79,7 +79,15 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       const { history, lost } = await reading;
       for (const name of lost.values())
         warn(`the topic of ${formatTableName(name)} was deleted: ${LOST_TOPIC[config.CDC_SNAPSHOT]}`);
-      await using snapshotting = await openSnapshotting(config, { client, catalog, progress, log, anew: start.anew, lost });
+      await using snapshotting = await openSnapshotting(config, {
+        client,
+        catalog,
+        progress,
+        log,
+        anew: start.anew,
+        lost,
+        history,
+      });
       await refuseUncopyable(
         client,
         snapshotting.copies.all.map(({ job }) => job),

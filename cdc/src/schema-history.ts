@@ -1,5 +1,5 @@
 import { comparePositions, type Lsn, type Position } from "@cascade/shared/lsn";
-import type { SchemaMessage } from "@cascade/shared/table-schema";
+import type { SchemaMessage, TableSchema } from "@cascade/shared/table-schema";
 
 /** A message of a version that did not say its place comes before all that did. */
 const BEGINNING: Position = { commitLsn: -1n, ordinal: 0 };
@@ -33,6 +33,11 @@ export class SchemaHistory {
 
   get oids(): Iterable<number> {
     return this.#newest.keys();
+  }
+
+  /** As they were announced last, those that are not known to be gone. */
+  get tables(): readonly TableSchema[] {
+    return [...this.#newest.values()].flatMap((newest) => (newest.kind === "schema" ? [newest.schema] : []));
   }
 
   /** The last one announced, but for those that were overtaken on their way. */

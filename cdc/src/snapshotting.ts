@@ -5,6 +5,7 @@ import type { CdcConfig } from "./config.ts";
 import type { Catalog } from "./postgres/catalog.ts";
 import { ChunkReader } from "./postgres/chunk-reader.ts";
 import { copyTables, existingTables } from "./postgres/copy-tables.ts";
+import type { SchemaHistory } from "./schema-history.ts";
 import type { SnapshotProgress } from "./snapshot/progress.ts";
 import { Requests } from "./snapshot/requests.ts";
 import type { SignalLog } from "./snapshot/signal-log.ts";
@@ -29,12 +30,13 @@ export interface SnapshottingOptions {
   readonly anew: boolean;
   /** Tables whose topic was deleted, by OID. */
   readonly lost: ReadonlyMap<number, TableName>;
+  readonly history: SchemaHistory;
 }
 
 /** Takes up what was asked for and how far it is: before the stream, whose changes depend on it. */
 export async function openSnapshotting(
   config: CdcConfig,
-  { client, catalog, progress, log, anew, lost }: SnapshottingOptions,
+  { client, catalog, progress, log, anew, lost, history }: SnapshottingOptions,
 ): Promise<Snapshotting> {
   const { CDC_DATABASE_URL: databaseUrl, CDC_TABLES: filter, KAFKA_TOPIC_PREFIX: prefix } = config;
   progress.reset();
@@ -53,6 +55,7 @@ export async function openSnapshotting(
     initial,
     anew,
     lost: new Set(lost.keys()),
+    announced: history.tables,
   });
   const { left } = await requests.resume();
   const over = new AbortController();

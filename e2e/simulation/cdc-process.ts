@@ -71,9 +71,11 @@ export function cdcProcess(world: CdcWorld): (host: Host) => Live {
       const tables = async () =>
         (await catalog.captured()).map(({ schema }): CopyTable => ({ schema, estimatedRows: null, bytes: schema.oid }));
       const existing = (oids: readonly number[]) => session.call(() => new Set(oids.filter((oid) => mainDb.tables.has(oid))));
-      const requests = new Requests({ log, report: progress, snapshotter, tables, existing, initial, anew: start.anew });
-      const { left } = await requests.resume();
       const history = new SchemaHistory(await readSchemaMessages(kafka, network));
+      const { anew } = start;
+      const announced = history.tables;
+      const requests = new Requests({ log, report: progress, snapshotter, tables, existing, initial, anew, announced });
+      const { left } = await requests.resume();
       const atRest = await start.make({ client, watcher: client, catalog, waiting: () => undefined, warn });
       const known = new KnownTables({ capture: CAPTURE, history, left, warn });
       const from = await start.from();

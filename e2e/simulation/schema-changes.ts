@@ -2,13 +2,17 @@ import type { TableSchema } from "@cascade/shared/table-schema";
 import { columnSchema } from "@cascade/shared/testing/table-schemas";
 import type { MainDb, WalItem } from "./main-db.ts";
 import type { Random } from "./random.ts";
-import { COUNT, firstSchema, HIDDEN, ID, isHidden, isKeyed, type Row, type Rows, renamed, TEXT, withColumns } from "./tables.ts";
+import { COUNT, firstSchema, HIDDEN, ID, isHidden, type Row, type Rows, renamed, TEXT, withColumns } from "./tables.ts";
 
 export interface SchemaChangeOptions {
   /** Tables get other columns and names. */
   readonly alters: boolean;
   /** Tables may be rewritten past the WAL, or leave CDC_TABLES for a while: cdc copies them again then. */
   readonly copies: boolean;
+  /** One transaction in so many is one. */
+  readonly oneIn: number;
+  /** Tables leave and come back more often than anything else happens to them. */
+  readonly restless: boolean;
 }
 
 const MAX_TABLES = 4;
@@ -23,7 +27,7 @@ export class SchemaChanges {
   /** How many there were: in names, so that each is new. */
   count = 0;
 
-  constructor(mainDb: MainDb, random: Random, { alters, copies }: SchemaChangeOptions) {
+  constructor(mainDb: MainDb, random: Random, { alters, copies, restless }: SchemaChangeOptions) {
     this.#mainDb = mainDb;
     this.#random = random;
     const altering: readonly Change[] = [
@@ -37,7 +41,8 @@ export class SchemaChanges {
       () => this.#makes(this.#freeName()),
       (oid) => this.#makesAnew(oid),
     ];
-    const copying: readonly Change[] = [(oid) => this.#rewrites(oid), (oid) => this.#leavesOrReturns(oid)];
+    const leavesOrReturns: Change = (oid) => this.#leavesOrReturns(oid);
+    const copying: readonly Change[] = [(oid) => this.#rewrites(oid), ...Array(restless ? 9 : 1).fill(leavesOrReturns)];
     this.#kinds = [...(alters ? altering : []), ...making, ...(alters && copies ? copying : [])];
   }
 
@@ -115,8 +120,6 @@ export class SchemaChanges {
 
   #leavesOrReturns(oid: number): readonly WalItem[] {
     const { schema } = this.#table(oid);
-    // Changes of a table without a key that leaves before its first copy reach replicas that have none of its rows (decision 0025).
-    if (!isKeyed(schema)) return [];
     return becomes(renamed(schema, isHidden(schema) ? `back_${this.count}` : `${HIDDEN}${this.count}`));
   }
 

@@ -60,7 +60,7 @@ export class Workload {
     this.#underWay--;
     // main-db was restarted meanwhile: rolled back.
     if (!this.#mainDb.isUnderWay(txId)) return;
-    const mayAlter = this.#changes !== null && random.chance(0.15) && this.#options.isAnnounced();
+    const mayAlter = this.#changes !== null && random.chance(1 / (this.#options.ddl?.oneIn ?? 1)) && this.#options.isAnnounced();
     const ddl = mayAlter ? (this.#changes?.next() ?? []) : [];
     const items: WalItem[] = [...ddl];
     if (!mayAlter) for (let left = random.between(1, 5); left > 0; left--) this.#change(items);

@@ -8,7 +8,7 @@ export type Mutation =
   | { readonly kind: "put"; readonly row: WireRow }
   /**
    * The row with the key in `row` gets these columns; columns that `row` lacks keep their value (unchanged TOAST). The row must exist,
-   * unless it `mayMiss`: its table is being copied, and the copy brings it.
+   * unless it `mayMiss`: its table is being copied, or will be when it is captured again, and the copy brings it.
    */
   | { readonly kind: "patch"; readonly row: WireRow; readonly mayMiss?: true }
   /** No row has this key any more. `key` holds the key columns. */
@@ -16,9 +16,9 @@ export type Mutation =
   /** The row with key `from` gets the columns of `row`, among them a new key; else as a patch. */
   | { readonly kind: "move"; readonly from: WireRow; readonly row: WireRow; readonly mayMiss?: true }
   | { readonly kind: "truncate" }
-  /** Tables without a key: one more row; one row exactly equal to `row` fewer (it must exist). */
+  /** Tables without a key: one more row; one row exactly equal to `row` fewer (it must exist, unless it `mayMiss`). */
   | { readonly kind: "append"; readonly row: WireRow }
-  | { readonly kind: "remove"; readonly row: WireRow };
+  | { readonly kind: "remove"; readonly row: WireRow; readonly mayMiss?: true };
 
 /** Rows that hold the keys which a mutation of a table with a key touches. */
 export function keysOf(mutation: Mutation): readonly WireRow[] {
@@ -72,8 +72,13 @@ function addKeyed(shape: RowShape, event: ReceivedEvent, mutations: Mutation[]):
   }
   if (op === "u" && before !== null && changesKey(shape, before, row)) {
     const from = oldKey(shape, before);
+    const miss = mayMiss(event);
     if (complete) mutations.push({ kind: "delete", key: from }, { kind: "put", row });
-    else mutations.push({ kind: "move", from, row, ...mayMiss(event) });
+    else {
+      // Until the copy is there, a row may have the new key that main-db has deleted since: what told of that is lost.
+      if (miss.mayMiss) mutations.push({ kind: "delete", key: keyRow(shape, row) });
+      mutations.push({ kind: "move", from, row, ...miss });
+    }
     return;
   }
   mutations.push(complete ? { kind: "put", row } : { kind: "patch", row, ...mayMiss(event) });
@@ -99,7 +104,7 @@ function addKeyless(shape: RowShape, event: ReceivedEvent, mutations: Mutation[]
   let before: WireRow | null = null;
   if (op === "u" || op === "d") {
     before = complete(shape, required(shape, event.before, "before"));
-    mutations.push({ kind: "remove", row: before });
+    mutations.push({ kind: "remove", row: before, ...mayMiss(event) });
   }
   if (op === "d") return;
   const after = required(shape, event.after, "after");

@@ -51,10 +51,7 @@ async function readAll(topic: string, admin: Admin, consumer: Consumer): Promise
 
 /** A broker that has just started may not know all topics at first: what is lost is so at every look. */
 async function lostOf(history: SchemaHistory, prefix: string, admin: Admin): Promise<ReadonlyMap<number, TableName>> {
-  let lost = [...history.oids].flatMap((oid) => {
-    const newest = history.newest(oid);
-    return newest?.kind === "schema" ? [newest.schema] : [];
-  });
+  let lost = history.tables;
   for (let looks = 1; lost.length > 0; looks++) {
     const topics = new Set(await admin.listTopics());
     lost = lost.filter((schema) => !topics.has(topicOf(prefix, schema)));

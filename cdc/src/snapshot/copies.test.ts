@@ -277,3 +277,21 @@ test("whatever comes between, what is published leaves a replica equal to the ta
     { numRuns: Number(process.env["SNAPSHOT_RUNS"] ?? 3000) },
   );
 });
+
+test("what comes of a table that has left may miss its rows, where it is copied anew when it is back", () => {
+  const transaction = { txId: 5, commitLsn: 9n, committedAtMs: 0 };
+  const change = { op: "u", table: TABLE, transaction, ordinal: 0, lsn: 9n, key: null, before: null, after: "{}" } as const;
+  for (const fillsReturned of [true, false]) {
+    const copies = new Copies(() => undefined, { fillsReturned });
+    copies.merge([{ kind: "table", table: TABLE, schema: SCHEMA }], () => undefined);
+    const fills = () =>
+      copies
+        .merge([{ kind: "change", event: change }], () => undefined)
+        .map((message) => message.kind === "change" && message.event.table.filling === true);
+    expect(fills()).toEqual([false]);
+    copies.left(SCHEMA.oid);
+    expect(fills()).toEqual([fillsReturned]);
+    expect([copies.returned(SCHEMA.oid), copies.returned(SCHEMA.oid)]).toEqual([true, false]);
+    expect(fills()).toEqual([false]);
+  }
+});

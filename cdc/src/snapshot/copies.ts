@@ -25,19 +25,40 @@ export type TableNews = TableChanged | TableLeft;
 export class Copies {
   #copies: readonly Copy[] = [];
   readonly #schemas = new Map<string, TableSchema>();
+  /** OIDs of tables that were captured once, and are not. */
+  readonly #left = new Set<number>();
   /** By the events' own table object: one look per table, not per row. */
   #treatments = new Map<EventTable, Treatment | null>();
   /** Transactions with changes of tables to be copied that no snapshot has seen yet. */
   readonly #recent = new Set<number>();
   #recentTxId = -1;
   readonly #onTable: (news: TableNews) => void;
+  readonly #fillsReturned: boolean;
 
-  constructor(onTable: (news: TableNews) => void) {
+  /** @param options.fillsReturned a table that comes back after it had left is emptied and copied anew: until then its rows may be missing */
+  constructor(onTable: (news: TableNews) => void, { fillsReturned = true } = {}) {
     this.#onTable = onTable;
+    this.#fillsReturned = fillsReturned;
   }
 
   get all(): readonly Copy[] {
     return this.#copies;
+  }
+
+  /** Its changes from before may still be delivered, and its copy may not have been done. */
+  left(oid: number): void {
+    this.#left.add(oid);
+    this.#treatments.clear();
+  }
+
+  /** Whether it had left. */
+  returned(oid: number): boolean {
+    this.#treatments.clear();
+    return this.#left.delete(oid);
+  }
+
+  hasLeft(oid: number): boolean {
+    return this.#left.has(oid);
   }
 
   add(job: CopyJob, state: CopyState, schema: Pick<TableSchema, "key">): Copy {
@@ -85,7 +106,7 @@ export class Copies {
       if (message.kind === "table" || message.kind === "schema") this.#schemas.set(message.schema.id, message.schema);
       if (message.kind === "schema" || message.kind === "left") this.#onTable(message);
     }
-    if (this.#copies.length === 0) return messages;
+    if (this.#copies.length === 0 && !(this.#fillsReturned && this.#left.size > 0)) return messages;
     const merged: SourceMessage[] = [];
     for (const message of messages) {
       if (message.kind === "change") this.#change(message, merged, toSave);
@@ -99,7 +120,7 @@ export class Copies {
     let { event } = message;
     const treatment = this.#treatmentOf(event.table);
     if (treatment === null) return void merged.push(message);
-    this.#noteTransaction(event.transaction.txId);
+    if (treatment.copies.length > 0) this.#noteTransaction(event.transaction.txId);
     for (const copy of treatment.copies) {
       if (copy.kind === "keyless") {
         const passed = copy.change(event);
@@ -129,9 +150,10 @@ export class Copies {
   #newTreatment(table: EventTable): Treatment | null {
     const schema = this.#schemas.get(table.schemaId);
     const copies = this.#copies.filter(({ job }) => job.oid === schema?.oid);
-    if (schema === undefined || copies.length === 0) return null;
+    const returns = schema !== undefined && this.#fillsReturned && this.#left.has(schema.oid);
+    if (schema === undefined || (copies.length === 0 && !returns)) return null;
     // Rows of the table may be missing on the replicas until the copy is there.
-    const fills = copies.some((copy) => copy.kind === "keyed" && (copy.job.request === INITIAL || copy.mayBeEmpty));
+    const fills = returns || copies.some((copy) => copy.kind === "keyed" && (copy.job.request === INITIAL || copy.mayBeEmpty));
     return { schema, copies, table: fills ? { ...table, filling: true } : table };
   }
 

@@ -23,6 +23,7 @@ async function copiesOf(
   there: readonly number[] = [7],
   anew = false,
   lost: readonly number[] = [],
+  announced: readonly CopyTable[] = [],
 ): Promise<readonly { readonly oid: number; readonly empties: boolean }[]> {
   const log: SignalLog = {
     messages: new Map(messages),
@@ -39,7 +40,13 @@ async function copiesOf(
   const snapshotter = new Snapshotter({ openReader, log, report: SILENT, initial: true });
   const existing = async (oids: readonly number[]) => new Set(oids.filter((oid) => there.includes(oid)));
   const options = { log, report: SILENT, snapshotter, tables: async () => tables, existing };
-  await new Requests({ ...options, initial: true, anew, lost: new Set(lost) }).resume();
+  await new Requests({
+    ...options,
+    initial: true,
+    anew,
+    lost: new Set(lost),
+    announced: announced.map((table) => table.schema),
+  }).resume();
   return snapshotter.copies.all.map(({ job, state }) => ({ oid: job.oid, empties: state.empties }));
 }
 
@@ -50,6 +57,14 @@ test("a table that was not captured for a while is copied again: its changes of 
   expect(await copiesOf(messages, [])).toEqual([]);
   expect(await copiesOf(messages, [TABLE])).toEqual([{ oid: 7, empties: true }]);
   expect(await copiesOf(messages, [TABLE])).toEqual([{ oid: 7, empties: true }]);
+});
+
+test("so is one that was announced, and left before its copy was begun: replicas may have rows of it", async () => {
+  const messages = new Map<string, string>();
+  const of = (...tables: CopyTable[]) => copiesOf(messages, tables, [7], false, [], [TABLE]);
+  expect(await of(TABLE)).toEqual([{ oid: 7, empties: false }]);
+  expect(await of()).toEqual([]);
+  expect(await of(TABLE)).toEqual([{ oid: 7, empties: true }]);
 });
 
 test("a table that is new is copied into what is there; nothing is kept of one that is gone", async () => {

@@ -6,7 +6,7 @@ import { type CopyJob, type CopyState, INITIAL, isWhole, LEFT, TABLE_GONE, WAITI
 import type { SnapshotReport } from "./report.ts";
 import type { SignalLog, SignalMessage } from "./signal-log.ts";
 import { decodeRequest, decodeState, encodeState, isStateKey, type SnapshotRequest, stateKey } from "./signals.ts";
-import type { Snapshotter } from "./snapshotter.ts";
+import { initialJob, type Snapshotter } from "./snapshotter.ts";
 import type { CopyTable } from "./table-reader.ts";
 
 /** A table's OID is never 0: the state of a request that names none. */
@@ -27,6 +27,8 @@ export interface RequestsOptions {
   readonly anew: boolean;
   /** OIDs of tables whose topic was deleted: so is each of them alone, when it is to be copied at all. */
   readonly lost?: ReadonlySet<number>;
+  /** Tables that Kafka has a schema of, not known to be gone: of those that died early no state was ever written. */
+  readonly announced?: readonly (TableName & { readonly oid: number })[];
 }
 
 /** What was asked for, and what was begun: from `<prefix>.signals` to the snapshotter. */
@@ -58,7 +60,7 @@ export class Requests {
       else if (!isOver(state))
         snapshotter.add({ ...job, name: nameOf(table) }, isAnew(job.oid) ? waiting(table) : state, table.schema);
     }
-    await this.#missing(absent);
+    await this.#missing([...absent, ...this.#unseen(byOid)]);
     for (const table of found) snapshotter.meet(table.schema, table);
     for (const [key, value] of log.messages) if (!isStateKey(key)) await this.#accept(key, value);
     return { left: known.flatMap(({ job, state }) => (state.status === "left" ? [job.oid] : [])) };
@@ -74,13 +76,12 @@ export class Requests {
 
   /** Written down before the new slot, or topic, is made: whatever happens then, these copies are to come. */
   async #begin(found: readonly CopyTable[]): Promise<void> {
-    const { log, snapshotter } = this.#options;
+    const { snapshotter } = this.#options;
     const copies = found.map((table) => {
-      const job: CopyJob = { request: INITIAL, oid: table.schema.oid, name: nameOf(table), replica: null, range: WHOLE };
+      const job = initialJob(table.schema);
       return { job, state: { ...waiting(table), empties: true }, table };
     });
-    for (let at = 0; at < copies.length; at += WRITTEN_AT_ONCE)
-      await log.write(copies.slice(at, at + WRITTEN_AT_ONCE).map(stateOf));
+    await this.#writeAll(copies.map(stateOf));
     for (const { job, state, table } of copies) snapshotter.add(job, state, table.schema);
   }
 
@@ -91,23 +92,35 @@ export class Requests {
     else if (initial) snapshotter.add({ ...job, name: nameOf(table) }, state, table.schema);
   }
 
+  /** Tables that were announced, whose copy was never begun, and that are not captured now. */
+  #unseen(captured: ReadonlyMap<number, CopyTable>): readonly Known[] {
+    const { log, announced = [] } = this.#options;
+    const unseen = announced.filter(({ oid }) => !captured.has(oid) && !log.messages.has(stateKey(INITIAL, oid)));
+    return unseen.map((table) => ({ job: initialJob(table), state: WAITING }));
+  }
+
   /** Tables that are not captured now: what changes in them is in no topic. Of those that are gone nothing need be known. */
   async #missing(known: readonly Known[]): Promise<void> {
     if (known.length === 0) return;
-    const { log, snapshotter, existing } = this.#options;
+    const { snapshotter, existing } = this.#options;
     const there = await existing(known.map(({ job }) => job.oid));
     const news: SignalMessage[] = [];
     for (const { job, state } of known) {
       const key = stateKey(job.request, job.oid);
       if (job.request !== INITIAL) {
         if (!isOver(state)) news.push({ key, value: encodeState(job, { ...state, status: "failed", error: TABLE_GONE }) });
-      } else if (!there.has(job.oid)) news.push({ key, value: null });
-      else {
-        snapshotter.left(job.oid);
-        if (state.status !== "left") news.push({ key, value: encodeState(job, LEFT) });
+        continue;
       }
+      snapshotter.left(job.oid);
+      if (!there.has(job.oid)) news.push({ key, value: null });
+      else if (state.status !== "left") news.push({ key, value: encodeState(job, LEFT) });
     }
-    if (news.length > 0) await log.write(news);
+    await this.#writeAll(news);
+  }
+
+  async #writeAll(messages: readonly SignalMessage[]): Promise<void> {
+    for (let at = 0; at < messages.length; at += WRITTEN_AT_ONCE)
+      await this.#options.log.write(messages.slice(at, at + WRITTEN_AT_ONCE));
   }
 
   /** Takes what comes until `signal` aborts. Rejects with a CascadeError when Kafka is away. */

@@ -4,7 +4,7 @@ import { Signal } from "@cascade/shared/signal";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { ChangeSource } from "../change-source.ts";
-import { Copies, type Copy } from "./copies.ts";
+import { Copies, type Copy, type TableNews } from "./copies.ts";
 import { type CopyJob, type CopyState, INITIAL, LEFT, mustBeDone, TABLE_GONE, WAITING, WHOLE } from "./copy-job.ts";
 import { CopyQueue } from "./copy-queue.ts";
 import { type CopyingContext, type CopyOutcome, copyKeyed, copyKeyless } from "./copying.ts";
@@ -39,19 +39,18 @@ export class Snapshotter {
   #source: MergedSource | null = null;
   /** Tables whose initial copy is done, or under way. */
   readonly #met = new Set<number>();
-  /** Tables that were captured once, and are not. */
-  readonly #left = new Set<number>();
   readonly #queue: CopyQueue;
   /** Copies of tables whose changes were not looked at from the beginning of the life. */
   readonly #unsettled = new Set<CopyJob>();
 
   constructor(options: SnapshotterOptions) {
     this.#options = options;
-    this.#copies = new Copies((news) => {
+    const onTable = (news: TableNews): void => {
       if (news.kind === "left") this.#leave(initialJob(news));
       else if (news.rewritten) this.#again(news.schema, news.returned === true);
       else this.meet(news.schema, null);
-    });
+    };
+    this.#copies = new Copies(onTable, { fillsReturned: options.initial });
     this.#queue = new CopyQueue(this.#copies);
     this.#writer = new StateWriter(options.log, (error) => this.#failed.reject(error));
     this.#failed.promise.catch(() => undefined); // `run` says it
@@ -65,7 +64,7 @@ export class Snapshotter {
   meet(schema: TableSchema, size: CopyTable | null): void {
     if (size !== null) this.#queue.size(size);
     if (!this.#options.initial || this.#met.has(schema.oid)) return;
-    const empties = this.#left.delete(schema.oid);
+    const empties = this.#copies.returned(schema.oid);
     this.add(initialJob(schema), { ...WAITING, empties, estimatedRows: size?.estimatedRows ?? null }, schema);
   }
 
@@ -78,7 +77,7 @@ export class Snapshotter {
       return;
     }
     const replaced = this.#takeOut(schema.oid);
-    const empties = returned || this.#left.delete(schema.oid) || replaced.some(({ state }) => state.empties && !state.begun);
+    const empties = this.#copies.returned(schema.oid) || returned || replaced.some(({ state }) => state.empties && !state.begun);
     // Written down before the change is confirmed.
     this.#writer.note(this.add(initialJob(schema), { ...WAITING, empties }, schema));
   }
@@ -100,10 +99,10 @@ export class Snapshotter {
     return copies;
   }
 
-  /** A table that was captured once: when it comes back the replicas empty it, and it is copied anew. */
+  /** A table that was captured once, and is not: when it comes back the replicas empty it, and it is copied anew. */
   left(oid: number): void {
     this.#met.delete(oid);
-    this.#left.add(oid);
+    this.#copies.left(oid);
   }
 
   /** A table whose initial copy is done. */
@@ -290,7 +289,9 @@ export class Snapshotter {
 
   /** Something was noted under the same key since the copy's last row: the table was rewritten, or has left. */
   #isOverwritten({ job }: Copy): boolean {
-    return job.request === INITIAL && (this.#left.has(job.oid) || this.#copies.all.some((copy) => isSameWork(copy.job, job)));
+    return (
+      job.request === INITIAL && (this.#copies.hasLeft(job.oid) || this.#copies.all.some((copy) => isSameWork(copy.job, job)))
+    );
   }
 
   /** The table is gone, or captured no more. */
@@ -324,7 +325,8 @@ export class Snapshotter {
 
 const isSameWork = (a: CopyJob, b: CopyJob): boolean => a.request === b.request && a.oid === b.oid;
 
-const initialJob = ({ oid, schema, table }: TableName & { readonly oid: number }): CopyJob => ({
+/** Of the table's first copy, and of each that takes its place. */
+export const initialJob = ({ oid, schema, table }: TableName & { readonly oid: number }): CopyJob => ({
   request: INITIAL,
   oid,
   name: { schema, table },

@@ -37,7 +37,8 @@ export type Run =
       readonly from: WireRow[];
       readonly rows: WireRow[];
     }
-  | { readonly kind: "delete" | "remove"; readonly rows: WireRow[] }
+  | { readonly kind: "delete"; readonly rows: WireRow[] }
+  | { readonly kind: "remove"; readonly mayMiss: boolean; readonly rows: WireRow[] }
   | { readonly kind: "truncate" };
 
 /**
@@ -51,7 +52,7 @@ export function runsOf(shape: RowShape, mutations: readonly Mutation[]): readonl
   for (const mutation of mutations) {
     const isPartial = mutation.kind === "patch" || mutation.kind === "move";
     const columns = isPartial ? columnSet(shape, mutation.row) : "";
-    const mayMiss = isPartial && mutation.mayMiss === true;
+    const mayMiss = "mayMiss" in mutation && mutation.mayMiss === true;
     // Of other mutations coalescing leaves one per key, unless equal keys may look different.
     const keys =
       mutation.kind === "move" || shape.keyClass !== null ? keysOf(mutation).map((row) => keyClassOrText(shape, row)) : [];
@@ -85,8 +86,9 @@ function emptyRun(kind: Mutation["kind"], columns: string, mayMiss: boolean): Ru
     case "move":
       return { kind, columnSet: columns, mayMiss, from: [], rows: [] };
     case "delete":
-    case "remove":
       return { kind, rows: [] };
+    case "remove":
+      return { kind, mayMiss, rows: [] };
     case "truncate":
       return { kind };
   }
