@@ -8,8 +8,8 @@ import { CascadeError } from "@cascade/shared/errors";
 import { createLogger } from "@cascade/shared/logging";
 import type { Service, ServiceContext } from "@cascade/shared/service";
 import { ServiceHealth } from "@cascade/shared/service-health";
+import { SILENT_TELEMETRY } from "@cascade/shared/testing/silent-telemetry";
 import { moreChanges, startLoad } from "../load.ts";
-import { SILENT_TELEMETRY } from "../silent-telemetry.ts";
 import type { TcpProxy } from "../tcp-proxy.ts";
 import { type FaultLab, openFaultLab } from "./lab.ts";
 

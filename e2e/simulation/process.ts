@@ -3,7 +3,7 @@ import type { Logger } from "@cascade/shared/logging";
 import { backoffMs, pause } from "@cascade/shared/retry";
 import type { ServiceContext } from "@cascade/shared/service";
 import { ServiceHealth } from "@cascade/shared/service-health";
-import { SILENT_TELEMETRY } from "../silent-telemetry.ts";
+import { SILENT_TELEMETRY } from "@cascade/shared/testing/silent-telemetry";
 import type { Host, Scheduler } from "./scheduler.ts";
 
 export interface Witness {

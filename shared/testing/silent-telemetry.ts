@@ -1,4 +1,4 @@
-import type { Telemetry } from "@cascade/shared/telemetry";
+import type { Telemetry } from "../src/telemetry.ts";
 
 /** Counts nothing. The real one is OpenTelemetry's global of its process: a second one in the tests' own would have no metrics. */
 export const SILENT_TELEMETRY: Telemetry = {
