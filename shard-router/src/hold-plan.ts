@@ -111,6 +111,8 @@ export class HoldPlan {
     const position = { commitLsn: event.commitLsn, ordinal: event.ordinal };
     const cause = poison === null ? KEY_HELD : causeOf(poison);
     const links = keys.length > 1 && !isWhole(schema, wholeRow(event.before, event.after));
+    const fresh = keys.filter(({ id }) => !this.#keys.has(id)).length;
+    if (fresh > 0) this.#checkRoom(schema, fresh, cause);
     for (const { id, row } of keys) {
       const held = this.#keys.get(id);
       if (held !== undefined) {
@@ -119,7 +121,6 @@ export class HoldPlan {
         this.#keys.set(id, { ...held, last: position, events: held.events + 1, isLinked, cause: why });
         continue;
       }
-      this.#checkRoom(schema, cause);
       this.#keys.set(id, {
         ...{ partition: batch.partition, id, oid: schema.oid, columns: keyColumns(schema), text: keyJson(schema, row) },
         ...{ first: position, last: position, events: 1, isLinked: links, cause, heldAtMs: Date.now() },
@@ -130,13 +131,15 @@ export class HoldPlan {
     this.#withheld.add(event);
   }
 
-  #checkRoom(schema: TableSchema, cause: Cause): void {
+  /** For one change there is always room where nothing else is held: a row that moves takes two. */
+  #checkRoom(schema: TableSchema, fresh: number, cause: Cause): void {
+    const { maxKeys } = this.#options;
     const count = this.#ofTable(schema.oid).length;
-    if (count < this.#options.maxKeys) return;
+    if (count === 0 || count + fresh <= maxKeys) return;
     throw new CascadeError({
       code: "TOO_MANY_HELD_KEYS",
       verdict: "stop-table",
-      message: `${count} keys of table ${formatTableName(schema)} are held back, and no more may be (ROUTER_MAX_HELD_KEYS); the next would be for ${cause.code}: ${cause.message}`,
+      message: `${count} keys of table ${formatTableName(schema)} are held back, and no more than ${maxKeys} may be (ROUTER_MAX_HELD_KEYS); the next would be for ${cause.code}: ${cause.message}`,
       advice: `that many rows refused is something about the table: ${cause.advice}; then replay what is held (\`bun run --cwd shard-router dead-letters replay\`), and the table goes on by itself`,
     });
   }

@@ -339,6 +339,17 @@ describe.each(REPLICA_KINDS)("%s", (kind) => {
     expect((await rows()).length).toBe(5);
   });
 
+  test("a row that moves is held under both its keys, though one key may be", async () => {
+    await go([put(1, 1), { op: "u", before: { id: 1 }, after: { id: 2, v: POISON } }, put(3, 3)], { maxKeys: 1 });
+    expect(await heldTexts()).toEqual([
+      ['{"id":1}', 1],
+      ['{"id":2}', 1],
+    ]);
+    await cure(kind, lab);
+    expect((await line.replay()).failed).toEqual([]);
+    expect((await rows()).length).toBe(2);
+  });
+
   test("what is wrong with the table is no row's fault", async () => {
     await go([put(1, 1)]);
     await lab.sql(`ALTER TABLE ${lab.nameOf(keyed)} DROP COLUMN w`);
