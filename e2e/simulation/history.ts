@@ -229,7 +229,8 @@ class History {
 
   /**
    * Replicas refuse rows now and then, until a while after everything else has calmed down. What they hold back is replayed, or given up and
-   * copied, whether they take it by then or not; in the end all is taken, and whoever has the command replays until nothing is held.
+   * copied, whether they take it by then or not; in the end all is taken, and whoever has the command replays until nothing is held, or gives
+   * up what cannot be replayed, such as a row that moved from a key that was given up.
    */
   #refuse(refusals: Refusals): void {
     const { random } = this.#scheduler;
@@ -241,7 +242,7 @@ class History {
       replica.refuse(refusals.oneIn);
     } else if (random.chance(0.15)) replica.refuse(0);
     if (random.chance(this.#isCured ? 0.5 : 0.1)) this.#operator.replay(replica);
-    if (this.#plan.copies && !this.#isCured && random.chance(0.03)) this.#operator.discard(replica);
+    if (this.#plan.copies && random.chance(0.03)) this.#operator.discard(replica);
     this.#scheduler.after(random.skewed(100, 10_000), null, () => this.#refuse(refusals));
   }
 

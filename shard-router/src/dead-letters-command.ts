@@ -88,7 +88,7 @@ async function replayAll({ config, replica, kafka }: Replaying, selected: (key: 
 async function discardAll(config: RouterConfig, replica: Replica, selected: Selected): Promise<number> {
   const givingUp = (key: HeldKey): void => {
     const [table, bound] = [tableOf(config, key), quoted(key.text)];
-    say(`${table} ${key.text}: ${changes(key.events)} given up; once the replica takes the row, copy it again:`);
+    say(`${table} ${key.text}: giving up ${changes(key.events)}; once the replica takes the row, copy it again:`);
     say(`  bun run --cwd cdc snapshot -- --tables ${quoted(table)} --from ${bound} --to ${bound}`);
   };
   const keys = await discard({ replica, givingUp }, selected);

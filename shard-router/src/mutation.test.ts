@@ -160,6 +160,11 @@ test("a partial update may miss its row while the table is being copied", () => 
     { kind: "move", from: { id: 9 }, row: partial, mayMiss: true },
     { kind: "put", row: whole },
   ]);
+  // The same row, not one that is in the way.
+  const spelt = tableSchema("spelt", { id: "numeric", note: "text" });
+  expect(toMutations(spelt, [{ ...event("u", { id: "1.0" }, { id: "1.00" }), marks }])).toEqual([
+    { kind: "move", from: { id: "1.0" }, row: { id: "1.00" }, mayMiss: true },
+  ]);
   const row = { at: "a", n: 1 };
   expect(toMutations(keyless, [{ ...event("d", row, null), marks }])).toEqual([{ kind: "remove", row, mayMiss: true }]);
 });

@@ -76,7 +76,7 @@ function addKeyed(shape: RowShape, event: ReceivedEvent, mutations: Mutation[]):
     if (complete) mutations.push({ kind: "delete", key: from }, { kind: "put", row });
     else {
       // Until the copy is there, a row may have the new key that main-db has deleted since: what told of that is lost.
-      if (miss.mayMiss) mutations.push({ kind: "delete", key: keyRow(shape, row) });
+      if (miss.mayMiss && !isSpeltAnew(shape, before, row)) mutations.push({ kind: "delete", key: keyRow(shape, row) });
       mutations.push({ kind: "move", from, row, ...miss });
     }
     return;
@@ -97,6 +97,11 @@ function changesKey(shape: RowShape, before: WireRow, after: WireRow): boolean {
   if (shape.key.length > 1) return keyText(shape, before) !== keyText(shape, after);
   const name = shape.key[0] as string;
   return !Object.is(before[name], after[name]);
+}
+
+/** The same key, which is written in another way: 1.0 and 1.00. */
+function isSpeltAnew({ keyClass }: RowShape, before: WireRow, after: WireRow): boolean {
+  return keyClass !== null && keyClass(before) === keyClass(after);
 }
 
 function addKeyless(shape: RowShape, event: ReceivedEvent, mutations: Mutation[]): void {

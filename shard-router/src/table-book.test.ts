@@ -60,3 +60,21 @@ test("when what was changed cannot be read, all is read again", async () => {
   fails = false;
   expect((await book.standing(schema, at, placeOf(schema))).kind).toBe("ready");
 });
+
+test("whoever asks while all is to be read again and again gets what was read after he asked", async () => {
+  const { replica } = memoryReplica();
+  type Read = Awaited<ReturnType<typeof replica.remembered>>;
+  const reads: ((tables: Read) => void)[] = [];
+  const book = tableBook({ ...replica, remembered: () => new Promise<Read>((resolve) => reads.push(resolve)) });
+  const asked = () => book.awaited({ schema: "public", table: "t" });
+  const first = asked();
+  book.reread();
+  const second = asked();
+  reads[0]?.([]);
+  expect(await first).toBeNull();
+  await Bun.sleep(0);
+  book.reread();
+  expect(reads.length).toBe(2);
+  reads[1]?.([]);
+  expect(await second).toBeNull();
+});

@@ -42,6 +42,15 @@ export type Standing =
   /** The table must be brought to the schema first. */
   | { readonly kind: "change" };
 
+type Tables = Map<number, RememberedTable>;
+
+/** Of all tables, under way. */
+interface Reading {
+  /** What was to be read anew before then is in it. */
+  readonly version: number;
+  readonly tables: Promise<Tables>;
+}
+
 /** The replica's tables: what each is like now, and what it must become for main-db's rows. */
 export class TableBook {
   readonly #options: TableBookOptions;
@@ -53,13 +62,13 @@ export class TableBook {
   /** Columns that take NULL although their schema says otherwise, by the table's oid. */
   readonly #relaxed = new Map<number, ReadonlySet<string>>();
   readonly #suspects = new Set<number>();
-  #remembered: Map<number, RememberedTable> | null = null;
-  #reading: Promise<void> | null = null;
+  #remembered: Tables | null = null;
+  #reading: Reading | null = null;
   /** Grows whenever what is remembered is to be read anew. */
   #version = 0;
   /** Of those, the ones that wait for a copy. */
   #awaited: readonly RememberedTable[] = [];
-  #lastRead = new Map<number, RememberedTable>();
+  #lastRead: Tables = new Map();
 
   constructor(options: TableBookOptions) {
     this.#options = options;
@@ -213,25 +222,30 @@ export class TableBook {
   }
 
   /** Read once by all who ask while it is being read: there may be thousands of tables, and a partition for each asks at the start. */
-  async #all(): Promise<Map<number, RememberedTable>> {
+  async #all(): Promise<Tables> {
+    const wanted = this.#version;
     while (this.#remembered === null) {
-      this.#reading ??= this.#read().finally(() => {
-        this.#reading = null;
-      });
-      await this.#reading;
+      this.#reading ??= { version: this.#version, tables: this.#read(this.#version) };
+      const { version, tables } = this.#reading;
+      const read = await tables;
+      if (version >= wanted) return this.#remembered ?? read;
     }
     return this.#remembered;
   }
 
-  async #read(): Promise<void> {
-    const version = this.#version;
-    const tables = await this.#options.replica.remembered();
-    // What was asked to be read again meanwhile may be older than that.
-    if (version === this.#version) this.#remember(new Map(tables.map((table) => [table.oid, table])));
+  async #read(version: number): Promise<Tables> {
+    try {
+      const tables = new Map((await this.#options.replica.remembered()).map((table) => [table.oid, table]));
+      this.#note(tables);
+      // What is to be read again meanwhile may be older than that.
+      if (version === this.#version) this.#remembered = tables;
+      return tables;
+    } finally {
+      this.#reading = null;
+    }
   }
 
-  #remember(tables: Map<number, RememberedTable>): void {
-    this.#remembered = tables;
+  #note(tables: Tables): void {
     this.#lastRead = tables;
     this.#awaited = [...tables.values()].filter(({ awaiting }) => awaiting !== null);
   }
@@ -248,7 +262,8 @@ export class TableBook {
     const all = new Map(known);
     for (const oid of oids) all.delete(oid);
     for (const table of tables) all.set(table.oid, table);
-    this.#remember(all);
+    this.#note(all);
+    this.#remembered = all;
   }
 
   async #prepare(remembered: RememberedTable, place: Place): Promise<ReplicaTable> {

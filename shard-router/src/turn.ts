@@ -114,6 +114,8 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
     }
     const { table, remembered } = standing;
     if (remembered.awaiting !== null) {
+      // Whether a truncate ends the waiting depends on all names that the table has had.
+      if (run.events.some(({ op }) => op === "t")) await options.schemas.settle();
       const isBegin = (event: ReceivedEvent): boolean => beginsCopy(event, remembered, batch.partition, options);
       const begin = found.events.indexOf(run.events.find(isBegin) as ReceivedEvent);
       if (begin === 0) {

@@ -128,8 +128,11 @@ export class Copies {
         event = passed;
       } else if (copy.change(event, treatment.schema)) toSave(copy);
     }
-    if (event !== message.event) merged.push({ kind: "change", event });
-    else merged.push(treatment.table === event.table ? message : { kind: "change", event: { ...event, table: treatment.table } });
+    if (event !== message.event) {
+      const filling = treatment.table.filling === true ? { table: { ...event.table, filling: true } as const } : {};
+      merged.push({ kind: "change", event: { ...event, ...filling } });
+    } else
+      merged.push(treatment.table === event.table ? message : { kind: "change", event: { ...event, table: treatment.table } });
   }
 
   #noteTransaction(txId: number): void {

@@ -24,6 +24,7 @@ async function copiesOf(
   anew = false,
   lost: readonly number[] = [],
   announced: readonly CopyTable[] = [],
+  initial = true,
 ): Promise<readonly { readonly oid: number; readonly empties: boolean }[]> {
   const log: SignalLog = {
     messages: new Map(messages),
@@ -37,12 +38,12 @@ async function copiesOf(
     [Symbol.asyncDispose]: async () => {},
   };
   const openReader = () => Promise.reject(new Error("not read"));
-  const snapshotter = new Snapshotter({ openReader, log, report: SILENT, initial: true });
+  const snapshotter = new Snapshotter({ openReader, log, report: SILENT, initial });
   const existing = async (oids: readonly number[]) => new Set(oids.filter((oid) => there.includes(oid)));
   const options = { log, report: SILENT, snapshotter, tables: async () => tables, existing };
   await new Requests({
     ...options,
-    initial: true,
+    initial,
     anew,
     lost: new Set(lost),
     announced: announced.map((table) => table.schema),
@@ -65,6 +66,9 @@ test("so is one that was announced, and left before its copy was begun: replicas
   expect(await of(TABLE)).toEqual([{ oid: 7, empties: false }]);
   expect(await of()).toEqual([]);
   expect(await of(TABLE)).toEqual([{ oid: 7, empties: true }]);
+  messages.clear();
+  await copiesOf(messages, [], [7], false, [], [TABLE], false);
+  expect(messages.size).toBe(0); // CDC_SNAPSHOT=never: nobody would ask
 });
 
 test("a table that is new is copied into what is there; nothing is kept of one that is gone", async () => {

@@ -94,7 +94,8 @@ export class Requests {
 
   /** Tables that were announced, whose copy was never begun, and that are not captured now. */
   #unseen(captured: ReadonlyMap<number, CopyTable>): readonly Known[] {
-    const { log, announced = [] } = this.#options;
+    const { log, announced = [], initial } = this.#options;
+    if (!initial) return []; // no states are kept of them, nor are they emptied and copied when they are back
     const unseen = announced.filter(({ oid }) => !captured.has(oid) && !log.messages.has(stateKey(INITIAL, oid)));
     return unseen.map((table) => ({ job: initialJob(table), state: WAITING }));
   }

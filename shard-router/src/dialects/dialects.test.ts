@@ -325,6 +325,15 @@ test("a source's table with the name of one that the router keeps in the replica
   expect(() => postgresDialect.createTable(progress)).toThrow("that the router keeps in the replica");
 });
 
+test("a row without a key that may be missing is not insisted on", () => {
+  const lines = tableSchema("lines", { n: "integer" }, { key: [] });
+  const said = say(lines, [
+    { kind: "remove", row: { n: 1 } },
+    { kind: "remove", row: { n: 1 }, mayMiss: true },
+  ]);
+  for (const statements of Object.values(said)) expect(statements.map(({ mustAffect }) => mustAffect)).toEqual([1, undefined]);
+});
+
 test("a patch that may miss its row insists on none, and is a statement of its own", () => {
   const { postgres, sqlite, duckdb } = say(orders, [
     { kind: "patch", row: { id: "1", qty: 1 } },
