@@ -91,9 +91,9 @@ test("a timeline's history tells where each one was left", () => {
 });
 
 test("PostgreSQL 17 and newer make a failover slot", () => {
-  expect(createSlot(150_018)).toBe("SELECT pg_create_logical_replication_slot($1, 'wal2json')");
+  expect(createSlot(150_018)).toBe("SELECT lsn::text AS begin FROM pg_create_logical_replication_slot($1, 'wal2json')");
   for (const version of [170_000, 180_006])
     expect(createSlot(version)).toBe(
-      "SELECT pg_create_logical_replication_slot($1, 'wal2json', temporary => false, twophase => false, failover => true)",
+      "SELECT lsn::text AS begin FROM pg_create_logical_replication_slot($1, 'wal2json', temporary => false, twophase => false, failover => true)",
     );
 });

@@ -33,8 +33,8 @@ export class SlotStart {
   readonly #options: SlotStartOptions;
   readonly #mainDb: MainDbIdentity;
 
-  /** Where the slot stood that was found good; null when none is to be gone on with. */
-  readonly #judged: Lsn | null;
+  /** Where the slot stood that was found good, or made; null while there is none. */
+  #judged: Lsn | null;
 
   private constructor(options: SlotStartOptions, book: SlotBook, mainDb: MainDbIdentity, anew: boolean, judged: Lsn | null) {
     this.#options = options;
@@ -77,7 +77,11 @@ export class SlotStart {
       if ((await checkSlot(client, slot, { lost: true })) === "found") await dropSlot(client, slot);
       await pushWalBeyond(client, this.book.record?.limit ?? 0n);
     }
-    return await slotAtRest({ ...options, request: { slot, hasPublished: hasPublished && !this.anew } });
+    const atRest = await slotAtRest({ ...options, request: { slot, hasPublished: hasPublished && !this.anew } });
+    // By somebody else, just now: what the tables were like where it begins, nobody knows.
+    if (this.anew && atRest.slot === "found") throw slotMoved(slot);
+    this.#judged = atRest.begin ?? this.#judged;
+    return atRest;
   }
 
   /**

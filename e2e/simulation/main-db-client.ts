@@ -70,7 +70,7 @@ function dropped(mainDb: MainDb): Row[] {
 function created(mainDb: MainDb): Row[] {
   if (mainDb.slot !== null) throw sqlError("42710", "the slot is there already");
   mainDb.createSlot();
-  return [];
+  return slotRows(mainDb).map(({ confirmed }) => ({ begin: confirmed }));
 }
 
 function message(mainDb: MainDb, [prefix, content]: readonly unknown[]): Row[] {

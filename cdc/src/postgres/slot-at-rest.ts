@@ -2,13 +2,12 @@ import type pg from "pg";
 import { tellingBlockers } from "./blocked.ts";
 import type { Catalog } from "./catalog.ts";
 import type { Relation } from "./relation.ts";
-import { dropSlot, ensureSlot, type SlotRequest } from "./slot.ts";
+import { dropSlot, type EnsuredSlot, ensureSlot, type SlotRequest } from "./slot.ts";
 
 /** Each takes as long as the transactions that are under way. */
 const MAX_TRIES = 50;
 
-export interface SlotAtRest {
-  readonly slot: "created" | "found";
+export interface SlotAtRest extends EnsuredSlot {
   /** Every captured relation: of a slot just created, as they look where it begins. */
   readonly relations: readonly Relation[];
 }
@@ -32,14 +31,14 @@ export async function slotAtRest(options: SlotAtRestOptions): Promise<SlotAtRest
   const doing = `creating replication slot "${request.slot}"`;
   for (let tries = 1; ; tries++) {
     const before = await catalog.fingerprint();
-    const slot = await tellingBlockers({ ...options, doing }, () => ensureSlot(client, request));
+    const ensured = await tellingBlockers({ ...options, doing }, () => ensureSlot(client, request));
     const relations = await catalog.captured();
-    if (slot === "found" || (await catalog.fingerprint()) === before) return { slot, relations };
+    if (ensured.slot === "found" || (await catalog.fingerprint()) === before) return { ...ensured, relations };
     if (tries === MAX_TRIES) {
       warn(
         "main-db's tables are altered all the time: a row that was written before cdc's first look at its table, and does not fit it, will stop cdc",
       );
-      return { slot, relations };
+      return { ...ensured, relations };
     }
     // Nobody has read from it.
     await dropSlot(client, request.slot);

@@ -88,24 +88,31 @@ export async function confirmedLsn(client: pg.Client, slot: string): Promise<Lsn
   }
 }
 
+export interface EnsuredSlot {
+  readonly slot: "created" | "found";
+  /** Of one that was created: where it begins. */
+  readonly begin: Lsn | null;
+}
+
 /** Makes sure that the slot is there, ours and free; creates it on a first start. */
-export async function ensureSlot(client: pg.Client, { slot, hasPublished }: SlotRequest): Promise<"created" | "found"> {
-  if ((await checkSlot(client, slot)) === "found") return "found";
+export async function ensureSlot(client: pg.Client, { slot, hasPublished }: SlotRequest): Promise<EnsuredSlot> {
+  if ((await checkSlot(client, slot)) === "found") return { slot: "found", begin: null };
   if (hasPublished) throw slotLost(slot, "is gone");
   try {
-    await client.query(createSlot(await serverVersion(client)), [slot]);
-    return "created";
+    const { rows } = await client.query<{ readonly begin: string }>(createSlot(await serverVersion(client)), [slot]);
+    return { slot: "created", begin: parseLsn(rows[0]?.begin ?? "") };
   } catch (error) {
     throw postgresError(error, `cannot create replication slot "${slot}"`);
   }
 }
 
 const FAILOVER_SINCE = 170_000;
+const CREATED = "SELECT lsn::text AS begin FROM pg_create_logical_replication_slot";
 
 /** PostgreSQL 17 copies a failover slot to its standbys (sync_replication_slots): it outlives the primary. */
 export function createSlot(versionNumber: number): string {
-  if (versionNumber < FAILOVER_SINCE) return "SELECT pg_create_logical_replication_slot($1, 'wal2json')";
-  return "SELECT pg_create_logical_replication_slot($1, 'wal2json', temporary => false, twophase => false, failover => true)";
+  if (versionNumber < FAILOVER_SINCE) return `${CREATED}($1, 'wal2json')`;
+  return `${CREATED}($1, 'wal2json', temporary => false, twophase => false, failover => true)`;
 }
 
 async function serverVersion(client: pg.Client): Promise<number> {
