@@ -3,7 +3,14 @@ import type { Admin, Consumer, EachBatchPayload } from "kafkajs";
 import type { GroupContext, Joined } from "./group.ts";
 
 const HEARTBEAT_MS = 500;
-const EVENTS = { GROUP_JOIN: "join", CRASH: "crash", HEARTBEAT: "heartbeat", FETCH: "fetch" } as const;
+const EVENTS = {
+  GROUP_JOIN: "join",
+  CRASH: "crash",
+  HEARTBEAT: "heartbeat",
+  FETCH: "fetch",
+  FETCH_START: "fetch-start",
+  REQUEST: "request",
+} as const;
 type EventName = (typeof EVENTS)[keyof typeof EVENTS];
 type EachBatch = (payload: EachBatchPayload) => Promise<void>;
 

@@ -1,8 +1,10 @@
 import { afterEach, expect, test } from "bun:test";
 import { testKafka } from "@cascade/local/servers.ts";
 import { until } from "@cascade/local/wait.ts";
+import { eventEncoder } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import { kafkaOptions } from "@cascade/shared/testing/kafka-lab";
+import type { Message } from "kafkajs";
 import { openSchemaTopic } from "../src/kafka/schema-topic.ts";
 import { cleanUpAll, labOn, limits, messageOf, openConsumer, Progress, read, see, upTo } from "./consumer-lab.ts";
 
@@ -104,3 +106,57 @@ test("a broker that hangs: rejects with retry in time, closes quickly, and a fre
     await next.consumer[Symbol.asyncDispose]();
   }
 });
+
+/** Changes that commit one after the other, from `first` on. */
+function changesOf(topic: string, first: number, count: number): Message[] {
+  const encode = eventEncoder("cascade", "app");
+  const table = { schema: "public", table: "t", topic, schemaId: "s" };
+  return Array.from({ length: count }, (_, at) => {
+    const transaction = { txId: first + at, commitLsn: BigInt(first + at), committedAtMs: 0 };
+    const change = { op: "c", table, transaction, ordinal: 0, lsn: 1n, key: null, before: null, after: "{}" } as const;
+    return { key: "k", value: encode(change, 0), partition: 0 };
+  });
+}
+
+test.each([
+  ["while it is read", 0],
+  ["while nothing of it is fetched, for there is no room", 3_000],
+] as const)(
+  "a topic deleted, made anew, and grown past what was read, %s: its table is copied",
+  async (_, pausedMs) => {
+    const l = await labOn((await testKafka()).brokers);
+    const topic = l.topic("t");
+    const make = async () => {
+      await l.createTopic(topic);
+    };
+    await make();
+    await l.send(topic, changesOf(topic, 1, 20));
+    const recovered: bigint[] = [];
+    const applied = { commitLsn: 20n, ordinal: 0, nextOffset: 20n, sourceCommittedAtMs: 0 };
+    const opened = await openConsumer(l, {
+      limits: { ...limits, maxBufferedBytes: pausedMs === 0 ? limits.maxBufferedBytes : 1 },
+      applied: () => applied,
+      recover: async (_partition, _table, low) => {
+        recovered.push(low);
+        return low;
+      },
+    });
+    const room = Promise.withResolvers<void>();
+    const reading = read(opened, async ({ partition, nextOffset }) => {
+      if (pausedMs > 0 && nextOffset === 20n) await room.promise;
+      opened.progress.set(partition.topic, nextOffset);
+    });
+    await see(() => reading.offsets(topic).length === 20);
+    if (pausedMs > 0) await l.send(topic, changesOf(topic, 21, 1)); // fetched, and waits for room
+    await Bun.sleep(300);
+    await l.admin.deleteTopics({ topics: [topic] });
+    while ((await l.admin.listTopics()).includes(topic)) await Bun.sleep(1);
+    await make();
+    await l.send(topic, changesOf(topic, 30, 40)); // 21 to 29 are lost, and ten of these stand where the old ones did
+    await Bun.sleep(pausedMs);
+    room.resolve();
+    await see(() => recovered.length > 0);
+    expect(recovered).toEqual([0n]);
+  },
+  30_000,
+);

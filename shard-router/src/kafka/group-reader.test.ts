@@ -17,7 +17,14 @@ async function lab({ low = 0, high = 1_000, maxBufferedBytes = 1_000_000, applie
   const listeners = new Map<string, (event: { payload: object }) => void>();
   const running = Promise.withResolvers<NonNullable<ConsumerRunConfig["eachBatch"]>>();
   const consumer = {
-    events: { GROUP_JOIN: "join", CRASH: "crash", HEARTBEAT: "heartbeat", FETCH: "fetch" },
+    events: {
+      GROUP_JOIN: "join",
+      CRASH: "crash",
+      HEARTBEAT: "heartbeat",
+      FETCH: "fetch",
+      FETCH_START: "fetch-start",
+      REQUEST: "request",
+    },
     on: (name: string, listener: (event: { payload: object }) => void) => listeners.set(name, listener),
     subscribe: async () => {},
     run: async ({ eachBatch }: ConsumerRunConfig) => {

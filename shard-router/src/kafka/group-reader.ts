@@ -45,6 +45,11 @@ const MAX_WAIT_MS = 100;
 /** kafkajs's objects cost a multiple of their bytes while a fetch is decoded: larger fetches are no faster, only larger. */
 const MAX_FETCH_BYTES = 4 * 1024 * 1024;
 const MAX_PARTITION_FETCH_BYTES = 1024 * 1024;
+/**
+ * A topic that is deleted while this router fetches nothing of it is made anew by cdc's next life, and has grown past the router's offset,
+ * after this at the earliest. A fetch waits for 100 ms.
+ */
+const UNASKED_MS = 500;
 /** kafkajs neither fetched nor beat for this long: a broker hangs. Longer than a rebalance may take. */
 const DEFAULT_SILENCE_MS = 30_000;
 
@@ -82,12 +87,23 @@ export class GroupReader {
   constructor(options: GroupReaderOptions) {
     this.#options = options;
     const { consumer, assignment, onFailure } = options;
-    const { GROUP_JOIN, CRASH, HEARTBEAT, FETCH } = consumer.events;
+    const { GROUP_JOIN, CRASH, HEARTBEAT, FETCH, FETCH_START, REQUEST } = consumer.events;
     const alive = () => {
       this.#lastSignMs = performance.now();
     };
     consumer.on(HEARTBEAT, alive);
     consumer.on(FETCH, alive);
+    // A fetch was refused, as by a broker that does not know the topic: the next one may be answered from another log of that name.
+    consumer.on(REQUEST, ({ payload }) => {
+      if (payload.apiName === "Metadata") assignment.doubt();
+    });
+    // Or nothing was asked for a while, so nothing was refused.
+    let askedMs = performance.now();
+    consumer.on(FETCH_START, () => {
+      const nowMs = performance.now();
+      if (nowMs - askedMs > UNASKED_MS) assignment.doubt();
+      askedMs = nowMs;
+    });
     consumer.on(CRASH, ({ payload }) => onFailure(kafkaError(payload.error, "read from Kafka")));
     consumer.on(GROUP_JOIN, ({ payload }) => {
       alive();
@@ -182,6 +198,7 @@ export class GroupReader {
     if (!isRunning() || this.#stopping || isStale() || !assignment.isCurrent(assigned, epoch)) return;
     resolveOffset(batch.lastOffset());
     assigned.nextOffset = BigInt(batch.lastOffset()) + 1n;
+    assigned.fetched ??= assigned.applied;
     assigned.applied = null;
     if (!fetched) return;
     assigned.fetched = positionOf(fetched.events.at(-1)?.value ?? "");
