@@ -1,11 +1,15 @@
 import type { Service } from "@cascade/local/stack.ts";
 import { cpuSecondsOf, peakRssBytesOf } from "@cascade/local/usage-of.ts";
 import type { Ceiling } from "./ceilings/ceiling.ts";
+import type { Percentiles } from "./latency.ts";
 import type { Part } from "./options.ts";
+import type { WorkloadName } from "./workloads.ts";
 
 /** One measurement. */
 export interface Figure {
   readonly part: Part;
+  /** What main-db was given to do; the part says it where this is left out. */
+  readonly workload?: WorkloadName;
   /** What did the work: cdc, or shard-router and its engine. */
   readonly who: string;
   readonly rows: number;
@@ -13,6 +17,10 @@ export interface Figure {
   /** Of the service alone, over the measured time. */
   readonly cpuSeconds: number;
   readonly peakRssBytes: number;
+  /** CPU seconds of the servers meanwhile, by name. */
+  readonly servers?: Readonly<Record<string, number>>;
+  /** From a commit on main-db to its being visible on the replica, ms. */
+  readonly lagMs?: Percentiles;
   /** It is what can be had at best for this one's work: a program that does nothing else, on the same servers in the same run. */
   readonly ceilingOf?: string;
   /** Of several runs: those of one run are compared with each other. */
@@ -30,8 +38,30 @@ const STUCK_MS = 120_000;
 /** What a drained service tells of itself. */
 export type Counting = Service<{ readonly eventsTotal: number }>;
 
-/** From now until the service has done `rows` in all, of which `before` were done already. */
-export async function drain(part: Part, who: string, service: Counting, rows: number, before = 0): Promise<Figure> {
+/** Their processes, by name. */
+export type Servers = ReadonlyMap<string, number>;
+
+/** What the servers use from now on until it is asked. */
+export function usageOf(servers: Servers): () => Readonly<Record<string, number>> {
+  const before = new Map([...servers].map(([name, pid]) => [name, cpuSecondsOf(pid)]));
+  return () => Object.fromEntries([...servers].map(([name, pid]) => [name, cpuSecondsOf(pid) - (before.get(name) ?? 0)]));
+}
+
+interface Draining {
+  /** Done already. */
+  readonly before?: number;
+  readonly servers?: Servers;
+}
+
+/** From now until the service has done `rows` in all. */
+export async function drain(
+  part: Part,
+  who: string,
+  service: Counting,
+  rows: number,
+  { before = 0, servers = new Map() }: Draining = {},
+): Promise<Figure> {
+  const used = usageOf(servers);
   const pid = service.child.pid;
   const startedAt = performance.now();
   const cpuBefore = cpuSecondsOf(pid);
@@ -51,7 +81,7 @@ export async function drain(part: Part, who: string, service: Counting, rows: nu
   }
   const seconds = (performance.now() - startedAt) / 1000;
   const cpuSeconds = cpuSecondsOf(pid) - cpuBefore;
-  return { part, who, rows: rows - before, seconds, cpuSeconds, peakRssBytes: peakRssBytesOf(pid) };
+  return { part, who, rows: rows - before, seconds, cpuSeconds, peakRssBytes: peakRssBytesOf(pid), servers: used() };
 }
 
 /** The ceiling of `ceilingOf`, which `who` has reached. */

@@ -7,7 +7,8 @@ import { type LocalPostgres, startPostgres } from "@cascade/local/postgres.ts";
 import type { CdcStatus, RouterStatus } from "@cascade/local/service-status.ts";
 import { type Service, startCdc, startRouter } from "@cascade/local/stack.ts";
 import { Client } from "pg";
-import type { Counting } from "./figure.ts";
+import type { Counting, Servers } from "./figure.ts";
+import type { Workload } from "./workloads.ts";
 
 /** The servers of one bench, and fresh databases, topics and files for each run. */
 export interface Lab {
@@ -122,24 +123,39 @@ export class Trial {
     await this.sql(`CALL fill(${rows}, ${perTransaction})`);
   }
 
-  /** `changes` of rows that are there already, and new ones: 40% inserts, 50% updates, 10% deletes, in transactions of 100. */
-  async mix(changes: number): Promise<void> {
-    await this.sql(`CALL mix(${Math.floor(changes / 100)})`);
+  /** Resolves to how many changes there were. */
+  async write({ write, counted }: Workload, changes: number): Promise<number> {
+    await this.sql(write(changes));
+    return counted === null ? changes : Number((await this.sql(counted))[0]?.["changes"]);
+  }
+
+  /** The servers' processes: main-db's, Kafka's, the replicas'. */
+  servers(engines: readonly Engine[] = this.engines): Servers {
+    const { main, replica, mariadb, kafka } = this.#lab;
+    const all = [
+      ["main-db", main, true],
+      ["Kafka", kafka, true],
+      ["PostgreSQL", replica, engines.includes("postgres")],
+      ["MariaDB", mariadb, engines.includes("mariadb")],
+    ] as const;
+    return new Map(
+      all.flatMap(([name, server, isUsed]) => (isUsed && server !== null ? [[name, server.pid() ?? 0] as const] : [])),
+    );
   }
 
   /** Rejects when the replica is not equal to main-db, row by row. */
-  async verify(engine: Engine, tables = "public.bench"): Promise<void> {
+  async verify(engine: Engine, tables = "public.*"): Promise<void> {
     const compared = await compareReplica(this.mainUrl, this.replicaUrl(engine), tables);
     const differing = compared.filter((table) => !isEqual(table));
     if (compared.length === 0 || differing.length > 0)
       throw new Error(`${engine} is not equal to main-db: ${JSON.stringify(differing.slice(0, 3))}`);
   }
 
-  async sql(text: string): Promise<void> {
+  async sql(text: string): Promise<readonly Readonly<Record<string, unknown>>[]> {
     const client = new Client({ connectionString: this.mainUrl });
     await client.connect();
     try {
-      await client.query(text);
+      return (await client.query(text)).rows;
     } finally {
       await client.end();
     }
@@ -187,22 +203,6 @@ const SCHEMA = `
       INSERT INTO bench SELECT id, id % 5000, CASE WHEN id % 3 = 0 THEN 'shipped' ELSE 'new' END, (id % 100000) / 100.0, now(),
         id % 2 = 0, md5(id::text) || md5((id + 1)::text) || md5((id + 2)::text) || md5((id + 3)::text)
         FROM generate_series(chunk, least(chunk + per_transaction - 1, total)) AS id;
-      COMMIT;
-    END LOOP;
-  END $$;
-  CREATE PROCEDURE mix(transactions bigint) LANGUAGE plpgsql AS $$
-  DECLARE oldest bigint; newest bigint; first bigint;
-  BEGIN
-    PERFORM setseed(0.5);
-    SELECT min(id), max(id) INTO oldest, newest FROM bench;
-    FOR i IN 1..transactions LOOP
-      INSERT INTO bench SELECT newest + n, n * 7, 'new', n * 1.25, now(), n % 2 = 0, repeat(md5((newest + n)::text), 4) FROM generate_series(1, 40) AS n;
-      newest := newest + 40;
-      -- Young rows change more often than old ones.
-      first := newest - 50 - floor(power(random(), 3) * (newest - oldest - 60))::bigint;
-      UPDATE bench SET status = 'changed', amount = amount + 1, paid = NOT coalesce(paid, false) WHERE id BETWEEN first + 1 AND first + 50;
-      DELETE FROM bench WHERE id BETWEEN oldest AND oldest + 9;
-      oldest := oldest + 10;
       COMMIT;
     END LOOP;
   END $$`;

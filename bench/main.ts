@@ -33,7 +33,7 @@ async function measure(folder: string, options: BenchOptions): Promise<void> {
     for (let attempt = 1; attempt <= options.repeat; attempt++) {
       for (const part of options.parts) {
         say(`${part}${options.repeat > 1 ? `, run ${attempt} of ${options.repeat}` : ""} ...`);
-        figures.push(...(await runPart(lab, part, attempt, options)));
+        figures.push(...(await runPart(lab, part, attempt, options, (workload) => say(`  ${workload}`))));
       }
     }
   } finally {

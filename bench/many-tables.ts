@@ -37,7 +37,7 @@ export async function manyTables(trial: Trial, tables: number): Promise<readonly
 }
 
 const drainAll = (pipeline: Pipeline, rows: number, before: number): Promise<readonly Figure[]> =>
-  Promise.all(pipeline.services.map(([who, service]) => drain("many-tables", who, service, rows, before)));
+  Promise.all(pipeline.services.map(([who, service]) => drain("many-tables", who, service, rows, { before })));
 
 /** From a start until one more row of every table is there. */
 async function startAgain(trial: Trial, tables: number): Promise<readonly Figure[]> {

@@ -1,11 +1,12 @@
 import { parseArgs } from "node:util";
 import { ENGINES, type Engine } from "./lab.ts";
+import { WORKLOADS, type WorkloadName, workloadNamed } from "./workloads.ts";
 
 export const PARTS = [
   "capture",
   "apply",
-  "mixed",
   "end-to-end",
+  "latency",
   "large-transaction",
   "snapshot",
   "many-tables",
@@ -21,8 +22,12 @@ export interface BenchOptions {
   readonly parts: readonly Part[];
   /** null: all of them one after the other, PostgreSQL and SQLite where all are drained at once. */
   readonly engines: readonly Engine[] | null;
-  readonly rows: number;
-  readonly mixedChanges: number;
+  readonly workloads: readonly WorkloadName[];
+  /** Of each workload; null: its own number. */
+  readonly changes: number | null;
+  /** Changes a second under which the lag is measured, and for how long. */
+  readonly paced: number;
+  readonly pacedSeconds: number;
   /** Of the one large transaction. */
   readonly largeRows: number;
   readonly tables: number;
@@ -39,26 +44,29 @@ export class UsageError extends Error {
 
 export const usage = `npm run bench -- [options]
 
-Measures Cascade on this machine, on real servers that it starts: rows of about 200 bytes, inserted in transactions of 100.
+Measures Cascade on this machine, on real servers that it starts.
 
 Beside capture and apply stands what the same servers give to a program that does nothing else, and how much of that was reached:
 pg_recvlogical into a file, messages that are there already sent by kafkajs, rows that are there already inserted in bulk.
 
   --part NAME        only this part, and again for more:
                        capture            a backlog of the slot, drained by cdc into Kafka
-                       apply              a full topic, drained by shard-router into each engine in turn
-                       mixed              likewise 40% inserts, 50% updates and 10% deletes over 100,000 rows
+                       apply              full topics, drained by shard-router into each engine in turn
                        end-to-end         a backlog of the slot, drained through everything into both at once
+                       latency            rows at a steady rate: from the commit on main-db to visible on each replica
                        large-transaction  one transaction of --large-rows rows passes: peak memory of each service
                        many-tables        --tables tables: cdc and routers start, copy them, idle, are written to, start again
                        tiny-transactions  --tiny-transactions transactions of one row, 10000 a second
                        memory             the last two, and large-transaction with 5000000 rows
-                       snapshot           a table of --rows rows, copied into Kafka; then 200000 changes of another
+                       snapshot           a table of --changes rows, copied into Kafka; then 200000 changes of another
                                           table, drained alone and while the first is copied
-  --engine NAME      only this engine, and again for more: ${ENGINES.join(", ")} (all in apply and
-                     mixed; postgres and sqlite where they are drained at once)
-  --rows N           rows of capture, apply, end-to-end and snapshot (500000)
-  --mixed-changes N  (300000)
+  --workload NAME    capture, apply and end-to-end of this one alone, and again for more:
+${WORKLOADS.map((name) => `                       ${name.padEnd(18)} ${workloadNamed[name].changes.toLocaleString("en")}: ${workloadNamed[name].what}`).join("\n")}
+  --engine NAME      only this engine, and again for more: ${ENGINES.join(", ")} (all in apply;
+                     postgres and sqlite where they are drained at once)
+  --changes N        of each workload, and the rows of snapshot (500000)
+  --paced N          changes a second of latency (5000)
+  --paced-seconds N  (30)
   --large-rows N     (1000000)
   --tables N         (2000)
   --tiny-transactions N  (600000)
@@ -77,8 +85,10 @@ export function parseBenchOptions(args: readonly string[]): BenchOptions | null 
   return {
     parts: values.part === undefined ? PARTS : values.part.flatMap((name) => (name === MEMORY ? MEMORY_PARTS : partNamed(name))),
     engines: values.engine === undefined ? null : values.engine.map(engineNamed),
-    rows: count("--rows", values.rows ?? "500000"),
-    mixedChanges: count("--mixed-changes", values["mixed-changes"] ?? "300000"),
+    workloads: values.workload === undefined ? WORKLOADS : values.workload.map(workloadCalled),
+    changes: values.changes === undefined ? null : count("--changes", values.changes),
+    paced: count("--paced", values.paced ?? "5000"),
+    pacedSeconds: count("--paced-seconds", values["paced-seconds"] ?? "30"),
     largeRows: count("--large-rows", values["large-rows"] ?? (isMemory ? "5000000" : "1000000")),
     tables: count("--tables", values.tables ?? "2000"),
     tinyTransactions: count("--tiny-transactions", values["tiny-transactions"] ?? "600000"),
@@ -94,8 +104,10 @@ function parse(args: readonly string[]) {
       options: {
         part: { type: "string", multiple: true },
         engine: { type: "string", multiple: true },
-        rows: { type: "string" },
-        "mixed-changes": { type: "string" },
+        workload: { type: "string", multiple: true },
+        changes: { type: "string" },
+        paced: { type: "string" },
+        "paced-seconds": { type: "string" },
         "large-rows": { type: "string" },
         tables: { type: "string" },
         "tiny-transactions": { type: "string" },
@@ -113,6 +125,12 @@ function partNamed(name: string): Part {
   const part = PARTS.find((candidate) => candidate === name);
   if (part === undefined) throw new UsageError(`--part is "${name}"; allowed: ${PARTS.join(", ")}, ${MEMORY}`);
   return part;
+}
+
+function workloadCalled(name: string): WorkloadName {
+  const workload = WORKLOADS.find((candidate) => candidate === name);
+  if (workload === undefined) throw new UsageError(`--workload is "${name}"; allowed: ${WORKLOADS.join(", ")}`);
+  return workload;
 }
 
 function engineNamed(name: string): Engine {

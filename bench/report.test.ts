@@ -16,6 +16,6 @@ test("what was reached of a ceiling is the median over the runs of the ratio wit
   expect(reached(figures, figure("alone", 1, 1, "cdc"))).toBeCloseTo(0.8);
   expect(reached(figures, figure("cdc", 1, 2))).toBeNull();
   const [, , cdc, alone] = table(figures).split("\n");
-  expect(cdc).toContain("|    5.00 |     20 |         |");
-  expect(alone).toContain("|    4.00 |     25 |    0.80 |");
+  expect(cdc).toContain("|    5.00 |        20 |         |");
+  expect(alone).toContain("|    4.00 |        25 |    0.80 |");
 });

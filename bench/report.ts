@@ -2,7 +2,7 @@ import type { Figure } from "./figure.ts";
 
 /** The median run of each part and service, by time. */
 export function medians(figures: readonly Figure[]): readonly Figure[] {
-  const groups = Map.groupBy(figures, ({ part, who }) => `${part} ${who}`);
+  const groups = Map.groupBy(figures, ({ part, workload, who }) => `${part} ${workload} ${who}`);
   return [...groups.values()].map((group) => {
     const sorted = [...group].sort((a, b) => a.seconds - b.seconds);
     return sorted[sorted.length >> 1] as Figure;
@@ -10,9 +10,9 @@ export function medians(figures: readonly Figure[]): readonly Figure[] {
 }
 
 /** How much of each ceiling was reached: the median over the runs of the ratio within each. Null for what is no ceiling. */
-export function reached(figures: readonly Figure[], { part, who, ceilingOf }: Figure): number | null {
+export function reached(figures: readonly Figure[], { part, workload, who, ceilingOf }: Figure): number | null {
   if (ceilingOf === undefined) return null;
-  const rates = (name: string) => figures.filter((one) => one.part === part && one.who === name);
+  const rates = (name: string) => figures.filter((one) => one.part === part && one.workload === workload && one.who === name);
   const ratios = rates(who).flatMap((ceiling) => {
     const measured = rates(ceilingOf).find(({ attempt }) => attempt === ceiling.attempt);
     return measured === undefined ? [] : [rateOf(measured) / rateOf(ceiling)];
@@ -22,20 +22,34 @@ export function reached(figures: readonly Figure[], { part, who, ceilingOf }: Fi
 
 const rateOf = ({ rows, seconds }: Figure): number => rows / seconds;
 
-const COLUMNS = ["part", "service", "rows", "seconds", "rows/s", "reached", "CPU s per million rows", "peak RSS MB"] as const;
+const perMillion = ({ rows }: Figure, cpuSeconds: number): string => ((cpuSeconds / rows) * 1e6).toFixed(1);
+
+/** The servers that did anything to speak of. */
+const serversOf = (figure: Figure): string =>
+  Object.entries(figure.servers ?? {})
+    .filter(([, seconds]) => seconds >= 0.05)
+    .map(([name, seconds]) => `${name} ${perMillion(figure, seconds)}`)
+    .join(", ");
+
+const COLUMNS = [
+  ...["part", "service", "changes", "seconds", "changes/s", "reached", "CPU s per million changes"],
+  ...["of the servers", "peak RSS MB", "lag ms: p50", "p99", "p99.9"],
+] as const;
 
 /** Of every run: aligned text, which is a Markdown table as well, of the median ones. */
 export function table(all: readonly Figure[]): string {
   const figures = medians(all);
   const rows = figures.map((figure) => [
-    figure.part,
+    figure.workload === undefined ? figure.part : `${figure.part}, ${figure.workload}`,
     figure.who,
     figure.rows.toLocaleString("en"),
     figure.seconds.toFixed(2),
     Math.round(rateOf(figure)).toLocaleString("en"),
     reached(all, figure)?.toFixed(2) ?? "",
-    ((figure.cpuSeconds / figure.rows) * 1e6).toFixed(1),
+    perMillion(figure, figure.cpuSeconds),
+    serversOf(figure),
     figure.peakRssBytes === 0 ? "" : (figure.peakRssBytes / 1e6).toFixed(0),
+    ...[figure.lagMs?.p50, figure.lagMs?.p99, figure.lagMs?.p999].map((ms) => ms?.toFixed(1) ?? ""),
   ]);
   const widths = COLUMNS.map((name, at) => Math.max(name.length, ...rows.map((row) => (row[at] ?? "").length)));
   const line = (cells: readonly string[]) =>

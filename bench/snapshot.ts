@@ -36,7 +36,7 @@ async function streamed(trial: Trial, who: string, tables: string): Promise<Figu
   }
   const seconds = (performance.now() - startedAt) / 1000;
   if (tables === "public.*" && (await cdc.status()).snapshots.length === 0)
-    throw new Error("the copy was over first: give --rows more");
+    throw new Error("the copy was over first: give --changes more");
   return {
     part: "snapshot",
     who,

@@ -9,6 +9,8 @@ export interface Server extends AsyncDisposable {
   kill(signal?: NodeJS.Signals): Promise<void>;
   freeze(): void;
   thaw(): void;
+  /** Of its main process; null while it does not run. */
+  pid(): number | null;
 }
 
 export interface ServerRecipe {
@@ -55,6 +57,7 @@ export function serverOf(recipe: ServerRecipe): Server {
     kill,
     freeze: () => child?.freeze(),
     thaw: () => child?.thaw(),
+    pid: () => child?.pid ?? null,
     [Symbol.asyncDispose]: () => kill(recipe.stopSignal),
   };
 }

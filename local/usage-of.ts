@@ -4,7 +4,7 @@ import { processTree } from "./process-table.ts";
 /** Ticks of /proc/PID/stat per second: Linux's USER_HZ, the same on every architecture it runs on. */
 const TICKS_PER_SECOND = 100;
 
-/** CPU seconds that a process and everything below it have used so far. Linux only; 0 elsewhere. */
+/** CPU seconds that a process and everything below it have used so far, those below that have ended among them. Linux only; 0 elsewhere. */
 export function cpuSecondsOf(pid: number): number {
   return processTree(pid).reduce((sum, row) => sum + cpuSeconds(row.pid), 0);
 }
@@ -12,7 +12,8 @@ export function cpuSecondsOf(pid: number): number {
 function cpuSeconds(pid: number): number {
   const stat = read(`/proc/${pid}/stat`);
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) / TICKS_PER_SECOND;
+  // utime, stime, and both of children that have ended and were waited for; proc(5).
+  return [11, 12, 13, 14].reduce((sum, at) => sum + Number(fields[at] ?? 0), 0) / TICKS_PER_SECOND;
 }
 
 /** Most memory that the process has had resident at once, bytes. Linux only; 0 elsewhere. */

@@ -40,7 +40,7 @@ export async function recvlogical(mainUrl: string, slot: string, rows: number, f
   const seconds = (performance.now() - startedAt) / 1000;
   if (status !== 0) throw new Error(`pg_recvlogical ended with ${status}: ${await new Response(client.stderr).text()}`);
   const usage = client.resourceUsage();
-  const found = await insertsIn(file);
+  const found = await changesIn(file);
   if (found !== rows) throw new Error(`pg_recvlogical has written ${found} of ${rows} rows`);
   await asked(mainUrl, "SELECT pg_drop_replication_slot($1)", [slot]);
   rmSync(file);
@@ -48,8 +48,8 @@ export async function recvlogical(mainUrl: string, slot: string, rows: number, f
   return { rows, seconds, cpuSeconds, peakRssBytes: usage?.maxRSS ?? 0 };
 }
 
-async function insertsIn(file: string): Promise<number> {
-  const counted = Bun.spawn(["grep", "-c", '^{"action":"I"', file], { stdout: "pipe" });
+async function changesIn(file: string): Promise<number> {
+  const counted = Bun.spawn(["grep", "-c", '^{"action":"[IUD]"', file], { stdout: "pipe" });
   return Number(await new Response(counted.stdout).text());
 }
 
