@@ -50,6 +50,8 @@ export interface AssignedPartition {
   fetched: Position | null;
   /** The message before that is to be fetched again and checked first: it must not be after this. */
   applied: Position | null;
+  /** So it is before anything more is taken: the log may be another one of that name. */
+  suspected: boolean;
   /** Grows whenever the reading begins anew: what was fetched before is void. */
   epoch: number;
   timer: Timer | null;
@@ -109,11 +111,21 @@ export class Assignment {
 
   /** A broker may have come back with another log: what was fetched last is to be there when the next is. */
   doubt(): void {
-    for (const assigned of this.#partitions.values()) {
-      if (assigned.state !== "reading" || assigned.applied !== null || assigned.fetched === null) continue;
-      assigned.applied = assigned.fetched;
-      this.#controlled(() => this.#seek(assigned));
-    }
+    for (const assigned of this.#partitions.values()) this.lookBack(assigned);
+  }
+
+  /** The logs may be others: a partition is looked at when something comes of it, for there may be thousands that are idle. */
+  suspect(): void {
+    for (const assigned of this.#partitions.values()) assigned.suspected = true;
+  }
+
+  /** Reads from the message before the next one on, where it is known what that is to be. Whether it does. */
+  lookBack(assigned: AssignedPartition): boolean {
+    assigned.suspected = false;
+    if (assigned.state !== "reading" || assigned.applied !== null || assigned.fetched === null) return false;
+    assigned.applied = assigned.fetched;
+    this.#controlled(() => this.#seek(assigned));
+    return true;
   }
 
   /** Drops what was read ahead, and reads again from `startOffset` after `delayMs`. */
@@ -147,6 +159,7 @@ export class Assignment {
       nextOffset: 0n,
       fetched: null,
       applied: null,
+      suspected: false,
       epoch: 0,
       timer: null,
     };

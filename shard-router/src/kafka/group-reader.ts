@@ -45,10 +45,7 @@ const MAX_WAIT_MS = 100;
 /** kafkajs's objects cost a multiple of their bytes while a fetch is decoded: larger fetches are no faster, only larger. */
 const MAX_FETCH_BYTES = 4 * 1024 * 1024;
 const MAX_PARTITION_FETCH_BYTES = 1024 * 1024;
-/**
- * A topic that is deleted while this router fetches nothing of it is made anew by cdc's next life, and has grown past the router's offset,
- * after this at the earliest. A fetch waits for 100 ms.
- */
+/** A topic that is deleted while this router fetches nothing is made anew by cdc's next life, and past the router's offset, later than this. */
 const UNASKED_MS = 500;
 /** kafkajs neither fetched nor beat for this long: a broker hangs. Longer than a rebalance may take. */
 const DEFAULT_SILENCE_MS = 30_000;
@@ -95,14 +92,13 @@ export class GroupReader {
     consumer.on(FETCH, alive);
     // A fetch was refused, as by a broker that does not know the topic: the next one may be answered from another log of that name.
     consumer.on(REQUEST, ({ payload }) => {
-      if (payload.apiName === "Metadata") assignment.doubt();
+      if (payload.apiName === "Metadata") assignment.suspect();
     });
     // Or nothing was asked for a while, so nothing was refused.
-    let askedMs = performance.now();
-    consumer.on(FETCH_START, () => {
-      const nowMs = performance.now();
-      if (nowMs - askedMs > UNASKED_MS) assignment.doubt();
-      askedMs = nowMs;
+    const answeredMs = new Map<number, number>();
+    consumer.on(FETCH, ({ payload }) => void answeredMs.set(payload.nodeId, performance.now()));
+    consumer.on(FETCH_START, ({ payload }) => {
+      if (performance.now() - (answeredMs.get(payload.nodeId) ?? 0) > UNASKED_MS) assignment.suspect();
     });
     consumer.on(CRASH, ({ payload }) => onFailure(kafkaError(payload.error, "read from Kafka")));
     consumer.on(GROUP_JOIN, ({ payload }) => {
@@ -185,6 +181,7 @@ export class GroupReader {
     const assigned = assignment.get(partitionKey(batch));
     if (assigned?.state !== "reading" || isStale()) return;
     const epoch = assigned.epoch;
+    if (assigned.suspected && assignment.lookBack(assigned)) return;
     if (!this.#continues(assigned, batch)) return;
     const first = batch.firstOffset();
     const expected = assigned.applied === null ? assigned.nextOffset : assigned.nextOffset - 1n;
