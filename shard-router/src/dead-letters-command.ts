@@ -35,7 +35,7 @@ async function main(args: readonly string[]): Promise<number> {
     case "replay":
       return await replayAll({ config, replica, kafka: kafkaOptions(config, NAME, createLogger(NAME, "error")) }, selected);
     case "discard":
-      return discardAll(config, replica, selected);
+      return await discardAll(config, replica, selected);
   }
 }
 
