@@ -38,19 +38,19 @@ const STUCK_MS = 120_000;
 /** What a drained service tells of itself. */
 export type Counting = Service<{ readonly eventsTotal: number }>;
 
-/** Their processes, by name. */
-export type Servers = ReadonlyMap<string, number>;
+/** PIDs by name. */
+export type Processes = ReadonlyMap<string, number>;
 
-/** What the servers use from now on until it is asked. */
-export function usageOf(servers: Servers): () => Readonly<Record<string, number>> {
-  const before = new Map([...servers].map(([name, pid]) => [name, cpuSecondsOf(pid)]));
-  return () => Object.fromEntries([...servers].map(([name, pid]) => [name, cpuSecondsOf(pid) - (before.get(name) ?? 0)]));
+/** The CPU seconds that processes use from now on until it is asked, by name. */
+export function usageOf(processes: Processes): () => Readonly<Record<string, number>> {
+  const before = [...processes].map(([name, pid]) => [name, pid, cpuSecondsOf(pid)] as const);
+  return () => Object.fromEntries(before.map(([name, pid, then]) => [name, cpuSecondsOf(pid) - then]));
 }
 
 interface Draining {
   /** Done already. */
   readonly before?: number;
-  readonly servers?: Servers;
+  readonly servers?: Processes;
 }
 
 /** From now until the service has done `rows` in all. */

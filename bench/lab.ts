@@ -7,7 +7,7 @@ import { type LocalPostgres, startPostgres } from "@cascade/local/postgres.ts";
 import type { CdcStatus, RouterStatus } from "@cascade/local/service-status.ts";
 import { type Service, startCdc, startRouter } from "@cascade/local/stack.ts";
 import { Client } from "pg";
-import type { Counting, Servers } from "./figure.ts";
+import type { Counting, Processes } from "./figure.ts";
 import type { Workload } from "./workloads.ts";
 
 /** The servers of one bench, and fresh databases, topics and files for each run. */
@@ -130,7 +130,7 @@ export class Trial {
   }
 
   /** The servers' processes: main-db's, Kafka's, the replicas'. */
-  servers(engines: readonly Engine[] = this.engines): Servers {
+  servers(engines: readonly Engine[] = this.engines): Processes {
     const { main, replica, mariadb, kafka } = this.#lab;
     const all = [
       ["main-db", main, true],

@@ -36,12 +36,12 @@ export async function latency(trial: Trial, changesPerSecond: number, seconds: n
   const first = writer.lastId;
   const watching = engines.map((engine) => watch(trial, engine, over.signal));
   const used = usageOf(trial.servers());
-  const services = new Map(pipeline.services.map(([who, service]) => [who, usageOf(new Map([[who, service.child.pid]]))]));
+  const usedByServices = usageOf(new Map(pipeline.services.map(([who, service]) => [who, service.child.pid])));
   const startedAt = performance.now();
   await writer.run(changesPerSecond, seconds * 1_000);
   const written = (performance.now() - startedAt) / 1_000;
   const servers = used();
-  const cpuSeconds = new Map([...services].map(([who, usage]) => [who, usage()[who] ?? 0]));
+  const cpuSeconds = usedByServices();
   await caughtUp(trial, engines, writer.lastId);
   over.abort();
   const seen = await Promise.all(watching);
@@ -52,9 +52,9 @@ export async function latency(trial: Trial, changesPerSecond: number, seconds: n
   const common = { part: "latency", rows, seconds: written, peakRssBytes: 0, servers } as const;
   const routers = engines.map((engine, at) => {
     const lagMs = percentiles(lagsOf(measured, seen[at] ?? []));
-    return { ...common, who: engine, cpuSeconds: cpuSeconds.get(engine) ?? 0, lagMs };
+    return { ...common, who: engine, cpuSeconds: cpuSeconds[engine] ?? 0, lagMs };
   });
-  return [{ ...common, who: "cdc", cpuSeconds: cpuSeconds.get("cdc") ?? 0 }, ...routers];
+  return [{ ...common, who: "cdc", cpuSeconds: cpuSeconds["cdc"] ?? 0 }, ...routers];
 }
 
 class Writer implements AsyncDisposable {
@@ -157,11 +157,7 @@ const NEWEST: Readonly<Record<Engine, (url: string) => Promise<Newest>>> = {
     };
   },
   mariadb: async (url) => {
-    const { hostname, port, username, password, pathname } = new URL(url);
-    const [user, database] = [decodeURIComponent(username), pathname.slice(1)];
-    const connection = await createConnection({
-      ...{ host: hostname, port: Number(port), user, password: decodeURIComponent(password), database },
-    });
+    const connection = await createConnection(url);
     return {
       id: async () => Number((await connection.query(QUERY))[0]?.id ?? 0),
       [Symbol.asyncDispose]: () => connection.end(),

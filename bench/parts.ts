@@ -30,11 +30,10 @@ const capture: WorkloadRun = async (trial, workload, changes) => {
 
 /** One replica after the other, each from the first offset. */
 const apply: WorkloadRun = async (trial, workload, changes) => {
-  await prepare(trial, workload);
-  if (workload.base > 0) await drainInto(trial, workload.base);
+  await prepareReplicas(trial, workload);
   const written = await trial.write(workload, changes);
   await captureBacklog(trial, "apply", written);
-  const figures = [...(await drainInto(trial, written))];
+  const figures = await drainInto(trial, written);
   if (!workload.isOfBenchRows) return figures;
   for (const engine of trial.engines) {
     const inserted = await bulkInsert(engine, trial.replicaUrl(engine), written);
@@ -45,8 +44,7 @@ const apply: WorkloadRun = async (trial, workload, changes) => {
 
 /** A backlog of the slot, through everything at once. */
 const endToEnd: WorkloadRun = async (trial, workload, changes) => {
-  await prepare(trial, workload);
-  if (workload.base > 0) await drainInto(trial, workload.base);
+  await prepareReplicas(trial, workload);
   const written = await trial.write(workload, changes);
   await using pipeline = await trial.pipeline();
   return await throughEverything(trial, "end-to-end", written, pipeline);
@@ -58,6 +56,12 @@ async function prepare(trial: Trial, workload: Workload): Promise<void> {
   await trial.makeSlot();
 }
 
+/** And the replicas have it. */
+async function prepareReplicas(trial: Trial, workload: Workload): Promise<void> {
+  await prepare(trial, workload);
+  if (workload.base > 0) await drainInto(trial, workload.base);
+}
+
 async function captureBacklog(trial: Trial, part: Part, rows: number): Promise<Figure> {
   await using cdc = await trial.cdc();
   await cdc.ready();
@@ -65,7 +69,7 @@ async function captureBacklog(trial: Trial, part: Part, rows: number): Promise<F
 }
 
 /** A figure for each engine, one after the other. */
-async function drainInto(trial: Trial, rows: number): Promise<readonly Figure[]> {
+async function drainInto(trial: Trial, rows: number): Promise<Figure[]> {
   const figures: Figure[] = [];
   for (const engine of trial.engines) {
     const router = await trial.router(engine);
@@ -80,7 +84,7 @@ async function drainInto(trial: Trial, rows: number): Promise<readonly Figure[]>
   return figures;
 }
 
-/** All replicas at once; what the servers used is counted with cdc, which is done last or first. */
+/** All replicas at once; what the servers used stands with each router, until it was done. */
 async function throughEverything(trial: Trial, part: Part, rows: number, pipeline: Pipeline): Promise<readonly Figure[]> {
   const servers = trial.servers();
   const figures = await Promise.all(

@@ -63,14 +63,7 @@ const OPENED: Readonly<Record<Engine, (url: string) => Promise<Bulk>>> = {
     };
   },
   mariadb: async (url) => {
-    const { hostname, port, username, password, pathname } = new URL(url);
-    const connection = await createConnection({
-      host: hostname,
-      port: Number(port),
-      user: decodeURIComponent(username),
-      password: decodeURIComponent(password),
-      database: pathname.slice(1),
-    });
+    const connection = await createConnection(url);
     await connection.query(`CREATE TABLE ceiling (id bigint PRIMARY KEY, customer_id integer NOT NULL, status text NOT NULL,
       amount decimal(12,2) NOT NULL, created_at datetime(6) NOT NULL, paid boolean, note text)`);
     const text = `INSERT INTO ceiling VALUES (?, ?, ?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE customer_id = VALUES(customer_id),
