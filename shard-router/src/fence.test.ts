@@ -74,3 +74,13 @@ test("of events of one schema those are taken first that came before the table h
   expect(fence.beforeReturn(a, events, { ...table, at: place(14n) })).toEqual(events);
   expect(fence.beforeReturn(a, [], { ...table, at: place(1n) })).toEqual([]);
 });
+
+test("what a name's topic holds from before its table is known to have left it is passed; from there on it is another table's", () => {
+  const fence = new Fence({
+    ...{ prefix: "cascade", history, matches: () => true, ends: async () => null, progress: async () => null },
+  });
+  const passed = (at: bigint) =>
+    fence.passed(a, new Map([[a.oid, { oid: a.oid, schema: a, named: a, revision: 1, awaiting: null, at: place(at) }]]));
+  expect(passed(4n)).toBeNull();
+  expect(passed(5n)).toEqual({ commitLsn: 5n, ordinal: -1 });
+});

@@ -55,6 +55,15 @@ export class Fence {
     return this.beforeReturn(schema, events.slice(0, end), remembered);
   }
 
+  /**
+   * Before which place the name's topic has nothing new, for tables that the replica has under other names since: null when there is none.
+   * What of it comes late all the same was kept back for a copy, which has it, and told again by the slot.
+   */
+  passed(name: TableName, remembered: ReadonlyMap<number, RememberedTable>): Position | null {
+    const left = this.#options.history.lastLeft(name, (oid) => remembered.get(oid)?.at ?? null);
+    return left === null ? null : justBefore(left);
+  }
+
   /** Rejects with WaitingError while rows from before `since` are not applied. */
   async pass(schema: TableSchema, position: Position): Promise<void> {
     const residence = this.#options.history.residence(schema.oid, schema, position);

@@ -14,8 +14,6 @@ interface TableHistory {
   newestAt: Position | null;
   /** The newest message says that it is no more. */
   dropped: boolean;
-  /** It had more than one name. */
-  renamed: boolean;
 }
 
 /** The messages of `<prefix>.schemas` in the order they stand there, by table. */
@@ -23,6 +21,8 @@ export class SchemaHistory {
   readonly #tables = new Map<number, TableHistory>();
   /** The table that took each name last. */
   readonly #named = new Map<string, number>();
+  /** Those that had more than one name: mostly none, where there may be thousands of tables. */
+  readonly #renamed = new Map<number, TableHistory>();
 
   /** Tables of these names may look otherwise now. */
   learn(news: SchemaMessage): readonly TableName[] {
@@ -39,11 +39,11 @@ export class SchemaHistory {
     const { schema, at } = version;
     let table = this.#tables.get(schema.oid);
     if (table === undefined) {
-      table = { versions: [], newest: version, newestAt: at, dropped: false, renamed: false };
+      table = { versions: [], newest: version, newestAt: at, dropped: false };
       this.#tables.set(schema.oid, table);
     }
     const { versions } = table;
-    table.renamed ||= versions.some((other) => !isSameName(other.schema, schema));
+    if (versions.some((other) => !isSameName(other.schema, schema))) this.#renamed.set(schema.oid, table);
     const next = versions.findIndex((other) => isBefore(at, other.at));
     versions.splice(next < 0 ? versions.length : next, 0, version);
     if (isOvertaken(at, table.newestAt)) return [];
@@ -99,8 +99,8 @@ export class SchemaHistory {
    * Those of later are among them: a schema that came back is in a compacted topic only where it was said last.
    */
   residence(oid: number, name: TableName, position: Position): { readonly since: Position; readonly others: TableName[] } | null {
-    const table = this.#tables.get(oid);
-    if (table?.renamed !== true) return null;
+    const table = this.#renamed.get(oid);
+    if (table === undefined) return null;
     const versions = this.#upTo(oid, position);
     const since = versions[versions.findLastIndex(({ schema }) => !isSameName(schema, name)) + 1]?.at;
     if (since === null || since === undefined) return null;
@@ -113,6 +113,21 @@ export class SchemaHistory {
   isFormerName(oid: number, name: TableName, position: Position): boolean {
     const last = this.#tables.get(oid)?.versions.findLast(({ schema }) => isSameName(schema, name));
     return last !== undefined && (last.at === null || comparePositions(last.at, position) < 0);
+  }
+
+  /** Where tables that had the name are known to have had another after it: each as far as `known` says, null where it is not. */
+  lastLeft(name: TableName, known: (oid: number) => Position | null): Position | null {
+    let last: Position | null = null;
+    for (const [oid, { versions }] of this.#renamed) {
+      const until = versions.some(({ schema }) => isSameName(schema, name)) ? known(oid) : null;
+      if (until === null) continue;
+      const first = versions.findIndex(({ schema }) => isSameName(schema, name));
+      for (const { schema, at } of versions.slice(first + 1)) {
+        if (at === null || isSameName(schema, name) || comparePositions(at, until) > 0) continue;
+        if (last === null || comparePositions(at, last) > 0) last = at;
+      }
+    }
+    return last;
   }
 
   #upTo(oid: number, position: Position): readonly SchemaVersion[] {

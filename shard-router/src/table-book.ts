@@ -100,6 +100,11 @@ export class TableBook {
   }
 
   /** See Fence. */
+  async passed(name: TableName): Promise<Position | null> {
+    return this.#fence.passed(name, await this.#all());
+  }
+
+  /** See Fence. */
   beforeReturn<Event extends Position>(schema: TableSchema, events: readonly Event[], at: RememberedTable): readonly Event[] {
     return this.#fence.beforeReturn(schema, events, at);
   }

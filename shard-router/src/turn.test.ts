@@ -2,11 +2,12 @@ import { expect, test } from "bun:test";
 import { type ChangeEvent, eventEncoder } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import { identifySchema, type TableSchema } from "@cascade/shared/table-schema";
-import { memoryReplica, tableBook } from "../test/memory-replica.ts";
+import { historyOf, memoryReplica, tableBook } from "../test/memory-replica.ts";
+import { changed } from "../test/table-changer.ts";
 import { sqliteDialect } from "./dialects/sqlite.ts";
 import type { EventBatch } from "./event-consumer.ts";
 import { ProgressBook } from "./progress-book.ts";
-import type { Progress } from "./replica.ts";
+import type { Progress, RememberedTable } from "./replica.ts";
 import { SchemaHistory } from "./schema-history.ts";
 import { type Step, turn } from "./turn.ts";
 
@@ -69,13 +70,20 @@ function batchOf(changes: readonly (Change | string | null)[], firstOffset = 0n)
   };
 }
 
-async function turned(batch: EventBatch, progress: Progress | null, known: readonly TableSchema[] = [older, newer]) {
+/** @param remembered the replica has it as it is there */
+async function turned(
+  batch: EventBatch,
+  progress: Progress | null,
+  known: readonly TableSchema[] = [older, newer],
+  { history = new SchemaHistory(), remembered = null as RememberedTable | null } = {},
+) {
   const book = new ProgressBook({ progress: async () => progress });
   await book.resume(partition);
-  const { replica, prepared, changes } = memoryReplica(progress);
-  const tables = tableBook(replica, { moved: (advance) => book.moved(advance) });
+  const { replica, prepared, changes, tables: all } = memoryReplica(progress);
+  if (remembered !== null) all.set(remembered.oid, remembered);
+  const tables = tableBook(replica, { history, moved: (advance) => book.moved(advance) });
   const schemas = {
-    history: new SchemaHistory(),
+    history,
     settle: async () => {},
     known: (id: string) => known.find((schema) => schema.id === id),
     get: async (id: string) => {
@@ -145,6 +153,27 @@ test("events at or before the replica's position, and twice published ones, come
     ],
   ]);
   expect(step.advance).toMatchObject({ from, to: { nextOffset: 9n, commitLsn: 6n, ordinal: 0 } });
+});
+
+test("what comes late in a topic that its table has left since comes to nothing; another table may have the name", async () => {
+  const renamed = changed(older, { table: "u" });
+  const another = changed(older, { oid: 2 });
+  const batch = batchOf([
+    { at: [4n, 0], after: { id: 1, a: 1 } },
+    { at: [7n, 0], after: { id: 2, a: 2 }, schema: another },
+  ]);
+  const history = historyOf([older, 1n], [renamed, 5n], [another, 6n]);
+  const at = (commitLsn: bigint) => ({ commitLsn, ordinal: 0 });
+  const remembered = { oid: 1, schema: renamed, named: renamed, revision: 1, awaiting: null, at: at(5n) };
+  const schemas = [older, renamed, another];
+  const { step, rows } = await turned(batch, null, schemas, { history, remembered });
+  expect(rows).toEqual([[[2, 2]]]);
+  expect(step.advance.to).toMatchObject({ nextOffset: 2n, commitLsn: 7n });
+  const before = await turned(batch, null, schemas, {
+    history,
+    remembered: { ...remembered, schema: older, named: older, at: at(1n) },
+  });
+  expect(before.rows).toEqual([[[1, 1]], [[2, 2]]]);
 });
 
 test("with nothing new only the offset moves", async () => {

@@ -45,8 +45,8 @@ export interface TurnOptions {
  * Rejects with a CascadeError that stops the table when an event cannot be turned, with WaitingError when others must come first.
  */
 export async function turn(batch: EventBatch, options: TurnOptions, poison: CascadeError | null = null): Promise<Step> {
-  const { dialect, progress } = options;
-  const found = newEvents(batch, progress.current(batch.partition));
+  const { dialect, progress, tables } = options;
+  const found = newEvents(batch, [progress.current(batch.partition), await tables.passed(batch.table)]);
   const { plan, end, ...ready } = await turnRuns({ batch, found, poison }, options);
   const events = end < found.events.length ? found.events.slice(0, end) : found.events;
   const { done, rest } = cutAt(batch, found.indexes[end]);
@@ -207,10 +207,11 @@ interface NewEvents {
   readonly indexes: readonly number[];
 }
 
-function newEvents({ events }: EventBatch, from: Progress | null): NewEvents {
+/** @param passed places up to which nothing is new */
+function newEvents({ events }: EventBatch, passed: readonly (Position | null)[]): NewEvents {
   const found: ReceivedEvent[] = [];
   const indexes: number[] = [];
-  let last: Position | null = from;
+  let last = passed.reduce((a, b) => (a === null || (b !== null && comparePositions(b, a) > 0) ? b : a), null);
   for (let index = 0; index < events.length; index++) {
     const { value } = events[index] as RawEvent;
     if (value === null) continue; // a tombstone

@@ -9,6 +9,7 @@ import { type Snapshot, sees } from "../postgres/snapshot.ts";
 import { Copies } from "./copies.ts";
 import { type CopyState, INITIAL, WAITING, WHOLE } from "./copy-job.ts";
 import type { KeyedCopy } from "./keyed-copy.ts";
+import type { KeylessCopy } from "./keyless-copy.ts";
 import { encodeMark } from "./mark.ts";
 import type { OpenChunk } from "./open-chunk.ts";
 
@@ -294,4 +295,39 @@ test("what comes of a table that has left may miss its rows, where it is copied 
     expect([copies.returned(SCHEMA.oid), copies.returned(SCHEMA.oid)]).toEqual([true, false]);
     expect(fills()).toEqual([false]);
   }
+});
+
+test("what a copy of a former life contains is for nobody when the slot tells it again, until the stream is past it", () => {
+  const copies = new Copies(() => undefined);
+  const merge = (...messages: readonly SourceMessage[]) => copies.merge(messages, () => undefined).map(({ kind }) => kind);
+  const change = (commitLsn: bigint) => {
+    const transaction = { txId: 5, commitLsn, committedAtMs: 0 };
+    const event = { op: "c", table: TABLE, transaction, ordinal: 0, lsn: 9n, key: null, before: null, after: "{}" } as const;
+    return { kind: "change", event } as const;
+  };
+  const commit = (endLsn: bigint) => ({ kind: "commit", endLsn, committedAtMs: 0 }) as const;
+  merge({ kind: "table", table: TABLE, schema: SCHEMA });
+  copies.contain(SCHEMA.oid, 20n);
+  expect(merge(change(10n), commit(11n), change(20n), commit(21n), change(30n))).toEqual(["commit", "commit", "change"]);
+  // Not told again in this life: it is not looked at any more.
+  expect(merge(change(10n))).toEqual(["change"]);
+});
+
+test("what is held of a table without a key goes out before it is told that the table looks otherwise", () => {
+  const copies = new Copies(() => undefined);
+  const job = { request: "asked", oid: 7, name: { schema: "public", table: "t" }, replica: null, range: WHOLE };
+  const copy = copies.add(job, WAITING, { key: [] }) as KeylessCopy;
+  const keyless = identifySchema({ ...SCHEMA, key: [] });
+  const transaction = { txId: 5, commitLsn: 9n, committedAtMs: 0 };
+  const place = { transaction, ordinal: 0, lsn: 9n };
+  const event = { ...place, op: "c", table: TABLE, key: null, before: null, after: "{}" } as const;
+  copies.merge([{ kind: "table", table: TABLE, schema: keyless }], () => undefined);
+  copy.arrive({ ...place, kind: "mark", prefix: "", content: "", table: TABLE }, keyless);
+  const merge = (message: SourceMessage) => copies.merge([message], () => undefined).map(({ kind }) => kind);
+  expect(merge({ kind: "change", event })).toEqual([]);
+  const schema = identifySchema({ ...keyless, table: "u" });
+  expect(merge({ kind: "schema", schema, topic: TABLE.topic, change: true, at: { commitLsn: 9n, ordinal: 1 } })).toEqual([
+    "change",
+    "schema",
+  ]);
 });

@@ -1,9 +1,10 @@
 import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
+import type { Lsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import type { SourceMark, SourceMessage, TableChanged, TableLeft } from "../change-source.ts";
 import { type Snapshot, sees } from "../postgres/snapshot.ts";
 import { SNAPSHOT_PREFIX } from "../postgres/wal2json.ts";
-import { type CopyJob, type CopyState, INITIAL } from "./copy-job.ts";
+import { type CopyJob, type CopyState, INITIAL, mustBeDone, stateFor } from "./copy-job.ts";
 import { KeyedCopy } from "./keyed-copy.ts";
 import { KeylessCopy } from "./keyless-copy.ts";
 import { decodeMark } from "./mark.ts";
@@ -14,9 +15,14 @@ export type Copy = KeyedCopy | KeylessCopy;
 interface Treatment {
   readonly schema: TableSchema;
   readonly copies: readonly Copy[];
+  /** Those of transactions up to there are for nobody. */
+  readonly contained: Lsn;
   /** What its events carry instead. */
   readonly table: EventTable;
 }
+
+/** Nothing stands there. */
+const NOWHERE: Lsn = -1n;
 
 /** What the stream tells of tables themselves. */
 export type TableNews = TableChanged | TableLeft;
@@ -27,6 +33,8 @@ export class Copies {
   readonly #schemas = new Map<string, TableSchema>();
   /** OIDs of tables that were captured once, and are not. */
   readonly #left = new Set<number>();
+  /** By OID, up to where changes are in no topic, for the table's copy has them: where the slot may tell them again. */
+  readonly #contained = new Map<number, Lsn>();
   /** By the events' own table object: one look per table, not per row. */
   #treatments = new Map<EventTable, Treatment | null>();
   /** Transactions with changes of tables to be copied that no snapshot has seen yet. */
@@ -62,10 +70,18 @@ export class Copies {
   }
 
   add(job: CopyJob, state: CopyState, schema: Pick<TableSchema, "key">): Copy {
-    const copy = schema.key.length === 0 ? new KeylessCopy(job, state) : new KeyedCopy(job, state);
+    const copy =
+      schema.key.length === 0 ? new KeylessCopy(job, stateFor("keyless", state)) : new KeyedCopy(job, stateFor("keyed", state));
+    if (state.contains !== null) this.contain(job.oid, state.contains);
     this.#copies = [...this.#copies, copy];
     this.#treatments.clear();
     return copy;
+  }
+
+  /** Changes of the table up to there are for nobody. */
+  contain(oid: number, through: Lsn): void {
+    this.#contained.set(oid, through);
+    this.#treatments.clear();
   }
 
   replace(copy: Copy, by: Copy): void {
@@ -73,9 +89,9 @@ export class Copies {
     this.#treatments.clear();
   }
 
-  /** The copy is given up: from here on the stream's changes of its table go their ordinary way. */
+  /** The copy is given up: from here on the stream's changes of its table go their ordinary way, or await the copy that is to come. */
   release(copy: KeylessCopy): readonly ChangeEvent[] {
-    const events = copy.release();
+    const events = mustBeDone(copy.job) ? copy.giveUp() : copy.release();
     this.remove(copy);
     return events;
   }
@@ -106,20 +122,43 @@ export class Copies {
       if (message.kind === "table" || message.kind === "schema") this.#schemas.set(message.schema.id, message.schema);
       if (message.kind === "schema" || message.kind === "left") this.#onTable(message);
     }
-    if (this.#copies.length === 0 && !(this.#fillsReturned && this.#left.size > 0)) return messages;
+    const nothingDiffers = this.#copies.length === 0 && this.#contained.size === 0;
+    if (nothingDiffers && !(this.#fillsReturned && this.#left.size > 0)) return messages;
     const merged: SourceMessage[] = [];
     for (const message of messages) {
       if (message.kind === "change") this.#change(message, merged, toSave);
       else if (message.kind === "mark" && message.prefix === SNAPSHOT_PREFIX) this.#mark(message, merged);
-      else merged.push(message);
+      else {
+        if (message.kind === "schema" || message.kind === "left") this.#alter(message, merged);
+        else if (message.kind === "commit") this.#pass(message.endLsn);
+        merged.push(message);
+      }
     }
     return merged;
+  }
+
+  /** Rows from before a table looks otherwise are published before that is told: whoever hears of it takes it that they are there. */
+  #alter(news: TableNews, merged: SourceMessage[]): void {
+    const [oid, schema] = news.kind === "left" ? [news.oid, null] : [news.schema.oid, news.schema];
+    for (const copy of this.#copies) {
+      if (copy.kind !== "keyless" || copy.job.oid !== oid) continue;
+      for (const event of copy.altered(schema)) merged.push({ kind: "change", event });
+    }
+  }
+
+  #pass(endLsn: Lsn): void {
+    for (const [oid, through] of this.#contained) {
+      if (through >= endLsn) continue;
+      this.#contained.delete(oid);
+      this.#treatments.clear();
+    }
   }
 
   #change(message: SourceMessage & { readonly kind: "change" }, merged: SourceMessage[], toSave: (copy: Copy) => void): void {
     let { event } = message;
     const treatment = this.#treatmentOf(event.table);
     if (treatment === null) return void merged.push(message);
+    if (event.transaction.commitLsn <= treatment.contained) return;
     if (treatment.copies.length > 0) this.#noteTransaction(event.transaction.txId);
     for (const copy of treatment.copies) {
       if (copy.kind === "keyless") {
@@ -154,10 +193,11 @@ export class Copies {
     const schema = this.#schemas.get(table.schemaId);
     const copies = this.#copies.filter(({ job }) => job.oid === schema?.oid);
     const returns = schema !== undefined && this.#fillsReturned && this.#left.has(schema.oid);
-    if (schema === undefined || (copies.length === 0 && !returns)) return null;
+    const contained = this.#contained.get(schema?.oid ?? 0) ?? NOWHERE;
+    if (schema === undefined || (copies.length === 0 && contained === NOWHERE && !returns)) return null;
     // Rows of the table may be missing on the replicas until the copy is there.
     const fills = returns || copies.some((copy) => copy.kind === "keyed" && (copy.job.request === INITIAL || copy.mayBeEmpty));
-    return { schema, copies, table: fills ? { ...table, filling: true } : table };
+    return { schema, copies, contained, table: fills ? { ...table, filling: true } : table };
   }
 
   #mark(mark: SourceMark, merged: SourceMessage[]): void {

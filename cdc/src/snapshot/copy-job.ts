@@ -1,4 +1,5 @@
 import type { EventTable, RowJson } from "@cascade/shared/change-event";
+import type { Lsn } from "@cascade/shared/lsn";
 import type { TableName } from "@cascade/shared/topic";
 import type { RowRange } from "./table-reader.ts";
 
@@ -35,6 +36,8 @@ export interface CopyState {
   readonly mayBeEmpty: boolean;
   readonly rows: number;
   readonly estimatedRows: number | null;
+  /** Changes of its table up to there are in no topic, and need not be: the copy has them. The slot may tell them again. */
+  readonly contains: Lsn | null;
   /** Keys of rows to be read again. */
   readonly reread: readonly RowJson[];
   readonly error: { readonly code: string; readonly message: string; readonly advice: string } | null;
@@ -49,11 +52,22 @@ export const WAITING: CopyState = {
   mayBeEmpty: false,
   rows: 0,
   estimatedRows: null,
+  contains: null,
   reread: [],
   error: null,
 };
 
 export const LEFT: CopyState = { ...WAITING, status: "left" };
+
+/**
+ * How far a table is that is to be copied whole or by chunks, and may have been copied the other way before: whose rows were whole are
+ * emptied, for some of them may have gone unseen since.
+ */
+export function stateFor(kind: "keyed" | "keyless", state: CopyState): CopyState {
+  if (kind === "keyless") return { ...state, begun: state.begun || state.mayBeEmpty };
+  const wasWhole = state.begun && state.keyShape === null;
+  return wasWhole ? { ...state, begun: false, empties: true, mayBeEmpty: true } : state;
+}
 
 export const TABLE_GONE: NonNullable<CopyState["error"]> = {
   code: "TABLE_GONE",

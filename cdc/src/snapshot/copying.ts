@@ -5,7 +5,7 @@ import type { TableName } from "@cascade/shared/topic";
 import type { Copies, Copy } from "./copies.ts";
 import { type CopyJob, INITIAL } from "./copy-job.ts";
 import type { KeyedCopy } from "./keyed-copy.ts";
-import { KeylessCopy } from "./keyless-copy.ts";
+import type { KeylessCopy } from "./keyless-copy.ts";
 import type { MergedSource } from "./merged-source.ts";
 import type { OpenChunk } from "./open-chunk.ts";
 import type { SnapshotReport } from "./report.ts";
@@ -105,7 +105,7 @@ async function readNext({ reader, copies, signal }: CopyingContext, copy: KeyedC
 export async function copyKeyless(context: CopyingContext, waiting: KeylessCopy): Promise<CopyOutcome> {
   const { copies, source, signal } = context;
   // A fresh one: it may have been tried before.
-  const copy = new KeylessCopy(waiting.job, waiting.state);
+  const copy = waiting.afresh();
   copies.replace(waiting, copy);
   const isOver = () => signal.aborted || !copies.has(copy);
   if (!(await marked(context, copy, isOver))) return { kind: "gone" };
@@ -157,26 +157,27 @@ async function scanOnce(context: CopyingContext, copy: KeylessCopy, isOver: () =
     name = { schema: table.schema.schema, table: table.schema.table };
     return key.length === 0 && copy.found(table, mustSee);
   };
+  const isEnded = () => isOver() || copy.wasAltered;
   /** Before the truncate is published: another life must know that the table may be empty. */
   const begin = async (): Promise<void> => {
-    if (copy.job.request === INITIAL || copy.state.begun || isOver()) return;
+    if (copy.state.begun || isEnded()) return;
     copy.set({ begun: true });
     await save(copy);
   };
   const take = async (rows: readonly SnapshotRow[]): Promise<void> => {
     if (first) await begin();
-    const events = isOver() ? [] : copy.rows(rows, first);
+    const events = isEnded() ? [] : copy.rows(rows, first);
     first = false;
-    await source.offer(() => (isOver() ? [] : events));
+    await source.offer(() => (isEnded() ? [] : events));
     report.progress(copy);
   };
   const done = await turns.run(() => reader.scan(copy.job.oid, found, take));
   if (isOver()) return { kind: "over" };
   if (done === "gone") return { kind: "gone" };
-  if (done === "done") {
-    // Of a table without rows too.
-    if (first) await begin();
-    await source.offer(() => (isOver() ? [] : [...(first ? copy.rows([], true) : []), ...copy.out()]));
+  if (done === "done" && first) await begin(); // of a table without rows too
+  if (done === "done" && !copy.wasAltered) {
+    await source.offer(() => (isEnded() ? [] : [...(first ? copy.rows([], true) : []), ...copy.out()]));
+    if (copy.wasAltered) return { kind: "anew", key };
     // The stream may be behind what the snapshot has seen: it is not over before that is passed.
     await reader.mark({ id: copy.endId, ...name });
     while (!copy.isPassed && !isOver()) await changed.wait();

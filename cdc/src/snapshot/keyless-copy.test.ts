@@ -82,3 +82,50 @@ test("once a former life may have emptied the table for a replica, changes befor
   expect(changed("mine", true)?.table).toEqual({ ...TABLE, notReplica: "mine" });
   expect(changed(null, true)).toBeNull();
 });
+
+const OTHERWISE = identifySchema({ schema: "public", table: "u", oid: 7, columns: [], key: [], identity: "full" });
+const SNAPSHOT = { end: 100n, underWay: new Set<bigint>() };
+
+test("where the table looks otherwise what was held goes out before that is told, and the copy is made anew", () => {
+  const job = { request: "asked", oid: 7, name: { schema: "public", table: "t" }, replica: "mine", range: WHOLE };
+  const copy = new KeylessCopy(job, WAITING);
+  expect(copy.altered(OTHERWISE)).toEqual([]);
+  copy.arrive(MARK, SCHEMA);
+  copy.change(insert(150));
+  expect(copy.altered(SCHEMA)).toEqual([]);
+  expect(copy.wasAltered).toBe(false);
+  expect(copy.altered(OTHERWISE)).toEqual([insert(150)]);
+  expect([copy.wasAltered, copy.heldChars]).toEqual([true, 0]);
+  expect(copy.change(insert(151))).toEqual(insert(151));
+  expect(copy.found({ snapshot: SNAPSHOT, schema: SCHEMA }, [])).toBe(false);
+});
+
+test("once its rows may be out, what was held is for the others alone: the replica gets them with the copy that is made anew", () => {
+  const job = { request: "asked", oid: 7, name: { schema: "public", table: "t" }, replica: "mine", range: WHOLE };
+  const copy = new KeylessCopy(job, WAITING);
+  copy.arrive(MARK, SCHEMA);
+  copy.found({ snapshot: SNAPSHOT, schema: SCHEMA }, []);
+  copy.change(insert(150));
+  const others = { ...TABLE, notReplica: "mine" };
+  expect(copy.altered(null).map(({ table }) => table)).toEqual([others]);
+  expect(copy.change(insert(151))?.table).toEqual(others);
+  expect(copy.state.begun).toBe(true);
+});
+
+test("a first copy says up to where changes are in no topic, for the slot may tell them again", () => {
+  const job = { request: INITIAL, oid: 7, name: { schema: "public", table: "t" }, replica: null, range: WHOLE };
+  const copy = new KeylessCopy(job, WAITING);
+  expect(copy.change({ ...insert(0), transaction: transaction(0) })).toBeNull();
+  expect(copy.contains).toBe(0n);
+  copy.arrive(MARK, SCHEMA);
+  copy.change(insert(150));
+  // Made anew, it has all of these; done, those before its mark: what it held is out.
+  expect([copy.contains, copy.afresh().contains]).toEqual([150n, 150n]);
+  expect(copy.altered(OTHERWISE)).toEqual([]);
+  const fresh = copy.afresh();
+  fresh.arrive(MARK, SCHEMA);
+  fresh.found({ snapshot: SNAPSHOT, schema: SCHEMA }, []);
+  fresh.change(insert(160));
+  expect(fresh.out()).toHaveLength(1);
+  expect(fresh.state.contains).toBe(1n);
+});

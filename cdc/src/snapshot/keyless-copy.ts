@@ -26,6 +26,9 @@ export class KeylessCopy {
   #mark: (SourceMark & { readonly table: EventTable }) | null = null;
   #schema: TableSchema | null = null;
   #isLost = false;
+  #isGivenUp = false;
+  /** Of the newest transaction of which something was kept back. */
+  #keptBack: Lsn | null = null;
   #isOut = false;
   #isPassed = false;
   #wasAltered = false;
@@ -42,6 +45,16 @@ export class KeylessCopy {
 
   get state(): CopyState {
     return this.#state;
+  }
+
+  /** Where another copy takes this one's place: what that one will contain. */
+  get contains(): Lsn | null {
+    return this.#keptBack ?? this.#state.contains;
+  }
+
+  /** From its mark on. */
+  afresh(): KeylessCopy {
+    return new KeylessCopy(this.job, { ...this.#state, contains: this.contains });
   }
 
   get heldChars(): number {
@@ -62,6 +75,7 @@ export class KeylessCopy {
     this.#mark = { ...mark, table: mark.table };
     this.#schema = schema;
     this.#state = { ...this.#state, status: "copying" };
+    if (this.job.request === INITIAL) this.#keptBack = mark.transaction.commitLsn;
   }
 
   /** The mark names another table where it stands, or none. */
@@ -76,6 +90,7 @@ export class KeylessCopy {
   /** Whether the table may be read: the snapshot sees all that was delivered before it was asked for, and the schema is the mark's. */
   found({ snapshot, schema }: TableFound, mustSee: readonly number[]): boolean {
     if (!mustSee.every((txId) => sees(snapshot, txId))) return false;
+    if (this.#isGivenUp) return false;
     if (this.#schema === null || !haveSameRows(schema, this.#schema)) {
       this.#wasAltered = true;
       return false;
@@ -90,7 +105,20 @@ export class KeylessCopy {
     return true;
   }
 
-  /** The table was altered between the mark and the look at it: another mark is needed. */
+  /**
+   * Where the stream has the table look otherwise (null: it is not captured any more). Returns what is to be published before that is told:
+   * the copy cannot be ended then.
+   */
+  altered(schema: TableSchema | null): readonly ChangeEvent[] {
+    if (this.#schema === null || this.#isOut || this.#isGivenUp) return [];
+    if (schema !== null && haveSameRows(schema, this.#schema)) return [];
+    this.#wasAltered = true;
+    // Its rows may be on their way, its truncate before them, and what the snapshot has seen is let go of.
+    if (this.#snapshot !== null) this.#state = { ...this.#state, begun: true };
+    return this.giveUp();
+  }
+
+  /** The table was altered between the mark and the end of the copy: another mark is needed. */
   get wasAltered(): boolean {
     return this.#wasAltered;
   }
@@ -98,16 +126,19 @@ export class KeylessCopy {
   /** A change that the stream brings; returns what is to be published of it at once. */
   change(event: ChangeEvent): ChangeEvent | null {
     // Before the mark: the copy of a table that was never copied will contain it.
-    if (this.#mark === null) return this.#beforeMark(event);
+    if (this.#mark === null || this.#isGivenUp) return this.#withoutCopy(event);
     if (this.#isOut) return this.#sees(event) ? { ...event, table: this.#tableOfSeen(event) } : event;
     this.#hold(event);
     return null;
   }
 
   /** A former life may have emptied the table already: whoever it is for gets its rows by the copy alone. */
-  #beforeMark(event: ChangeEvent): ChangeEvent | null {
+  #withoutCopy(event: ChangeEvent): ChangeEvent | null {
     const { request, replica } = this.job;
-    if (request === INITIAL) return null;
+    if (request === INITIAL) {
+      this.#keptBack = event.transaction.commitLsn;
+      return null;
+    }
     if (!this.#state.begun) return event;
     return replica === null ? null : { ...event, table: this.#withoutReplica(event.table) };
   }
@@ -116,6 +147,7 @@ export class KeylessCopy {
   #lastSeen: ChangeEvent | null = null;
 
   #hold(event: ChangeEvent): void {
+    if (this.job.request === INITIAL) this.#keptBack = event.transaction.commitLsn;
     const seen = this.#sees(event);
     this.#lastSeen = seen && this.job.replica === null ? event : null;
     if (this.#lastSeen !== null) return;
@@ -170,9 +202,16 @@ export class KeylessCopy {
     return last === null ? held : [...held, { ...last, table: { ...last.table, replica: NOBODY } }];
   }
 
+  /** Another copy will take this one's place: from here on what comes is for those who can do without it. Returns what was held of that. */
+  giveUp(): readonly ChangeEvent[] {
+    this.#isGivenUp = true;
+    return this.release().flatMap((event) => this.#withoutCopy(event) ?? []);
+  }
+
   /** The copy is out but for these: from here on changes go their way at once, and those that it contains for nobody. */
   out(): readonly ChangeEvent[] {
     this.#isOut = true;
+    if (this.job.request === INITIAL) this.#state = { ...this.#state, contains: this.#mark?.transaction.commitLsn ?? null };
     return this.release();
   }
 

@@ -88,7 +88,7 @@ export class Requests {
   #resumeInitial(job: CopyJob, state: CopyState, table: CopyTable): void {
     const { snapshotter, initial } = this.#options;
     if (state.status === "left") snapshotter.left(job.oid);
-    else if (state.status === "done") snapshotter.know(job.oid);
+    else if (state.status === "done") snapshotter.know(job.oid, state);
     else if (initial) snapshotter.add({ ...job, name: nameOf(table) }, state, table.schema);
   }
 

@@ -1,3 +1,4 @@
+import { formatLsn, parseLsn } from "@cascade/shared/lsn";
 import { snapshotRequestShape } from "@cascade/shared/snapshot-request";
 import { parseTableFilter, type TableFilter } from "@cascade/shared/table-pattern";
 import { z } from "zod";
@@ -57,6 +58,11 @@ const stateShape = z.object({
   mayBeEmpty: z.boolean().default(false),
   rows: z.number(),
   estimatedRows: z.number().nullable(),
+  contains: z
+    .string()
+    .regex(/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/)
+    .nullable()
+    .default(null),
   reread: z.array(z.string()),
   error: z.object({ code: z.string(), message: z.string(), advice: z.string() }).nullable(),
 });
@@ -75,6 +81,7 @@ export function encodeState({ request, oid, name, replica, range }: CopyJob, sta
     replica,
     ...range,
     ...state,
+    contains: state.contains === null ? null : formatLsn(state.contains),
     reread: [...state.reread],
   };
   return JSON.stringify(message);
@@ -87,8 +94,9 @@ export const stateMessageOf = (value: string): StateMessage | null => stateShape
 export function decodeState(value: string): { readonly job: CopyJob; readonly state: CopyState } | null {
   const message = stateShape.safeParse(parsed(value));
   if (!message.success) return null;
-  const { request, oid, schema, table, replica, from, to, where, type: _type, ...state } = message.data;
-  return { job: { request, oid, name: { schema, table }, replica, range: { from, to, where } }, state };
+  const { request, oid, schema, table, replica, from, to, where, type: _type, contains, ...state } = message.data;
+  const job = { request, oid, name: { schema, table }, replica, range: { from, to, where } };
+  return { job, state: { ...state, contains: contains === null ? null : parseLsn(contains) } };
 }
 
 function parsed(value: string): unknown {

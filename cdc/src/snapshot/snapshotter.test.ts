@@ -22,19 +22,35 @@ const schemaOf = (key: readonly string[]): TableSchema =>
 async function doneFor(
   schema: TableSchema,
   jobs: readonly { readonly request: string; readonly replica: string | null; readonly state?: Partial<CopyState> }[],
-  { table, enough }: { readonly table: "there" | "gone"; readonly enough: number },
+  {
+    table,
+    enough,
+    now = schema,
+  }: { readonly table: "there" | "gone" | "looked at"; readonly enough: number; readonly now?: TableSchema },
 ): Promise<readonly string[]> {
   const done: string[] = [];
   const { promise, resolve } = Promise.withResolvers<void>();
   const doing = (what: string): void => {
     if (done.push(what) >= enough) resolve();
   };
-  const found = { snapshot: { end: 10n, underWay: new Set<bigint>() }, schema };
+  const found = { snapshot: { end: 10n, underWay: new Set<bigint>() }, schema: now };
+  const looking = (what: string): void => {
+    if (table === "looked at") doing(what);
+  };
   const reader: TableReader = {
-    snapshot: async () => found.snapshot,
+    snapshot: async () => {
+      looking("snapshot");
+      return found.snapshot;
+    },
     waitsForStandby: async () => false,
-    chunk: async () => (table === "gone" ? "gone" : null),
+    chunk: async (_oid, _plan, _range, wanted) => {
+      looking("chunk");
+      if (table === "gone") return "gone";
+      wanted(found);
+      return null;
+    },
     scan: async (_oid, wanted) => {
+      looking("scan");
       if (table === "gone") return "gone";
       wanted(found);
       return null;
@@ -75,4 +91,10 @@ test("a table without a key is copied for all before it is for whoever asks: the
   ];
   expect(await doneFor(schemaOf([]), jobs, { table: "gone", enough: 2 })).toEqual([INITIAL, "asked"]);
   expect(await doneFor(schemaOf(["id"]), jobs, { table: "gone", enough: 2 })).toEqual(["asked", INITIAL]);
+});
+
+test("a copy that begins anew as one of a table without a key waits for what the stream may have brought meanwhile", async () => {
+  const jobs = [{ request: INITIAL, replica: null }];
+  const done = await doneFor(schemaOf(["id"]), jobs, { table: "looked at", now: schemaOf([]), enough: 7 });
+  expect(done).toEqual(["snapshot", INITIAL, "chunk", "snapshot", INITIAL, "scan", "mark"]);
 });

@@ -1,5 +1,6 @@
 import { CascadeError } from "@cascade/shared/errors";
 import { FewAtOnce } from "@cascade/shared/few-at-once";
+import type { Lsn } from "@cascade/shared/lsn";
 import { Signal } from "@cascade/shared/signal";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
@@ -8,7 +9,7 @@ import { Copies, type Copy, type TableNews } from "./copies.ts";
 import { type CopyJob, type CopyState, INITIAL, LEFT, mustBeDone, TABLE_GONE, WAITING, WHOLE } from "./copy-job.ts";
 import { CopyQueue } from "./copy-queue.ts";
 import { type CopyingContext, type CopyOutcome, copyKeyed, copyKeyless } from "./copying.ts";
-import { KeylessCopy } from "./keyless-copy.ts";
+import type { KeylessCopy } from "./keyless-copy.ts";
 import { MergedSource } from "./merged-source.ts";
 import type { SnapshotReport } from "./report.ts";
 import type { SignalLog } from "./signal-log.ts";
@@ -77,9 +78,13 @@ export class Snapshotter {
       return;
     }
     const replaced = this.#takeOut(schema.oid);
-    const empties = this.#copies.returned(schema.oid) || returned || replaced.some(({ state }) => state.empties && !state.begun);
+    const empties =
+      this.#copies.returned(schema.oid) ||
+      returned ||
+      replaced.some(({ kind, state }) => (kind === "keyless" ? state.empties || state.begun : state.empties && !state.begun));
+    const contains = replaced.map(containedBy).find((through) => through !== null) ?? null;
     // Written down before the change is confirmed.
-    this.#writer.note(this.add(initialJob(schema), { ...WAITING, empties }, schema));
+    this.#writer.note(this.add(initialJob(schema), { ...WAITING, empties, contains }, schema));
   }
 
   /** From here on its changes are in no topic. Written down before that is confirmed. */
@@ -106,8 +111,9 @@ export class Snapshotter {
   }
 
   /** A table whose initial copy is done. */
-  know(oid: number): void {
+  know(oid: number, { contains }: Pick<CopyState, "contains">): void {
     this.#met.add(oid);
+    if (contains !== null) this.#copies.contain(oid, contains);
   }
 
   add(job: CopyJob, state: CopyState, schema: Pick<TableSchema, "key">): Copy {
@@ -192,7 +198,8 @@ export class Snapshotter {
     };
     try {
       while ((this.#copies.all.length > 0 || !this.#queue.isIdle) && !signal.aborted) {
-        if (this.#unsettled.size > 0) await this.#settle(reader, signal);
+        // One may be added while others are settled.
+        while (this.#unsettled.size > 0 && !signal.aborted) await this.#settle(reader, signal);
         if (failure !== null) throw (failure as { readonly error: unknown }).error;
         const copy = this.#queue.next();
         if (copy === null) await this.#changed.wait();
@@ -259,7 +266,7 @@ export class Snapshotter {
       await this.#later(this.#copies.add(copy.job, copy.state, { key: [] }));
       return this.#source?.confirmWanted();
     }
-    const fresh = new KeylessCopy(copy.job, copy.state);
+    const fresh = copy.afresh();
     this.#copies.replace(copy, fresh);
     await this.#later(fresh);
   }
@@ -307,8 +314,11 @@ export class Snapshotter {
 
   /** The table has lost its key, or got one, since it was met: its copy begins anew. */
   #becomes(copy: Copy, key: readonly string[]): void {
+    const { estimatedRows, empties, begun, mayBeEmpty } = copy.state;
     this.#copies.remove(copy);
-    this.#copies.add(copy.job, { ...WAITING, estimatedRows: copy.state.estimatedRows }, { key });
+    this.#copies.add(copy.job, { ...WAITING, estimatedRows, empties, begun, mayBeEmpty, contains: containedBy(copy) }, { key });
+    // What was delivered until now may be in no list any more.
+    this.#unsettled.add(copy.job);
     this.#notify();
   }
 
@@ -322,6 +332,8 @@ export class Snapshotter {
     for (const job of settled) this.#unsettled.delete(job);
   }
 }
+
+const containedBy = (copy: Copy): Lsn | null => (copy.kind === "keyless" ? copy.contains : copy.state.contains);
 
 const isSameWork = (a: CopyJob, b: CopyJob): boolean => a.request === b.request && a.oid === b.oid;
 
