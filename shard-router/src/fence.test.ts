@@ -75,12 +75,13 @@ test("of events of one schema those are taken first that came before the table h
   expect(fence.beforeReturn(a, [], { ...table, at: place(1n) })).toEqual([]);
 });
 
-test("what a name's topic holds from before its table is known to have left it is passed; from there on it is another table's", () => {
+test("what a topic holds of a table from before it is known to have left it is passed", () => {
   const fence = new Fence({
     ...{ prefix: "cascade", history, matches: () => true, ends: async () => null, progress: async () => null },
   });
-  const passed = (at: bigint) =>
-    fence.passed(a, new Map([[a.oid, { oid: a.oid, schema: a, named: a, revision: 1, awaiting: null, at: place(at) }]]));
-  expect(passed(4n)).toBeNull();
-  expect(passed(5n)).toEqual({ commitLsn: 5n, ordinal: -1 });
+  const remembered = { oid: a.oid, schema: a, named: a, revision: 1, awaiting: null };
+  expect(fence.leftAt(a, undefined)).toBeNull();
+  expect(fence.leftAt(a, { ...remembered, at: place(4n) })).toBeNull();
+  expect(fence.leftAt(a, { ...remembered, at: place(5n) })).toEqual(place(5n));
+  expect(fence.leftAt(b, { ...remembered, at: place(5n) })).toBeNull();
 });

@@ -56,12 +56,11 @@ export class Fence {
   }
 
   /**
-   * Before which place the name's topic has nothing new, for tables that the replica has under other names since: null when there is none.
-   * What of it comes late all the same was kept back for a copy, which has it, and told again by the slot.
+   * Before which place the table's topic of that name has nothing new of it, for the replica has it under another since: null when there is
+   * none. What comes all the same was kept back for a copy, which has it, and the slot has told it again.
    */
-  passed(name: TableName, remembered: ReadonlyMap<number, RememberedTable>): Position | null {
-    const left = this.#options.history.lastLeft(name, (oid) => remembered.get(oid)?.at ?? null);
-    return left === null ? null : justBefore(left);
+  leftAt({ oid, schema, table }: TableSchema, remembered: RememberedTable | undefined): Position | null {
+    return remembered === undefined ? null : this.#options.history.lastLeft(oid, { schema, table }, remembered.at);
   }
 
   /** Rejects with WaitingError while rows from before `since` are not applied. */

@@ -73,17 +73,16 @@ test("whether rows were written anew between two places", () => {
   expect(known.isRewritten(a.oid, place(1n), place(2n))).toBe(false);
 });
 
-test("where a name was left last, as far as it is known of each table that had it", () => {
-  const known = history([a, 1n], [asB, 3n], [a, 5n], [asC, 7n], [other, 8n], [changed(other, { table: "d" }), 9n]);
-  const lastLeft = (name: typeof a, of: Readonly<Record<number, bigint>>) =>
-    known.lastLeft(name, (oid) => (of[oid] === undefined ? null : place(of[oid])));
-  expect(lastLeft(a, {})).toBeNull();
-  expect(lastLeft(a, { [a.oid]: 2n })).toBeNull();
-  expect(lastLeft(a, { [a.oid]: 3n })).toEqual(place(3n));
-  expect(lastLeft(a, { [a.oid]: 6n })).toEqual(place(3n));
-  expect(lastLeft(a, { [a.oid]: 7n, [other.oid]: 8n })).toEqual(place(7n));
-  expect(lastLeft(a, { [a.oid]: 3n, [other.oid]: 9n })).toEqual(place(9n));
-  expect(lastLeft(asB, { [a.oid]: 9n })).toEqual(place(7n));
-  expect(lastLeft(asC, { [a.oid]: 9n })).toBeNull();
-  expect(history([a, 1n], [asB, null]).lastLeft(a, () => place(9n))).toBeNull();
+test("where a table left a name last, up to a place; other tables that had it are not looked at", () => {
+  const known = history([a, 1n], [asB, 3n], [a, 5n], [asC, 7n], [asB, 8n], [other, 8n], [changed(other, { table: "d" }), 9n]);
+  const lastLeft = (name: typeof a, until: bigint) => known.lastLeft(a.oid, name, place(until));
+  expect(lastLeft(a, 2n)).toBeNull();
+  expect(lastLeft(a, 3n)).toEqual(place(3n));
+  expect(lastLeft(a, 6n)).toEqual(place(3n));
+  expect(lastLeft(a, 9n)).toEqual(place(7n));
+  expect(lastLeft(asB, 9n)).toEqual(place(5n));
+  expect(known.lastLeft(other.oid, other, place(9n))).toEqual(place(9n));
+  expect(known.lastLeft(99, a, place(9n))).toBeNull();
+  expect(history([a, 1n], [asB, null]).lastLeft(a.oid, a, place(9n))).toBeNull();
+  expect([known.hasRenamed, history([a, 1n], [other, 2n]).hasRenamed]).toEqual([true, false]);
 });

@@ -115,19 +115,21 @@ export class SchemaHistory {
     return last !== undefined && (last.at === null || comparePositions(last.at, position) < 0);
   }
 
-  /** Where tables that had the name are known to have had another after it: each as far as `known` says, null where it is not. */
-  lastLeft(name: TableName, known: (oid: number) => Position | null): Position | null {
-    let last: Position | null = null;
-    for (const [oid, { versions }] of this.#renamed) {
-      const until = versions.some(({ schema }) => isSameName(schema, name)) ? known(oid) : null;
-      if (until === null) continue;
-      const first = versions.findIndex(({ schema }) => isSameName(schema, name));
-      for (const { schema, at } of versions.slice(first + 1)) {
-        if (at === null || isSameName(schema, name) || comparePositions(at, until) > 0) continue;
-        if (last === null || comparePositions(at, last) > 0) last = at;
-      }
+  /** Where the table left the name last, up to `until`; null when it has not. */
+  lastLeft(oid: number, name: TableName, until: Position): Position | null {
+    const versions = this.#renamed.get(oid)?.versions ?? [];
+    let left: Position | null = null;
+    for (const [n, { schema, at }] of versions.entries()) {
+      const before = versions[n - 1];
+      if (before === undefined || at === null || comparePositions(at, until) > 0) continue;
+      if (isSameName(before.schema, name) && !isSameName(schema, name)) left = at;
     }
-    return last;
+    return left;
+  }
+
+  /** Whether any table had more than one name. */
+  get hasRenamed(): boolean {
+    return this.#renamed.size > 0;
   }
 
   #upTo(oid: number, position: Position): readonly SchemaVersion[] {

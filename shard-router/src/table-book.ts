@@ -99,9 +99,11 @@ export class TableBook {
     await this.#change(bringChanges({ schema, at, history, policy, all, mayCreate: this.#mayCreate(schema, place) }), place);
   }
 
-  /** See Fence. */
-  async passed(name: TableName): Promise<Position | null> {
-    return this.#fence.passed(name, await this.#all());
+  /** See Fence: null where no table has ever been renamed, which is quick to see. */
+  async leavings(): Promise<((schema: TableSchema) => Position | null) | null> {
+    if (!this.#options.history.hasRenamed) return null;
+    const all = await this.#all();
+    return (schema) => this.#fence.leftAt(schema, all.get(schema.oid));
   }
 
   /** See Fence. */

@@ -162,9 +162,9 @@ test("what comes late in a topic that its table has left since comes to nothing;
     { at: [4n, 0], after: { id: 1, a: 1 } },
     { at: [7n, 0], after: { id: 2, a: 2 }, schema: another },
   ]);
-  const history = historyOf([older, 1n], [renamed, 5n], [another, 6n]);
+  const history = historyOf([older, 1n], [renamed, 5n], [another, 6n], [changed(renamed, { identity: "full" }), 8n]);
   const at = (commitLsn: bigint) => ({ commitLsn, ordinal: 0 });
-  const remembered = { oid: 1, schema: renamed, named: renamed, revision: 1, awaiting: null, at: at(5n) };
+  const remembered = { oid: 1, schema: renamed, named: renamed, revision: 1, awaiting: null, at: at(8n) };
   const schemas = [older, renamed, another];
   const { step, rows } = await turned(batch, null, schemas, { history, remembered });
   expect(rows).toEqual([[[2, 2]]]);

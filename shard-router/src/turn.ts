@@ -46,7 +46,7 @@ export interface TurnOptions {
  */
 export async function turn(batch: EventBatch, options: TurnOptions, poison: CascadeError | null = null): Promise<Step> {
   const { dialect, progress, tables } = options;
-  const found = newEvents(batch, [progress.current(batch.partition), await tables.passed(batch.table)]);
+  const found = withoutLate(newEvents(batch, progress.current(batch.partition)), await tables.leavings(), options.schemas);
   const { plan, end, ...ready } = await turnRuns({ batch, found, poison }, options);
   const events = end < found.events.length ? found.events.slice(0, end) : found.events;
   const { done, rest } = cutAt(batch, found.indexes[end]);
@@ -207,11 +207,10 @@ interface NewEvents {
   readonly indexes: readonly number[];
 }
 
-/** @param passed places up to which nothing is new */
-function newEvents({ events }: EventBatch, passed: readonly (Position | null)[]): NewEvents {
+function newEvents({ events }: EventBatch, from: Progress | null): NewEvents {
   const found: ReceivedEvent[] = [];
   const indexes: number[] = [];
-  let last = passed.reduce((a, b) => (a === null || (b !== null && comparePositions(b, a) > 0) ? b : a), null);
+  let last: Position | null = from;
   for (let index = 0; index < events.length; index++) {
     const { value } = events[index] as RawEvent;
     if (value === null) continue; // a tombstone
@@ -223,6 +222,31 @@ function newEvents({ events }: EventBatch, passed: readonly (Position | null)[])
     last = event;
   }
   return { events: found, indexes };
+}
+
+/** Without those from before their table left the topic, once the replica has it from there: all that was new of them is applied. */
+function withoutLate(
+  found: NewEvents,
+  leftAt: ((schema: TableSchema) => Position | null) | null,
+  schemas: SchemaBook,
+): NewEvents {
+  if (leftAt === null) return found;
+  const left = new Map<string, Position>();
+  for (const id of new Set(found.events.map(({ schemaId }) => schemaId))) {
+    const schema = schemas.known(id);
+    const at = schema === undefined ? null : leftAt(schema);
+    if (at !== null) left.set(id, at);
+  }
+  if (left.size === 0) return found;
+  const isLate = (event: ReceivedEvent): boolean => {
+    const at = left.get(event.schemaId);
+    return at !== undefined && comparePositions(event, at) < 0;
+  };
+  const kept = found.events.flatMap((event, n) => (isLate(event) ? [] : [n]));
+  return {
+    events: kept.map((n) => found.events[n] as ReceivedEvent),
+    indexes: kept.map((n) => found.indexes[n] as number),
+  };
 }
 
 /** With nothing new in the batch only the offset moves: the position stays that of the last change applied. */

@@ -1,12 +1,12 @@
 import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
 import type { Lsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import type { SourceMark, SourceMessage, TableChanged, TableLeft } from "../change-source.ts";
+import type { SourceMark, SourceMessage } from "../change-source.ts";
 import { type Snapshot, sees } from "../postgres/snapshot.ts";
 import { SNAPSHOT_PREFIX } from "../postgres/wal2json.ts";
 import { type CopyJob, type CopyState, INITIAL, mustBeDone, stateFor } from "./copy-job.ts";
 import { KeyedCopy } from "./keyed-copy.ts";
-import { KeylessCopy } from "./keyless-copy.ts";
+import { KeylessCopy, type TableNews } from "./keyless-copy.ts";
 import { decodeMark } from "./mark.ts";
 
 export type Copy = KeyedCopy | KeylessCopy;
@@ -23,9 +23,6 @@ interface Treatment {
 
 /** Nothing stands there. */
 const NOWHERE: Lsn = -1n;
-
-/** What the stream tells of tables themselves. */
-export type TableNews = TableChanged | TableLeft;
 
 /** All copies that are not done, and how the stream goes through them. Pure. */
 export class Copies {
@@ -139,10 +136,10 @@ export class Copies {
 
   /** Rows from before a table looks otherwise are published before that is told: whoever hears of it takes it that they are there. */
   #alter(news: TableNews, merged: SourceMessage[]): void {
-    const [oid, schema] = news.kind === "left" ? [news.oid, null] : [news.schema.oid, news.schema];
+    const oid = news.kind === "left" ? news.oid : news.schema.oid;
     for (const copy of this.#copies) {
       if (copy.kind !== "keyless" || copy.job.oid !== oid) continue;
-      for (const event of copy.altered(schema)) merged.push({ kind: "change", event });
+      for (const event of copy.altered(news)) merged.push({ kind: "change", event });
     }
   }
 

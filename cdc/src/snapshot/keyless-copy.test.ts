@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
-import { identifySchema } from "@cascade/shared/table-schema";
+import { identifySchema, type TableSchema } from "@cascade/shared/table-schema";
 import type { SourceMark } from "../change-source.ts";
 import { INITIAL, WAITING, WHOLE } from "./copy-job.ts";
 import { KeylessCopy } from "./keyless-copy.ts";
@@ -84,17 +84,20 @@ test("once a former life may have emptied the table for a replica, changes befor
 });
 
 const OTHERWISE = identifySchema({ schema: "public", table: "u", oid: 7, columns: [], key: [], identity: "full" });
+const looks = (schema: TableSchema, news: { readonly rewritten?: true } = {}) =>
+  ({ kind: "schema", topic: TABLE.topic, schema, at: { commitLsn: 9n, ordinal: 0 }, change: true, ...news }) as const;
+const LEFT = { kind: "left", schema: "public", table: "t", oid: 7 } as const;
 const SNAPSHOT = { end: 100n, underWay: new Set<bigint>() };
 
 test("where the table looks otherwise what was held goes out before that is told, and the copy is made anew", () => {
   const job = { request: "asked", oid: 7, name: { schema: "public", table: "t" }, replica: "mine", range: WHOLE };
   const copy = new KeylessCopy(job, WAITING);
-  expect(copy.altered(OTHERWISE)).toEqual([]);
+  expect(copy.altered(looks(OTHERWISE))).toEqual([]);
   copy.arrive(MARK, SCHEMA);
   copy.change(insert(150));
-  expect(copy.altered(SCHEMA)).toEqual([]);
+  expect(copy.altered(looks(SCHEMA))).toEqual([]);
   expect(copy.wasAltered).toBe(false);
-  expect(copy.altered(OTHERWISE)).toEqual([insert(150)]);
+  expect(copy.altered(looks(OTHERWISE))).toEqual([insert(150)]);
   expect([copy.wasAltered, copy.heldChars]).toEqual([true, 0]);
   expect(copy.change(insert(151))).toEqual(insert(151));
   expect(copy.found({ snapshot: SNAPSHOT, schema: SCHEMA }, [])).toBe(false);
@@ -107,9 +110,18 @@ test("once its rows may be out, what was held is for the others alone: the repli
   copy.found({ snapshot: SNAPSHOT, schema: SCHEMA }, []);
   copy.change(insert(150));
   const others = { ...TABLE, notReplica: "mine" };
-  expect(copy.altered(null).map(({ table }) => table)).toEqual([others]);
+  expect(copy.altered(LEFT).map(({ table }) => table)).toEqual([others]);
   expect(copy.change(insert(151))?.table).toEqual(others);
   expect(copy.state.begun).toBe(true);
+});
+
+test("rows that were written anew, unseen, are other rows, although the table looks the same", () => {
+  const job = { request: "asked", oid: 7, name: { schema: "public", table: "t" }, replica: null, range: WHOLE };
+  const copy = new KeylessCopy(job, { ...WAITING, begun: true });
+  copy.arrive(MARK, SCHEMA);
+  copy.change(insert(150));
+  expect(copy.altered(looks(SCHEMA, { rewritten: true }))).toEqual([]);
+  expect([copy.wasAltered, copy.change(insert(151))]).toEqual([true, null]);
 });
 
 test("a first copy says up to where changes are in no topic, for the slot may tell them again", () => {
@@ -121,7 +133,7 @@ test("a first copy says up to where changes are in no topic, for the slot may te
   copy.change(insert(150));
   // Made anew, it has all of these; done, those before its mark: what it held is out.
   expect([copy.contains, copy.afresh().contains]).toEqual([150n, 150n]);
-  expect(copy.altered(OTHERWISE)).toEqual([]);
+  expect(copy.altered(looks(OTHERWISE))).toEqual([]);
   const fresh = copy.afresh();
   fresh.arrive(MARK, SCHEMA);
   fresh.found({ snapshot: SNAPSHOT, schema: SCHEMA }, []);

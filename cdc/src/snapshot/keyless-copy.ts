@@ -2,11 +2,14 @@ import { randomUUID } from "node:crypto";
 import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
 import type { Lsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import type { SourceMark } from "../change-source.ts";
+import type { SourceMark, TableChanged, TableLeft } from "../change-source.ts";
 import { type Snapshot, sees } from "../postgres/snapshot.ts";
 import { type CopyJob, type CopyState, copiedTable, INITIAL } from "./copy-job.ts";
 import { haveSameRows } from "./keyed-copy.ts";
 import type { SnapshotRow, TableFound } from "./table-reader.ts";
+
+/** What the stream tells of tables themselves. */
+export type TableNews = TableChanged | TableLeft;
 
 /** No replica has this name. */
 const NOBODY = "";
@@ -105,13 +108,10 @@ export class KeylessCopy {
     return true;
   }
 
-  /**
-   * Where the stream has the table look otherwise (null: it is not captured any more). Returns what is to be published before that is told:
-   * the copy cannot be ended then.
-   */
-  altered(schema: TableSchema | null): readonly ChangeEvent[] {
+  /** Where the stream has other rows of the table, or none. Returns what is to be published before that is told: the copy cannot be ended then. */
+  altered(news: TableNews): readonly ChangeEvent[] {
     if (this.#schema === null || this.#isOut || this.#isGivenUp) return [];
-    if (schema !== null && haveSameRows(schema, this.#schema)) return [];
+    if (news.kind === "schema" && news.rewritten !== true && haveSameRows(news.schema, this.#schema)) return [];
     this.#wasAltered = true;
     // Its rows may be on their way, its truncate before them, and what the snapshot has seen is let go of.
     if (this.#snapshot !== null) this.#state = { ...this.#state, begun: true };
