@@ -32,7 +32,8 @@ async function copiesOf(history: SchemaHistory, matches = (_table: string) => tr
     requests: { ask: async (copy, table) => void asked.push({ copy, table }) },
     warn: () => {},
   });
-  const recover = (low: bigint) => copies.recover(partition, a, low);
+  const recover = (low: bigint, remembered = progress.current(partition)?.nextOffset ?? null) =>
+    copies.recover(partition, a, { low, remembered });
   return { recover, asked, remembered, nextOffset: () => progress.current(partition)?.nextOffset };
 }
 
@@ -44,6 +45,16 @@ test("each time Kafka has lost something another copy is waited for: the beginni
   expect(asked[0]?.copy).not.toBe(asked[1]?.copy as string);
   expect(remembered.get(a.oid)?.awaiting).toBe(asked[1]?.copy as string);
   expect(nextOffset()).toBe(9n);
+});
+
+test("where the replica has gone on meanwhile, it is left there", async () => {
+  for (const history of [historyOf([a, 1n]), historyOf([a, 1n], [asB, 3n])]) {
+    const { recover, asked, nextOffset } = await copiesOf(history, (table) => table !== "b");
+    expect(await recover(5n)).toBe(5n);
+    const before = asked.length;
+    expect(await recover(7n, null)).toBe(5n);
+    expect([nextOffset(), asked.length]).toEqual([5n, before]);
+  }
 });
 
 test("a table that has another name by now is copied as well as the one that has its name", async () => {

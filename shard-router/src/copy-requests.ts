@@ -1,5 +1,6 @@
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { Partition } from "./event-consumer.ts";
+import type { Loss } from "./kafka/resume-offset.ts";
 import type { ProgressBook } from "./progress-book.ts";
 import type { SchemaBook } from "./schema-book.ts";
 import type { TableBook } from "./table-book.ts";
@@ -33,17 +34,25 @@ export class AwaitedCopies {
   }
 
   /**
-   * Kafka does not hold all that the replica needs of the partition, and what it holds begins at `low`. Resolves to where it goes on:
-   * everything up to the copy is passed over from then on; null when nothing is known of the table. A table that was renamed since is
-   * copied too, for some of its changes were in this topic.
+   * Kafka does not hold all that the replica needs of the partition. Resolves to where it goes on: everything up to the copy is passed
+   * over from then on; null when nothing is known of the table. A table that was renamed since is copied too, for some of its changes were
+   * in this topic.
    */
-  async recover(partition: Partition, name: TableName, low: bigint): Promise<bigint | null> {
+  async recover(partition: Partition, name: TableName, { low, remembered }: Loss): Promise<bigint | null> {
     const { schemas, tables, progress, warn } = this.#options;
     await schemas.settle();
     const had = schemas.history.everNamed(name);
     if (had === null) return null;
     const wanted = had.filter(({ schema }) => tables.takes(schema));
+    // Whoever has asked may have lost the partition meanwhile, and got it again: then the replica has gone on.
+    const goneOn = (): bigint | null => {
+      const nextOffset = progress.current(partition)?.nextOffset ?? 0n;
+      return nextOffset === (remembered ?? 0n) ? null : nextOffset;
+    };
+    if (wanted.length === 0 && goneOn() === null)
+      await tables.passOver({ partition, from: progress.current(partition), nextOffset: low });
     for (const { schema } of wanted) {
+      if (goneOn() !== null) break;
       const from = progress.current(partition);
       // The offset moves with the last of them: until then this is repeated after a crash.
       const nextOffset = schema === wanted.at(-1)?.schema ? low : (from?.nextOffset ?? 0n);
@@ -54,8 +63,7 @@ export class AwaitedCopies {
       );
       await this.#ask(copy, schema);
     }
-    if (wanted.length === 0) await tables.passOver({ partition, from: progress.current(partition), nextOffset: low });
-    return low;
+    return goneOn() ?? low;
   }
 
   /** The request may not have got out when the one who asked ended. */

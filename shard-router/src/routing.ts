@@ -108,7 +108,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       return offset;
     },
     applied: (partition) => progress.current(partition),
-    recover: (partition, table, low) => copies.recover(partition, table, low),
+    recover: (partition, table, loss) => copies.recover(partition, table, loss),
     onPartitionError: (partition, error) => void holds.held(partition, error),
   });
   reading = consumer;

@@ -136,7 +136,7 @@ test.each([
     const opened = await openConsumer(l, {
       limits: { ...limits, maxBufferedBytes: pausedMs === 0 ? limits.maxBufferedBytes : 1 },
       applied: () => applied,
-      recover: async (_partition, _table, low) => {
+      recover: async (_partition, _table, { low }) => {
         recovered.push(low);
         return low;
       },

@@ -14,7 +14,7 @@ import { EventQueues, type QueueLimits } from "./event-queues.ts";
 import { checkGroup, type MemberIdentity } from "./group-identity.ts";
 import { GroupReader } from "./group-reader.ts";
 import { OffsetReports } from "./offset-reports.ts";
-import { BelowRetentionError, isLostLog, LostLogs, startOffset } from "./resume-offset.ts";
+import { BelowRetentionError, isLostLog, type Loss, LostLogs, startOffset } from "./resume-offset.ts";
 
 export interface ConsumerOptions {
   readonly kafka: KafkaOptions;
@@ -33,8 +33,8 @@ export interface ConsumerOptions {
   readonly topicPollMs: number;
   /** Up to where the replica has applied, once `resume` has said the offset. Without it a log made anew may pass for the old one. */
   readonly applied?: (partition: Partition) => Position | null;
-  /** Kafka does not hold all that is needed of a partition, and what it holds begins at `low`: where to go on all the same, null for nowhere. */
-  readonly recover?: (partition: Partition, table: TableName, low: bigint) => Promise<bigint | null>;
+  /** Kafka does not hold all that is needed of a partition: where to go on all the same, null for nowhere. */
+  readonly recover?: (partition: Partition, table: TableName, loss: Loss) => Promise<bigint | null>;
   /** A partition cannot be read (OFFSET_BELOW_RETENTION, ...); the others go on. Told again at every look, while it lasts. */
   readonly onPartitionError: (partition: Partition, error: CascadeError) => void;
   /** How long until a partition that could not be read is looked at again. */
@@ -233,7 +233,7 @@ class KafkaConsumer implements EventConsumer {
       const applied = isKnown ? null : (this.#options.applied?.(partition) ?? null);
       return { offset, applied: applied?.commitLsn === 0n ? null : applied };
     } catch (error) {
-      const recovered = await this.#recover(partition, error);
+      const recovered = await this.#recover(partition, error, remembered);
       if (recovered !== null) {
         this.#lostLogs.forget(key);
         return { offset: recovered, applied: null };
@@ -243,12 +243,14 @@ class KafkaConsumer implements EventConsumer {
     }
   }
 
-  async #recover(partition: Partition, error: unknown): Promise<bigint | null> {
+  async #recover(partition: Partition, error: unknown, remembered: bigint | null): Promise<bigint | null> {
     const { recover, prefix } = this.#options;
     if (recover === undefined) return null;
     const table = tableOfTopic(prefix, partition.topic) as TableName;
-    if (error instanceof BelowRetentionError) return recover(partition, table, error.low);
-    return isLostLog(error) ? recover(partition, table, (await watermarks(this.#kafka.admin, partition)).low) : null;
+    if (error instanceof BelowRetentionError) return recover(partition, table, { low: error.low, remembered });
+    if (!isLostLog(error)) return null;
+    const { low } = await watermarks(this.#kafka.admin, partition);
+    return recover(partition, table, { low, remembered });
   }
 
   #stopPartition(partition: Partition, error: CascadeError): void {

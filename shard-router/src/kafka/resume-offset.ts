@@ -65,6 +65,14 @@ export class LostLogs {
   }
 }
 
+/** Kafka does not hold all that a replica needs of a partition. */
+export interface Loss {
+  /** Where what it holds begins. */
+  readonly low: bigint;
+  /** Where the replica would have gone on when that was seen; null: from the beginning. */
+  readonly remembered: bigint | null;
+}
+
 /** Kafka has deleted what the replica needs next. */
 export class BelowRetentionError extends CascadeError {
   /** What is left begins here. */
