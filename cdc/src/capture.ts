@@ -102,6 +102,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
         waiting: (reason) => health.waiting(reason),
         warn,
       });
+      await snapshotting.look();
       if (atRest.slot === "created") logger.info({ slot }, "replication slot created: changes are captured from here on");
       const plugin = await probePlugin(client, slot);
       if (plugin.losesNumbers) {

@@ -17,6 +17,8 @@ const LOOK_INTERVAL_MS = 10_000;
 export interface Snapshotting extends AsyncDisposable, Pick<Snapshotter, "merged" | "copies"> {
   /** OIDs of tables that a former life has seen leave. */
   readonly left: readonly number[];
+  /** Takes up the tables that are captured by now: the stream does not tell of those that were made before its slot. */
+  look(): Promise<void>;
   /** Copies, and takes requests, until `signal` aborts. Rejects with a CascadeError. */
   run(signal: AbortSignal): Promise<void>;
 }
@@ -62,6 +64,7 @@ export async function openSnapshotting(
   return {
     left,
     copies: snapshotter.copies,
+    look: () => requests.look(),
     merged: (source) => snapshotter.merged(source),
     run: async (signal) => {
       const life = AbortSignal.any([signal, over.signal]);

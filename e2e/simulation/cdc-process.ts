@@ -77,6 +77,7 @@ export function cdcProcess(world: CdcWorld): (host: Host) => Live {
       const requests = new Requests({ log, report: progress, snapshotter, tables, existing, initial, anew, announced });
       const { left } = await requests.resume();
       const atRest = await start.make({ client, watcher: client, catalog, waiting: () => undefined, warn });
+      await requests.look();
       const known = new KnownTables({ capture: CAPTURE, history, left, warn });
       const from = await start.from();
       await publisher.announce(await start.announcements({ tables: known, relations: atRest.relations, from }));

@@ -54,17 +54,15 @@ export function planOf(seed: number, mostTransactions = Number.POSITIVE_INFINITY
     stormPauseMs: random.pick([500, 2_000, 8_000]),
     losesSlot: random.chance(0.4) && initial,
   };
-  const ddl: SchemaChangeOptions | null = plan.ddl && {
-    ...plan.ddl,
-    oneIn: random.pick([7, 7, 3]),
-    restless: random.chance(0.4),
-  };
+  const often = { oneIn: random.pick([7, 7, 3]), restless: random.chance(0.4) };
   const refusals: Refusals = {
     onError: random.chance(0.8) ? "dead-letter" : "stop",
     maxHeldKeys: random.chance(0.2) ? random.between(1, 4) : 1_000,
     oneIn: random.between(2, 8),
   };
-  if (!random.chance(0.25)) return { ...plan, ddl, refusals: null };
+  const refuses = random.chance(0.25);
+  const ddl = plan.ddl && { ...plan.ddl, ...often, keys: random.chance(0.4), crowded: random.chance(0.2) };
+  if (!refuses) return { ...plan, ddl, refusals: null };
   // A table with a trigger of the user's own cannot be altered at will.
   return { ...plan, ddl: ddl && { ...ddl, alters: false }, refusals };
 }

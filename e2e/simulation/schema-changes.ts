@@ -2,7 +2,20 @@ import type { TableSchema } from "@cascade/shared/table-schema";
 import { columnSchema } from "@cascade/shared/testing/table-schemas";
 import type { MainDb, WalItem } from "./main-db.ts";
 import type { Random } from "./random.ts";
-import { COUNT, firstSchema, HIDDEN, ID, isHidden, type Row, type Rows, renamed, TEXT, withColumns } from "./tables.ts";
+import {
+  COUNT,
+  firstSchema,
+  HIDDEN,
+  ID,
+  isHidden,
+  isKeyed,
+  type Row,
+  type Rows,
+  renamed,
+  TEXT,
+  withColumns,
+  withKey,
+} from "./tables.ts";
 
 export interface SchemaChangeOptions {
   /** Tables get other columns and names. */
@@ -13,6 +26,10 @@ export interface SchemaChangeOptions {
   readonly oneIn: number;
   /** Tables leave and come back more often than anything else happens to them. */
   readonly restless: boolean;
+  /** Tables lose their key, and get it again. */
+  readonly keys: boolean;
+  /** Tables are made and renamed more often, and take each other's names. */
+  readonly crowded: boolean;
 }
 
 const MAX_TABLES = 4;
@@ -23,22 +40,25 @@ type Change = (oid: number) => readonly WalItem[];
 export class SchemaChanges {
   readonly #mainDb: MainDb;
   readonly #random: Random;
+  readonly #crowded: boolean;
   readonly #kinds: readonly Change[];
   /** How many there were: in names, so that each is new. */
   count = 0;
 
-  constructor(mainDb: MainDb, random: Random, { alters, copies, restless }: SchemaChangeOptions) {
+  constructor(mainDb: MainDb, random: Random, { alters, copies, restless, keys, crowded }: SchemaChangeOptions) {
+    this.#crowded = crowded;
     this.#mainDb = mainDb;
     this.#random = random;
     const altering: readonly Change[] = [
       (oid) => this.#addsColumn(oid),
       (oid) => this.#renamesColumn(oid),
       (oid) => this.#dropsColumn(oid),
-      (oid) => this.#renames(oid),
+      ...Array<Change>(crowded ? 3 : 1).fill((oid) => this.#renames(oid)),
+      ...(keys ? [(oid: number) => this.#losesOrGetsKey(oid)] : []),
     ];
     const making: readonly Change[] = [
       (oid) => this.#drops(oid),
-      () => this.#makes(this.#freeName()),
+      ...Array<Change>(crowded ? 3 : 1).fill(() => this.#makes(this.#freeName())),
       (oid) => this.#makesAnew(oid),
     ];
     const leavesOrReturns: Change = (oid) => this.#leavesOrReturns(oid);
@@ -90,8 +110,18 @@ export class SchemaChanges {
   #renames(oid: number): readonly WalItem[] {
     const { schema } = this.#table(oid);
     if (isHidden(schema)) return [];
-    const name = this.#random.chance(0.3) ? this.#freeName() : `${schema.table.replace(/_.*/, "")}_${this.count}`;
+    const name = this.#random.chance(this.#crowded ? 0.9 : 0.3)
+      ? this.#freeName()
+      : `${schema.table.replace(/_.*/, "")}_${this.count}`;
     return becomes(renamed(schema, name));
+  }
+
+  /** REPLICA IDENTITY FULL with the one, DEFAULT with the other, or main-db would refuse updates. */
+  #losesOrGetsKey(oid: number): readonly WalItem[] {
+    const { schema, rows } = this.#table(oid);
+    const ids = rows.all.map((row) => row.get(ID) ?? null);
+    if (!isKeyed(schema) && (ids.includes(null) || new Set(ids).size < ids.length)) return [];
+    return becomes(withKey(schema, !isKeyed(schema)));
   }
 
   #drops(oid: number): readonly WalItem[] {
@@ -126,7 +156,8 @@ export class SchemaChanges {
   /** That a table had before, maybe. */
   #freeName(): string {
     const taken = new Set([...this.#mainDb.tables.values()].map(({ schema }) => schema.table));
-    const free = ["t0", "t1", "t2", `t${this.count}`].filter((name) => !taken.has(name));
+    const names = ["t0", "t1", "t2"];
+    const free = (this.#crowded ? names : [...names, `t${this.count}`]).filter((name) => !taken.has(name));
     return this.#random.pick(free.length > 0 ? free : [`new_${this.count}`]);
   }
 }

@@ -48,6 +48,12 @@ export function firstSchema(table: string, oid: number, keyed: boolean): TableSc
   });
 }
 
+export function withKey({ id: _id, ...schema }: TableSchema, keyed: boolean): TableSchema {
+  const columns = schema.columns.map((column) => (column.attnum === ID && keyed ? { ...column, nullable: false } : column));
+  const key = columns.filter(({ attnum }) => keyed && attnum === ID).map(({ name }) => name);
+  return identifySchema({ ...schema, columns, key, identity: keyed ? "default" : "full" });
+}
+
 export const withColumns = ({ id: _id, ...schema }: TableSchema, columns: readonly ColumnSchema[]): TableSchema =>
   identifySchema({ ...schema, columns });
 

@@ -198,11 +198,12 @@ function tablesOf({ config, context, status }: Routing, replica: Replica, life: 
     matches: (name) => config.ROUTER_TABLES.matches(name),
     ends,
     moved: (advance) => progress.moved(advance),
-    changed: (name, what) => {
+    changed: (name, what, now) => {
       status.schemaChanged(name);
       context.logger.info({ table: formatTableName(name) }, `${formatTableName(name)}: ${what}`);
       // By a row, to what main-db's is no more: where that is what it was before the row, nobody has looked for it again.
       lookAtEnd(name);
+      lookAtEnd(now);
     },
   });
 }

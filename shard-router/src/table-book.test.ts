@@ -2,6 +2,8 @@ import { expect, test } from "bun:test";
 import { identifySchema, type TableSchema } from "@cascade/shared/table-schema";
 import { columnSchema } from "@cascade/shared/testing/table-schemas";
 import { historyOf, memoryReplica, tableBook } from "../test/memory-replica.ts";
+import { changed } from "../test/table-changer.ts";
+import type { RememberedTable } from "./replica.ts";
 import type { Place } from "./table-book.ts";
 
 const TABLES = 50;
@@ -77,4 +79,24 @@ test("whoever asks while all is to be read again and again gets what was read af
   expect(reads.length).toBe(2);
   reads[1]?.([]);
   expect(await second).toBeNull();
+});
+
+test("a table that is here under a name it has no more is due at the end of that name's topic as well", async () => {
+  const first = schemaOf(1);
+  const between = changed(first, { table: "u" });
+  const wider = changed(first, { identity: "full" });
+  const history = historyOf([first, 1n], [between, 3n], [wider, 5n]);
+  const at = (commitLsn: bigint) => ({ commitLsn, ordinal: 0 });
+  const here = { oid: 1, schema: between, named: between, revision: 1, awaiting: null, at: at(3n) };
+  const dueOf = async (remembered: RememberedTable, options: Parameters<typeof tableBook>[1] = {}) => {
+    const { replica, tables, changes } = memoryReplica();
+    tables.set(1, remembered);
+    const due = await tableBook(replica, { history, ...options }).due(between);
+    await due?.(placeOf(between));
+    return { changes, schema: tables.get(1)?.schema };
+  };
+  expect(await dueOf(here)).toEqual({ changes: ["alter 1 as t1"], schema: wider });
+  expect((await dueOf({ ...here, schema: wider, named: wider, at: at(5n) })).changes).toEqual([]);
+  expect((await dueOf(here, { matches: ({ table }) => table !== "t1" })).changes).toEqual([]);
+  expect((await dueOf(here, { policy: "off" })).changes).toEqual([]);
 });

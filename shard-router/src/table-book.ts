@@ -8,7 +8,7 @@ import type { Partition } from "./event-consumer.ts";
 import { Fence, type FenceOptions, justBefore } from "./fence.ts";
 import type { Progress, RememberedTable, Replica, TableChange } from "./replica.ts";
 import { describeSteps, type SchemaPolicy } from "./schema-change.ts";
-import { isSameName } from "./schema-history.ts";
+import { isSameName, type SchemaVersion } from "./schema-history.ts";
 import { bringChanges, dropChanges } from "./table-changes.ts";
 import { WaitingError } from "./waiting.ts";
 
@@ -29,8 +29,8 @@ export interface TableBookOptions extends Omit<FenceOptions, "progress"> {
   readonly policy: SchemaPolicy;
   /** The progress moved with a change of tables. */
   moved(advance: Parameters<Replica["change"]>[1]): void;
-  /** A table was changed: `what`, in words. Names only. */
-  changed(name: TableName, what: string): void;
+  /** A table was changed: `what`, in words. Names only. `now`: what it is called from here on. */
+  changed(name: TableName, what: string, now: TableName): void;
 }
 
 /** How a row of a schema stands to the replica's table. */
@@ -176,13 +176,25 @@ export class TableBook {
       return history.newest(oid) === null && names.some((had) => had !== undefined && isSameName(had, name));
     });
     if (policy === "apply" && gone.length > 0) return (place) => this.#change(dropChanges(gone), place);
-    const newest = history.current(name);
+    const newest = history.current(name) ?? this.#calledOtherwise(name, all);
     if (newest === null) return null;
     const { schema } = newest;
     const remembered = all.get(schema.oid);
     const isNamed = policy !== "apply" || (remembered !== undefined && isSameName(remembered.named, schema));
     if (remembered?.schema.id === schema.id && isNamed) return null;
     return (place) => this.bring(schema, newest.at ?? place.from ?? NOWHERE, place);
+  }
+
+  /**
+   * What a table is now that is here under a name it has no more. Whoever has the topic of the name it has may have looked at that one's end
+   * before this router brought the table here.
+   */
+  #calledOtherwise(name: TableName, all: Tables): SchemaVersion | null {
+    const { history, policy, matches } = this.#options;
+    if (policy !== "apply") return null;
+    const here = [...all.values()].filter(({ schema }) => isSameName(schema, name));
+    const newest = here.flatMap(({ oid }) => history.newest(oid) ?? []);
+    return newest.find(({ schema }) => !isSameName(schema, name) && matches(schema)) ?? null;
   }
 
   isSuspect({ oid }: RememberedTable): boolean {
@@ -320,7 +332,9 @@ export class TableBook {
 
   #tell(change: TableChange): void {
     const what = describeChange(change);
-    if (what !== "") this.#options.changed(change.kind === "create" ? change.schema : change.from.schema, what);
+    if (what === "") return;
+    const now = "schema" in change ? change.schema : change.from.schema;
+    this.#options.changed(change.kind === "create" ? now : change.from.schema, what, now);
   }
 }
 

@@ -1,10 +1,10 @@
 import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
-import type { Lsn } from "@cascade/shared/lsn";
+import { type Lsn, laterLsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import type { SourceMark, SourceMessage } from "../change-source.ts";
 import { type Snapshot, sees } from "../postgres/snapshot.ts";
 import { SNAPSHOT_PREFIX } from "../postgres/wal2json.ts";
-import { type CopyJob, type CopyState, INITIAL, mustBeDone, stateFor } from "./copy-job.ts";
+import { type CopyJob, type CopyState, INITIAL, stateFor } from "./copy-job.ts";
 import { KeyedCopy } from "./keyed-copy.ts";
 import { KeylessCopy, type TableNews } from "./keyless-copy.ts";
 import { decodeMark } from "./mark.ts";
@@ -77,7 +77,7 @@ export class Copies {
 
   /** Changes of the table up to there are for nobody. */
   contain(oid: number, through: Lsn): void {
-    this.#contained.set(oid, through);
+    this.#contained.set(oid, laterLsn(through, this.#contained.get(oid) ?? NOWHERE));
     this.#treatments.clear();
   }
 
@@ -86,9 +86,9 @@ export class Copies {
     this.#treatments.clear();
   }
 
-  /** The copy is given up: from here on the stream's changes of its table go their ordinary way, or await the copy that is to come. */
-  release(copy: KeylessCopy): readonly ChangeEvent[] {
-    const events = mustBeDone(copy.job) ? copy.giveUp() : copy.release();
+  /** The copy is over, and none comes in its place: returns what it has held. */
+  giveUp(copy: KeylessCopy): readonly ChangeEvent[] {
+    const events = copy.giveUp();
     this.remove(copy);
     return events;
   }
@@ -115,28 +115,46 @@ export class Copies {
 
   /** A delivery of the stream, with the rows of chunks at their marks. `toSave` is told of copies that must not be forgotten. */
   merge(messages: readonly SourceMessage[], toSave: (copy: Copy) => void): readonly SourceMessage[] {
-    for (const message of messages) {
-      if (message.kind === "table" || message.kind === "schema") this.#schemas.set(message.schema.id, message.schema);
-      if (message.kind === "schema" || message.kind === "left") this.#onTable(message);
-    }
-    const nothingDiffers = this.#copies.length === 0 && this.#contained.size === 0;
-    if (nothingDiffers && !(this.#fillsReturned && this.#left.size > 0)) return messages;
-    const merged: SourceMessage[] = [];
-    for (const message of messages) {
-      if (message.kind === "change") this.#change(message, merged, toSave);
-      else if (message.kind === "mark" && message.prefix === SNAPSHOT_PREFIX) this.#mark(message, merged);
-      else {
-        if (message.kind === "schema" || message.kind === "left") this.#alter(message, merged);
-        else if (message.kind === "commit") this.#pass(message.endLsn);
-        merged.push(message);
+    let merged: SourceMessage[] | null = this.#isIdle ? null : [];
+    for (const [at, message] of messages.entries()) {
+      switch (message.kind) {
+        case "change":
+          if (merged !== null) this.#change(message, merged, toSave);
+          continue;
+        case "mark":
+          if (merged !== null && message.prefix === SNAPSHOT_PREFIX) {
+            this.#mark(message, merged);
+            continue;
+          }
+          break;
+        case "table":
+          this.#schemas.set(message.schema.id, message.schema);
+          break;
+        case "schema":
+        case "left":
+        case "dropped":
+          if (message.kind === "schema") this.#schemas.set(message.schema.id, message.schema);
+          if (merged !== null) this.#alter(message, merged);
+          this.#onTable(message);
+          // From here on there may be something to be merged.
+          if (merged === null && !this.#isIdle) merged = messages.slice(0, at);
+          break;
+        case "commit":
+          this.#pass(message.endLsn);
       }
+      merged?.push(message);
     }
-    return merged;
+    return merged ?? messages;
+  }
+
+  /** Nothing of the stream is to be otherwise than it comes. */
+  get #isIdle(): boolean {
+    return this.#copies.length === 0 && this.#contained.size === 0 && !(this.#fillsReturned && this.#left.size > 0);
   }
 
   /** Rows from before a table looks otherwise are published before that is told: whoever hears of it takes it that they are there. */
   #alter(news: TableNews, merged: SourceMessage[]): void {
-    const oid = news.kind === "left" ? news.oid : news.schema.oid;
+    const oid = news.kind === "schema" ? news.schema.oid : news.oid;
     for (const copy of this.#copies) {
       if (copy.kind !== "keyless" || copy.job.oid !== oid) continue;
       for (const event of copy.altered(news)) merged.push({ kind: "change", event });

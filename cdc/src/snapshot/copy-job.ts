@@ -30,7 +30,7 @@ export interface CopyState {
   readonly after: RowJson | null;
   /** The columns of the table's key when that was written; a copy under another key begins anew. */
   readonly keyShape: string | null;
-  /** Its truncate is published, where it has one. */
+  /** By chunks: its truncate is published, where it has one. Whole: its truncate and any of its rows may be. */
   readonly begun: boolean;
   /** Its truncate may be published: rows may be missing where it is for until the copy brings them. */
   readonly mayBeEmpty: boolean;
@@ -60,12 +60,12 @@ export const WAITING: CopyState = {
 export const LEFT: CopyState = { ...WAITING, status: "left" };
 
 /**
- * How far a table is that is to be copied whole or by chunks, and may have been copied the other way before: whose rows were whole are
- * emptied, for some of them may have gone unseen since.
+ * How far a table is that is to be copied whole or by chunks, and may have been copied the other way before: a copy by chunks empties what a
+ * whole one has begun or has kept changes back for, deletes among them.
  */
 export function stateFor(kind: "keyed" | "keyless", state: CopyState): CopyState {
   if (kind === "keyless") return { ...state, begun: state.begun || state.mayBeEmpty };
-  const wasWhole = state.begun && state.keyShape === null;
+  const wasWhole = state.keyShape === null && (state.begun || state.contains !== null);
   return wasWhole ? { ...state, begun: false, empties: true, mayBeEmpty: true } : state;
 }
 

@@ -32,9 +32,9 @@ export class CopyQueue {
   }
 
   /** Null when none may be begun before another has ended, or its time has come. */
-  next(): Copy | null {
+  next(mayBegin: (copy: Copy) => boolean = () => true): Copy | null {
     if (this.#isLargeUnderWay || this.#underWay.size >= MAX_UNDER_WAY) return null;
-    const first = this.#first();
+    const first = this.#first(mayBegin);
     return first !== null && (this.isIdle || this.#isSmall(first)) ? first : null;
   }
 
@@ -50,12 +50,13 @@ export class CopyQueue {
   }
 
   /** Requests before tables that nobody waits for, the smallest first. */
-  #first(): Copy | null {
+  #first(mayBegin: (copy: Copy) => boolean): Copy | null {
     const now = performance.now();
     const tables = new Set([...this.#underWay].map(({ oid }) => oid));
     let first: Copy | null = null;
     for (const copy of this.#copies.all) {
-      if ((this.#notBefore.get(copy) ?? 0) > now || tables.has(copy.job.oid) || this.#waitsForFirst(copy)) continue;
+      if ((this.#notBefore.get(copy) ?? 0) > now || tables.has(copy.job.oid) || this.#waitsForAnother(copy)) continue;
+      if (!mayBegin(copy)) continue;
       if (copy.job.request !== INITIAL) return copy;
       if (first === null || this.#bytes(copy) < this.#bytes(first)) first = copy;
     }
@@ -72,10 +73,12 @@ export class CopyQueue {
 
   /**
    * A table without a key is on no replica before its first copy: changes that another one holds meanwhile would come to replicas that have
-   * none of its rows.
+   * none of its rows. Nor is it on those whose copy has begun, by a former life or before main-db refused it.
    */
-  #waitsForFirst({ kind, job }: Copy): boolean {
+  #waitsForAnother({ kind, job, state }: Copy): boolean {
     if (kind !== "keyless" || job.request === INITIAL) return false;
-    return this.#copies.all.some((other) => other.job.oid === job.oid && other.job.request === INITIAL);
+    const others = this.#copies.all.filter((other) => other.job.oid === job.oid && other.job !== job);
+    if (others.some((other) => other.job.request === INITIAL)) return true;
+    return !state.begun && others.some((other) => other.state.begun);
   }
 }

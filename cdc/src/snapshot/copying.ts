@@ -3,7 +3,7 @@ import { pause } from "@cascade/shared/retry";
 import type { Signal } from "@cascade/shared/signal";
 import type { TableName } from "@cascade/shared/topic";
 import type { Copies, Copy } from "./copies.ts";
-import { type CopyJob, INITIAL } from "./copy-job.ts";
+import type { CopyJob } from "./copy-job.ts";
 import type { KeyedCopy } from "./keyed-copy.ts";
 import type { KeylessCopy } from "./keyless-copy.ts";
 import type { MergedSource } from "./merged-source.ts";
@@ -111,10 +111,8 @@ export async function copyKeyless(context: CopyingContext, waiting: KeylessCopy)
   if (!(await marked(context, copy, isOver))) return { kind: "gone" };
   for (let pauseMs = FIRST_PAUSE_MS; !isOver(); pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
     const outcome = await scanOnce(context, copy, isOver);
-    if (outcome?.kind === "anew" && copy.job.request !== INITIAL) {
-      // What is held of a copy that was asked for is nowhere else.
-      await source.offer(() => copies.release(copy));
-    }
+    // What is held of a copy that was asked for is nowhere else.
+    if (outcome?.kind === "anew" || outcome?.kind === "gone") await source.offer(() => copy.giveUp());
     if (outcome !== null) return outcome;
     await pause(pauseMs, signal);
   }

@@ -2,14 +2,14 @@ import { randomUUID } from "node:crypto";
 import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
 import type { Lsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import type { SourceMark, TableChanged, TableLeft } from "../change-source.ts";
+import type { SourceMark, TableChanged, TableDropped, TableLeft } from "../change-source.ts";
 import { type Snapshot, sees } from "../postgres/snapshot.ts";
 import { type CopyJob, type CopyState, copiedTable, INITIAL } from "./copy-job.ts";
 import { haveSameRows } from "./keyed-copy.ts";
 import type { SnapshotRow, TableFound } from "./table-reader.ts";
 
 /** What the stream tells of tables themselves. */
-export type TableNews = TableChanged | TableLeft;
+export type TableNews = TableChanged | TableLeft | TableDropped;
 
 /** No replica has this name. */
 const NOBODY = "";
@@ -30,7 +30,7 @@ export class KeylessCopy {
   #schema: TableSchema | null = null;
   #isLost = false;
   #isGivenUp = false;
-  /** Of the newest transaction of which something was kept back. */
+  /** Of the newest transaction of which something was kept back from everybody. */
   #keptBack: Lsn | null = null;
   #isOut = false;
   #isPassed = false;
@@ -50,7 +50,7 @@ export class KeylessCopy {
     return this.#state;
   }
 
-  /** Where another copy takes this one's place: what that one will contain. */
+  /** Where another copy takes this one's place: what that one is to contain. */
   get contains(): Lsn | null {
     return this.#keptBack ?? this.#state.contains;
   }
@@ -100,11 +100,6 @@ export class KeylessCopy {
     }
     this.#snapshot = snapshot;
     this.#state = { ...this.#state, error: null };
-    const held = this.#held;
-    this.#held = [];
-    this.#heldChars = 0;
-    this.#lastSeen = null;
-    for (const event of held) this.#hold(event);
     return true;
   }
 
@@ -113,8 +108,6 @@ export class KeylessCopy {
     if (this.#schema === null || this.#isOut || this.#isGivenUp) return [];
     if (news.kind === "schema" && news.rewritten !== true && haveSameRows(news.schema, this.#schema)) return [];
     this.#wasAltered = true;
-    // Its rows may be on their way, its truncate before them, and what the snapshot has seen is let go of.
-    if (this.#snapshot !== null) this.#state = { ...this.#state, begun: true };
     return this.giveUp();
   }
 
@@ -132,27 +125,18 @@ export class KeylessCopy {
     return null;
   }
 
-  /** A former life may have emptied the table already: whoever it is for gets its rows by the copy alone. */
+  /** The table may have been emptied already: whoever it is for gets its rows by the copy alone. */
   #withoutCopy(event: ChangeEvent): ChangeEvent | null {
     const { request, replica } = this.job;
-    if (request === INITIAL) {
-      this.#keptBack = event.transaction.commitLsn;
-      return null;
-    }
-    if (!this.#state.begun) return event;
-    return replica === null ? null : { ...event, table: this.#withoutReplica(event.table) };
+    if (request !== INITIAL && !this.#state.begun) return event;
+    if (replica !== null) return { ...event, table: this.#withoutReplica(event.table) };
+    this.#keptBack = event.transaction.commitLsn;
+    return null;
   }
-
-  /** The newest change, where the copy contains it; null where it is held. */
-  #lastSeen: ChangeEvent | null = null;
 
   #hold(event: ChangeEvent): void {
     if (this.job.request === INITIAL) this.#keptBack = event.transaction.commitLsn;
-    const seen = this.#sees(event);
-    this.#lastSeen = seen && this.job.replica === null ? event : null;
-    if (this.#lastSeen !== null) return;
-    const held = seen ? { ...event, table: this.#withoutReplica(event.table) } : event;
-    this.#held.push(held);
+    this.#held.push(event);
     this.#heldChars += (event.before?.length ?? 0) + (event.after?.length ?? 0);
   }
 
@@ -191,28 +175,38 @@ export class KeylessCopy {
   }
   #table: EventTable | null = null;
 
-  /** The changes that the copy does not contain, at their own places. */
-  release(): readonly ChangeEvent[] {
+  /**
+   * It is over: by another that takes its place, or by none where nothing of it is out. From here on what comes is for those who can do without
+   * a copy, as what was held is: that is returned.
+   */
+  giveUp(): readonly ChangeEvent[] {
+    this.#isGivenUp = true;
+    return this.#letGo().flatMap((event) => this.#withoutCopy(event) ?? []);
+  }
+
+  /**
+   * The copy is out but for these, which it does not contain, at their own places. From here on changes go their way at once, and those that
+   * it contains for nobody.
+   */
+  out(): readonly ChangeEvent[] {
+    this.#isOut = true;
+    const isFirst = this.job.request === INITIAL;
+    this.#state = { ...this.#state, contains: isFirst ? (this.#mark?.transaction.commitLsn ?? null) : this.contains };
+    const held = this.#letGo();
+    const last = held.at(-1);
+    return held.flatMap((event) => {
+      if (!this.#sees(event)) return [event];
+      // For nobody, the last one too: but every replica is past its place then, and takes none of those that the copy contains when the slot
+      // tells them again.
+      return this.job.replica === null && event !== last ? [] : [{ ...event, table: this.#tableOfSeen(event) }];
+    });
+  }
+
+  #letGo(): readonly ChangeEvent[] {
     const held = this.#held;
     this.#held = [];
     this.#heldChars = 0;
-    const last = this.#lastSeen;
-    this.#lastSeen = null;
-    // For nobody: but every replica is past its place then, and takes none of those that the copy contains when the slot tells them again.
-    return last === null ? held : [...held, { ...last, table: { ...last.table, replica: NOBODY } }];
-  }
-
-  /** Another copy will take this one's place: from here on what comes is for those who can do without it. Returns what was held of that. */
-  giveUp(): readonly ChangeEvent[] {
-    this.#isGivenUp = true;
-    return this.release().flatMap((event) => this.#withoutCopy(event) ?? []);
-  }
-
-  /** The copy is out but for these: from here on changes go their way at once, and those that it contains for nobody. */
-  out(): readonly ChangeEvent[] {
-    this.#isOut = true;
-    if (this.job.request === INITIAL) this.#state = { ...this.#state, contains: this.#mark?.transaction.commitLsn ?? null };
-    return this.release();
+    return held;
   }
 
   /** The stream has brought all that the copy contains. */

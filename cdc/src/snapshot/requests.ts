@@ -57,6 +57,7 @@ export class Requests {
       if (table === undefined) absent.push({ job, state });
       else if (isAnew(job.oid) && job.request === INITIAL) continue;
       else if (job.request === INITIAL) this.#resumeInitial(job, state, table);
+      else if (state.status === "done") snapshotter.contain(job.oid, state);
       else if (!isOver(state))
         snapshotter.add({ ...job, name: nameOf(table) }, isAnew(job.oid) ? waiting(table) : state, table.schema);
     }
@@ -143,7 +144,7 @@ export class Requests {
   async #accept(key: string, value: string): Promise<void> {
     if (this.#answered.has(key)) return;
     this.#answered.add(key);
-    const { log, snapshotter, report, tables } = this.#options;
+    const { log, snapshotter, report, tables, initial } = this.#options;
     let jobs: readonly { readonly job: CopyJob; readonly state: CopyState; readonly table: CopyTable }[];
     try {
       const request = decodeRequest(key, value);
@@ -151,7 +152,11 @@ export class Requests {
         request.oid === null ? request.tables.matches(schema) : request.oid === schema.oid,
       );
       if (asked.length === 0) throw new SyntaxError(`no table that is captured matches ${request.tables.text}`);
-      for (const table of asked) checkRange(request, table);
+      for (const table of asked) {
+        checkRange(request, table);
+        // One that was captured a moment ago: its first copy goes before this one.
+        if (initial) snapshotter.meet(table.schema, table);
+      }
       jobs = asked.map((table) => ({ job: jobOf(key, request, table), state: waiting(table), table }));
     } catch (error) {
       if (error instanceof CascadeError) throw error; // main-db is away: not the request's fault

@@ -47,6 +47,7 @@ export class Snapshotter {
   constructor(options: SnapshotterOptions) {
     this.#options = options;
     const onTable = (news: TableNews): void => {
+      if (news.kind === "dropped") return;
       if (news.kind === "left") this.#leave(initialJob(news));
       else if (news.rewritten) this.#again(news.schema, news.returned === true);
       else this.meet(news.schema, null);
@@ -78,10 +79,12 @@ export class Snapshotter {
       return;
     }
     const replaced = this.#takeOut(schema.oid);
+    // Of a table without a key deletes are kept back from here on: should it get one before it is copied, its rows must go first.
     const empties =
       this.#copies.returned(schema.oid) ||
       returned ||
-      replaced.some(({ kind, state }) => (kind === "keyless" ? state.empties || state.begun : state.empties && !state.begun));
+      schema.key.length === 0 ||
+      replaced.some(({ kind, state }) => kind === "keyless" || (state.empties && !state.begun));
     const contains = replaced.map(containedBy).find((through) => through !== null) ?? null;
     // Written down before the change is confirmed.
     this.#writer.note(this.add(initialJob(schema), { ...WAITING, empties, contains }, schema));
@@ -111,8 +114,13 @@ export class Snapshotter {
   }
 
   /** A table whose initial copy is done. */
-  know(oid: number, { contains }: Pick<CopyState, "contains">): void {
+  know(oid: number, state: CopyState): void {
     this.#met.add(oid);
+    this.contain(oid, state);
+  }
+
+  /** A copy that is done: the slot may tell again what it contains. */
+  contain(oid: number, { contains }: CopyState): void {
     if (contains !== null) this.#copies.contain(oid, contains);
   }
 
@@ -198,12 +206,11 @@ export class Snapshotter {
     };
     try {
       while ((this.#copies.all.length > 0 || !this.#queue.isIdle) && !signal.aborted) {
-        // One may be added while others are settled.
-        while (this.#unsettled.size > 0 && !signal.aborted) await this.#settle(reader, signal);
+        if (this.#unsettled.size > 0) await this.#settle(reader, signal);
         if (failure !== null) throw (failure as { readonly error: unknown }).error;
-        const copy = this.#queue.next();
-        if (copy === null) await this.#changed.wait();
-        else begin(copy);
+        const copy = this.#queue.next(({ job }) => !this.#unsettled.has(job));
+        if (copy !== null) begin(copy);
+        else if (this.#unsettled.size === 0) await this.#changed.wait();
       }
     } finally {
       clearInterval(pruning);
@@ -257,18 +264,19 @@ export class Snapshotter {
 
   async #refusedKeyless(copy: KeylessCopy, error: CascadeError): Promise<void> {
     this.#tell(copy, error);
-    if (copy.job.request !== INITIAL) {
+    // Once some of it may be out, replicas have a part of the table alone.
+    if (!mustBeDone(copy.job) && !copy.state.begun) {
       // What is held of it is nowhere else. Before its mark there is nothing, nor a mark to come that wakes the stream.
-      if (copy.isMarked) await this.#source?.offer(() => this.#copies.release(copy));
-      else this.#copies.remove(copy);
-      if (!mustBeDone(copy.job)) return this.#end(copy, "failed");
-      this.#unsettled.add(copy.job);
-      await this.#later(this.#copies.add(copy.job, copy.state, { key: [] }));
-      return this.#source?.confirmWanted();
+      if (copy.isMarked) await this.#source?.offer(() => this.#copies.giveUp(copy));
+      return this.#end(copy, "failed");
     }
+    if (copy.isMarked) await this.#source?.offer(() => copy.giveUp());
+    if (!this.#copies.has(copy)) return;
+    this.#unsettled.add(copy.job);
     const fresh = copy.afresh();
     this.#copies.replace(copy, fresh);
     await this.#later(fresh);
+    this.#source?.confirmWanted();
   }
 
   #tell(copy: Copy, error: CascadeError): void {
@@ -312,11 +320,16 @@ export class Snapshotter {
     await this.#end(copy, "failed");
   }
 
-  /** The table has lost its key, or got one, since it was met: its copy begins anew. */
+  /**
+   * The table has lost its key, or got one, or its rows are others since it was met: its copy begins anew. Written down before anything that it
+   * keeps back is confirmed.
+   */
   #becomes(copy: Copy, key: readonly string[]): void {
-    const { estimatedRows, empties, begun, mayBeEmpty } = copy.state;
+    const { estimatedRows, begun, mayBeEmpty } = copy.state;
+    const empties = copy.state.empties || key.length === 0;
     this.#copies.remove(copy);
-    this.#copies.add(copy.job, { ...WAITING, estimatedRows, empties, begun, mayBeEmpty, contains: containedBy(copy) }, { key });
+    const state = { ...WAITING, estimatedRows, empties, begun, mayBeEmpty, contains: containedBy(copy) };
+    this.#writer.note(this.#copies.add(copy.job, state, { key }));
     // What was delivered until now may be in no list any more.
     this.#unsettled.add(copy.job);
     this.#notify();
