@@ -158,6 +158,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   const check = async () => {
     await replica.check();
     await held.refresh();
+    for (const name of await tables.overdue()) lookAtEnd(name);
   };
   await whileAnswering(check, pumping, { onSilence });
 }

@@ -100,3 +100,20 @@ test("a table that is here under a name it has no more is due at the end of that
   expect((await dueOf(here, { matches: ({ table }) => table !== "t1" })).changes).toEqual([]);
   expect((await dueOf(here, { policy: "off" })).changes).toEqual([]);
 });
+
+test("tables that are not as main-db's are found however they came there, now and then", async () => {
+  const [same, old, dropped] = [schemaOf(1), schemaOf(2), schemaOf(3)];
+  const { replica, tables } = memoryReplica();
+  const history = historyOf([same, 1n], [old, 1n], [dropped, 1n], [changed(old, { table: "u" }), 3n]);
+  history.learn({ kind: "dropped", schema: "public", table: "t3", oid: 3, at: { commitLsn: 4n, ordinal: 0 } });
+  const options = { history };
+  const book = tableBook(replica, options);
+  expect(await book.overdue(0)).toEqual([]);
+  for (const schema of [same, old, dropped]) {
+    const at = { commitLsn: 1n, ordinal: 0 };
+    tables.set(schema.oid, { oid: schema.oid, schema, at, named: schema, revision: 1, awaiting: null }); // by nobody that the book knows
+  }
+  expect((await book.overdue(0)).map(({ table }) => table)).toEqual(["u", "t3"]);
+  expect(await book.overdue()).toEqual([]);
+  expect(await tableBook(replica, { ...options, policy: "off" }).overdue(0)).toEqual([]);
+});

@@ -14,6 +14,8 @@ import { WaitingError } from "./waiting.ts";
 
 /** People may change a table in a way that no statement of ours fails at, and that rounds values from then on: it is looked at again. */
 const RECHECK_MS = 5_000;
+/** How often all tables are compared with main-db's. */
+const REVIEW_MS = 60_000;
 
 /** The step that a change of tables takes with it: from the progress of the partition whose row, or end, asks for it. */
 export interface Place {
@@ -69,6 +71,7 @@ export class TableBook {
   /** Of those, the ones that wait for a copy. */
   #awaited: readonly RememberedTable[] = [];
   #lastRead: Tables = new Map();
+  #reviewedAtMs = performance.now();
 
   constructor(options: TableBookOptions) {
     this.#options = options;
@@ -183,6 +186,22 @@ export class TableBook {
     const isNamed = policy !== "apply" || (remembered !== undefined && isSameName(remembered.named, schema));
     if (remembered?.schema.id === schema.id && isNamed) return null;
     return (place) => this.bring(schema, newest.at ?? place.from ?? NOWHERE, place);
+  }
+
+  /**
+   * Names of tables that are not here as main-db's are by now, and may never be: what a former life of this router, or another, had asked of
+   * the replica can be carried out after this one has looked. Empty but once in `everyMs`.
+   */
+  async overdue(everyMs = REVIEW_MS): Promise<readonly TableName[]> {
+    const { history, policy } = this.#options;
+    if (policy !== "apply" || performance.now() - this.#reviewedAtMs < everyMs) return [];
+    this.#reviewedAtMs = performance.now();
+    this.reread();
+    const all = await this.#all();
+    return [...all.values()].flatMap(({ oid, schema }) => {
+      const last = history.last(oid)?.schema ?? schema;
+      return history.newest(oid) === null || last.id !== schema.id ? [last] : [];
+    });
   }
 
   /**
