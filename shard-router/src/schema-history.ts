@@ -66,6 +66,14 @@ export class SchemaHistory {
     return this.#tables.get(oid)?.newest;
   }
 
+  /** What the table was like first under the name that it has now; null when it is no more, or nothing was said of it. */
+  firstOfName(oid: number): SchemaVersion | null {
+    const newest = this.newest(oid);
+    if (!newest) return null;
+    const versions = this.#tables.get(oid)?.versions ?? [];
+    return versions[versions.findLastIndex(({ schema }) => !isSameName(schema, newest.schema)) + 1] ?? newest;
+  }
+
   /** The table that has the name now. */
   current(name: TableName): SchemaVersion | null {
     const newest = this.newest(this.#named.get(nameKey(name)) ?? -1);

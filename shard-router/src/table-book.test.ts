@@ -85,7 +85,8 @@ test("a table that is here under a name it has no more is due at the end of that
   const first = schemaOf(1);
   const between = changed(first, { table: "u" });
   const wider = changed(first, { identity: "full" });
-  const history = historyOf([first, 1n], [between, 3n], [wider, 5n]);
+  // What it has become since stands between rows of its own topic.
+  const history = historyOf([first, 1n], [between, 3n], [wider, 5n], [changed(wider, { key: [] }), 7n]);
   const at = (commitLsn: bigint) => ({ commitLsn, ordinal: 0 });
   const here = { oid: 1, schema: between, named: between, revision: 1, awaiting: null, at: at(3n) };
   const dueOf = async (remembered: RememberedTable, options: Parameters<typeof tableBook>[1] = {}) => {

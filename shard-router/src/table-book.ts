@@ -205,15 +205,15 @@ export class TableBook {
   }
 
   /**
-   * What a table is now that is here under a name it has no more. Whoever has the topic of the name it has may have looked at that one's end
-   * before this router brought the table here.
+   * What a table that is here under a name it has no more was like first under the one it has. Whoever has the topic of that may have looked at
+   * its end before this router brought the table here; what the table has become since is between that topic's rows.
    */
   #calledOtherwise(name: TableName, all: Tables): SchemaVersion | null {
     const { history, policy, matches } = this.#options;
     if (policy !== "apply") return null;
     const here = [...all.values()].filter(({ schema }) => isSameName(schema, name));
-    const newest = here.flatMap(({ oid }) => history.newest(oid) ?? []);
-    return newest.find(({ schema }) => !isSameName(schema, name) && matches(schema)) ?? null;
+    const first = here.flatMap(({ oid }) => history.firstOfName(oid) ?? []);
+    return first.find(({ schema }) => !isSameName(schema, name) && matches(schema)) ?? null;
   }
 
   isSuspect({ oid }: RememberedTable): boolean {
