@@ -21,8 +21,8 @@ export interface Figure {
   readonly servers?: Readonly<Record<string, number>>;
   /** From a commit on main-db to its being visible on the replica, ms. */
   readonly lagMs?: Percentiles;
-  /** It is what can be had at best for this one's work: a program that does nothing else, on the same servers in the same run. */
-  readonly ceilingOf?: string;
+  /** Whose yardstick it is, on the same servers in the same run: a program that does nothing else than this one's work, or a peer. */
+  readonly against?: string;
   /** Of several runs: those of one run are compared with each other. */
   readonly attempt?: number;
   /** What else there is to say of it. */
@@ -36,7 +36,7 @@ const LOOKS_SHARE = 0.05;
 const STUCK_MS = 120_000;
 
 /** What a drained service tells of itself. */
-export type Counting = Service<{ readonly eventsTotal: number }>;
+export type Counting = Pick<Service<{ readonly eventsTotal: number }>, "child" | "status" | "died" | "log">;
 
 /** PIDs by name. */
 export type Processes = ReadonlyMap<string, number>;
@@ -84,7 +84,7 @@ export async function drain(
   return { part, who, rows: rows - before, seconds, cpuSeconds, peakRssBytes: peakRssBytesOf(pid), servers: used() };
 }
 
-/** The ceiling of `ceilingOf`, which `who` has reached. */
-export function ceilingFigure(part: Part, who: string, ceilingOf: string, measured: Ceiling): Figure {
-  return { part, who, ceilingOf, ...measured };
+/** What `who` has reached, which does nothing else than the work of `against`. */
+export function ceilingFigure(part: Part, who: string, against: string, measured: Ceiling): Figure {
+  return { part, who, against, ...measured };
 }

@@ -7,7 +7,7 @@ import { type LocalPostgres, startPostgres } from "@cascade/local/postgres.ts";
 import type { CdcStatus, RouterStatus } from "@cascade/local/service-status.ts";
 import { type Service, startCdc, startRouter } from "@cascade/local/stack.ts";
 import { Client } from "pg";
-import type { Counting, Processes } from "./figure.ts";
+import type { Processes } from "./figure.ts";
 import type { Workload } from "./workloads.ts";
 
 /** The servers of one bench, and fresh databases, topics and files for each run. */
@@ -43,7 +43,7 @@ export type Engine = (typeof ENGINES)[number];
 
 /** Services with their names. */
 export interface Pipeline extends AsyncDisposable {
-  readonly services: readonly (readonly [who: string, service: Counting])[];
+  readonly services: readonly (readonly [who: string, service: Service<{ readonly eventsTotal: number }>])[];
   readonly cdc: Service<CdcStatus>;
   readonly routers: readonly (readonly [engine: Engine, router: Service<RouterStatus>])[];
   stop(): Promise<void>;

@@ -7,6 +7,7 @@ import type { Figure } from "./figure.ts";
 import { closeLab, openLab } from "./lab.ts";
 import { type BenchOptions, parseBenchOptions, UsageError, usage } from "./options.ts";
 import { runPart } from "./parts.ts";
+import { peerNamed } from "./peers/peers.ts";
 import { table } from "./report.ts";
 
 const exitUsage = 78;
@@ -40,6 +41,7 @@ async function measure(folder: string, options: BenchOptions): Promise<void> {
     await closeLab(lab);
   }
   say(table(figures));
+  for (const peer of options.peers) for (const line of peerNamed[peer].settings) say(line);
   if (options.parts.some((part) => part !== "capture" && part !== "snapshot"))
     say("Every replica ended equal to main-db, row by row.");
   if (options.json !== null)

@@ -1,5 +1,5 @@
 import { cpuSecondsOf, peakRssBytesOf } from "@cascade/local/usage-of.ts";
-import { type Counting, drain, type Figure } from "./figure.ts";
+import { drain, type Figure } from "./figure.ts";
 import type { Pipeline, Trial } from "./lab.ts";
 
 const ROWS_PER_TABLE = 10;
@@ -65,7 +65,7 @@ async function idleOf(pipeline: Pipeline): Promise<ReadonlyMap<string, string>> 
   return texts;
 }
 
-async function pages({ httpUrl }: Counting): Promise<string> {
+async function pages({ httpUrl }: { readonly httpUrl: string }): Promise<string> {
   const sizes: string[] = [];
   for (const path of ["/metrics", "/status"]) {
     const startedAt = performance.now();

@@ -1,5 +1,7 @@
 import { parseArgs } from "node:util";
 import { ENGINES, type Engine } from "./lab.ts";
+import { PEERS, type PeerName } from "./peers/peer.ts";
+import { peerNamed } from "./peers/peers.ts";
 import { WORKLOADS, type WorkloadName, workloadNamed } from "./workloads.ts";
 
 export const PARTS = [
@@ -23,6 +25,8 @@ export interface BenchOptions {
   /** null: all of them one after the other, PostgreSQL and SQLite where all are drained at once. */
   readonly engines: readonly Engine[] | null;
   readonly workloads: readonly WorkloadName[];
+  /** Measured beside, each on the same servers, one after the other. */
+  readonly peers: readonly PeerName[];
   /** Of each workload; null: its own number. */
   readonly changes: number | null;
   /** Changes a second under which the lag is measured, and for how long. */
@@ -64,6 +68,8 @@ pg_recvlogical into a file, messages that are there already sent by kafkajs, row
 ${WORKLOADS.map((name) => `                       ${name.padEnd(18)} ${workloadNamed[name].changes.toLocaleString("en")}: ${workloadNamed[name].what}`).join("\n")}
   --engine NAME      only this engine, and again for more: ${ENGINES.join(", ")} (all in apply;
                      postgres and sqlite where they are drained at once)
+  --peer NAME        capture, apply and end-to-end of this one as well, and again for more (none):
+${PEERS.map((name) => `                       ${name.padEnd(18)} ${peerNamed[name].what}`).join("\n")}
   --changes N        of each workload, and the rows of snapshot (500000)
   --paced N          changes a second of latency (5000)
   --paced-seconds N  (30)
@@ -86,6 +92,7 @@ export function parseBenchOptions(args: readonly string[]): BenchOptions | null 
     parts: values.part === undefined ? PARTS : values.part.flatMap((name) => (name === MEMORY ? MEMORY_PARTS : partNamed(name))),
     engines: values.engine === undefined ? null : values.engine.map(engineNamed),
     workloads: values.workload === undefined ? WORKLOADS : values.workload.map(workloadCalled),
+    peers: (values.peer ?? []).map(peerCalled),
     changes: values.changes === undefined ? null : count("--changes", values.changes),
     paced: count("--paced", values.paced ?? "5000"),
     pacedSeconds: count("--paced-seconds", values["paced-seconds"] ?? "30"),
@@ -105,6 +112,7 @@ function parse(args: readonly string[]) {
         part: { type: "string", multiple: true },
         engine: { type: "string", multiple: true },
         workload: { type: "string", multiple: true },
+        peer: { type: "string", multiple: true },
         changes: { type: "string" },
         paced: { type: "string" },
         "paced-seconds": { type: "string" },
@@ -131,6 +139,12 @@ function workloadCalled(name: string): WorkloadName {
   const workload = WORKLOADS.find((candidate) => candidate === name);
   if (workload === undefined) throw new UsageError(`--workload is "${name}"; allowed: ${WORKLOADS.join(", ")}`);
   return workload;
+}
+
+function peerCalled(name: string): PeerName {
+  const peer = PEERS.find((candidate) => candidate === name);
+  if (peer === undefined) throw new UsageError(`--peer is "${name}"; allowed: ${PEERS.join(", ")}`);
+  return peer;
 }
 
 function engineNamed(name: string): Engine {

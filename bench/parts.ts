@@ -6,6 +6,7 @@ import { ENGINES, type Engine, type Lab, type Pipeline, Trial } from "./lab.ts";
 import { latency } from "./latency.ts";
 import { manyTables } from "./many-tables.ts";
 import type { BenchOptions, Part } from "./options.ts";
+import { peerNamed } from "./peers/peers.ts";
 import { snapshot } from "./snapshot.ts";
 import { tinyTransactions } from "./tiny-transactions.ts";
 import { type Workload, type WorkloadName, workloadNamed } from "./workloads.ts";
@@ -135,7 +136,17 @@ export async function runPart(
     tell(workload);
     const { changes } = workloadNamed[workload];
     const measure = (trial: Trial) => runWorkload(trial, workloadNamed[workload], options.changes ?? changes);
-    figures.push(...(await inTrial(lab, `${name}_${workload.replace("-", "_")}`, engines, measure, { attempt, workload })));
+    const trialName = `${name}_${workload.replace("-", "_")}`;
+    figures.push(...(await inTrial(lab, trialName, engines, measure, { attempt, workload })));
+    for (const peer of options.peers) {
+      const run = peerNamed[peer].runs[part];
+      if (run === undefined) continue;
+      const measurePeer = (trial: Trial) => run(trial, workloadNamed[workload], options.changes ?? changes);
+      const peersName = `${trialName}_${peer.replace("-", "_")}`;
+      figures.push(
+        ...(await inTrial(lab, peersName, ["postgres"], measurePeer, { attempt, workload }, workloadNamed[workload].schema)),
+      );
+    }
   }
   return figures;
 }
@@ -146,8 +157,10 @@ async function inTrial(
   engines: readonly Engine[],
   measure: (trial: Trial) => Promise<readonly Figure[]>,
   of: Pick<Figure, "attempt" | "workload">,
+  schema = "",
 ): Promise<readonly Figure[]> {
   const trial = await Trial.open(lab, name, engines);
+  if (schema !== "") await trial.sql(schema);
   const figures = await measure(trial);
   await trial.close();
   return figures.map((figure) => ({ ...figure, ...of }));

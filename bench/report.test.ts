@@ -2,9 +2,9 @@ import { expect, test } from "bun:test";
 import type { Figure } from "./figure.ts";
 import { reached, table } from "./report.ts";
 
-const figure = (who: string, attempt: number, seconds: number, ceilingOf?: string): Figure => ({
+const figure = (who: string, attempt: number, seconds: number, against?: string): Figure => ({
   ...{ part: "capture", who, attempt, seconds, rows: 100, cpuSeconds: 1, peakRssBytes: 0 },
-  ...(ceilingOf === undefined ? {} : { ceilingOf }),
+  ...(against === undefined ? {} : { against }),
 });
 
 test("what was reached of a ceiling is the median over the runs of the ratio within each", () => {

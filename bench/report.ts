@@ -9,13 +9,13 @@ export function medians(figures: readonly Figure[]): readonly Figure[] {
   });
 }
 
-/** How much of each ceiling was reached: the median over the runs of the ratio within each. Null for what is no ceiling. */
-export function reached(figures: readonly Figure[], { part, workload, who, ceilingOf }: Figure): number | null {
-  if (ceilingOf === undefined) return null;
+/** How much of each yardstick was reached: the median over the runs of the ratio within each. Null for what is none. */
+export function reached(figures: readonly Figure[], { part, workload, who, against }: Figure): number | null {
+  if (against === undefined) return null;
   const rates = (name: string) => figures.filter((one) => one.part === part && one.workload === workload && one.who === name);
-  const ratios = rates(who).flatMap((ceiling) => {
-    const measured = rates(ceilingOf).find(({ attempt }) => attempt === ceiling.attempt);
-    return measured === undefined ? [] : [rateOf(measured) / rateOf(ceiling)];
+  const ratios = rates(who).flatMap((yardstick) => {
+    const measured = rates(against).find(({ attempt }) => attempt === yardstick.attempt);
+    return measured === undefined ? [] : [rateOf(measured) / rateOf(yardstick)];
   });
   return ratios.sort((a, b) => a - b)[ratios.length >> 1] ?? null;
 }

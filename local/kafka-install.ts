@@ -1,9 +1,9 @@
-import { cpSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { homedir } from "node:os";
+import { cpSync, existsSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { run } from "./command.ts";
 import { findJava } from "./java.ts";
 import { type ClusterNode, type KafkaPorts, type Properties, propertiesFor, renderProperties } from "./kafka-properties.ts";
+import { fetchJars } from "./maven.ts";
 import { stateFolder } from "./paths.ts";
 
 // The version is part of the name: a new one in pom.xml needs a new folder here.
@@ -16,23 +16,7 @@ export function hasKafka(): boolean {
   return existsSync(libraries);
 }
 
-/** Maven fetches the jars: never a half-filled folder, whatever interrupts it and however many run at once. */
-export async function fetchKafka(javaHome: string): Promise<void> {
-  mkdirSync(kafkaFolder, { recursive: true });
-  const unfinished = join(kafkaFolder, `libs.${process.pid}`);
-  // People who use Maven have its cache; others get none in their home.
-  const ownCache = join(kafkaFolder, `maven.${process.pid}`);
-  const cache = existsSync(join(homedir(), ".m2/repository")) ? [] : [`-Dmaven.repo.local=${ownCache}`];
-  const maven = ["mvn", "--batch-mode", "--quiet", "--file", join(import.meta.dir, "pom.xml"), "dependency:copy-dependencies"];
-  try {
-    await run([...maven, ...cache, "-DincludeScope=runtime", `-DoutputDirectory=${unfinished}`], {
-      env: { ...process.env, JAVA_HOME: javaHome },
-    });
-    if (!hasKafka()) renameSync(unfinished, libraries);
-  } finally {
-    for (const folder of [unfinished, ownCache]) rmSync(folder, { recursive: true, force: true });
-  }
-}
+export const fetchKafka = (javaHome: string): Promise<void> => fetchJars(join(import.meta.dir, "pom.xml"), libraries, javaHome);
 
 /** The command line of a JVM with Kafka's classes, made to start fast and stay small. */
 export function javaCommand(options: readonly string[]): readonly string[] {

@@ -1,5 +1,6 @@
-import { idempotentProducer, kafkaClient } from "@cascade/shared/kafka";
+import { idempotentProducer } from "@cascade/shared/kafka";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
+import { benchClient } from "../kafka-admin.ts";
 import type { Ceiling } from "./ceiling.ts";
 
 /** Under 1 MB, the largest batch that a broker takes by default. */
@@ -7,12 +8,10 @@ const MESSAGES_AT_ONCE = 1_500;
 /** As large as a bench row's event is on the wire. */
 const MESSAGE_BYTES = 560;
 
-const silent = { error: () => {}, warn: () => {}, info: () => {}, debug: () => {} };
-
 /** Messages that are there already, sent by the client that cdc uses, one request after the other, to all in-sync brokers. */
 export async function plainProducer(brokers: string, topic: string, rows: number): Promise<Ceiling> {
   const sockets = new KafkaSockets();
-  const kafka = kafkaClient({ brokers: brokers.split(","), clientId: "ceiling", ssl: null, sasl: null, logger: silent }, sockets);
+  const kafka = benchClient(brokers, sockets);
   const [producer, admin] = [idempotentProducer(kafka), kafka.admin()];
   await Promise.all([producer.connect(), admin.connect()]);
   await admin.createTopics({ topics: [{ topic, numPartitions: 1 }], waitForLeaders: true });
