@@ -1,8 +1,10 @@
-import { rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
+import { join } from "node:path";
 import { onInterrupt } from "@cascade/local/interrupt.ts";
 import { makeRunFolder } from "@cascade/local/run-folder.ts";
 import { setUp } from "@cascade/local/setup.ts";
+import { chartsOf } from "./charts.ts";
 import type { Figure } from "./figure.ts";
 import { closeLab, openLab } from "./lab.ts";
 import { type BenchOptions, parseBenchOptions, UsageError, usage } from "./options.ts";
@@ -17,6 +19,7 @@ const say = (line: string): void => void process.stdout.write(`${line}\n`);
 async function main(args: readonly string[]): Promise<void> {
   const options = parseBenchOptions(args);
   if (options === null) return say(usage);
+  if (options.from !== null) return tell(JSON.parse(readFileSync(options.from, "utf8")).figures as Figure[], options);
   await setUp({ mariadb: true });
   const folder = makeRunFolder("bench");
   try {
@@ -40,12 +43,19 @@ async function measure(folder: string, options: BenchOptions): Promise<void> {
   } finally {
     await closeLab(lab);
   }
-  say(table(figures));
+  tell(figures, options);
   for (const peer of options.peers) for (const line of peerNamed[peer].settings) say(line);
   if (options.parts.some((part) => part !== "capture" && part !== "snapshot"))
     say("Every replica ended equal to main-db, row by row.");
   if (options.json !== null)
     writeFileSync(options.json, `${JSON.stringify({ bun: Bun.version, cores: cpus().length, figures }, null, 2)}\n`);
+}
+
+function tell(figures: readonly Figure[], { charts }: BenchOptions): void {
+  say(table(figures));
+  if (charts === null) return;
+  mkdirSync(charts, { recursive: true });
+  for (const [name, svg] of chartsOf(figures)) writeFileSync(join(charts, name), `${svg}\n`);
 }
 
 // The servers end with this process, however it ends.

@@ -39,6 +39,9 @@ export interface BenchOptions {
   readonly repeat: number;
   /** Where to write the results as JSON; null: nowhere. */
   readonly json: string | null;
+  readonly charts: string | null;
+  /** Figures of a former run, instead of one; null: it is run. */
+  readonly from: string | null;
 }
 
 /** Its message is for people. */
@@ -78,6 +81,8 @@ ${PEERS.map((name) => `                       ${name.padEnd(18)} ${peerNamed[nam
   --tiny-transactions N  (600000)
   --repeat N         runs of each part, of which the median is shown (1)
   --json FILE        writes every run's figures there too
+  --charts FOLDER    writes charts of capture, apply and end-to-end there (SVG)
+  --from FILE        no run: the table, and the charts, of figures that --json has written
   --help             this text
 
 A run whose replica does not end equal to main-db, row by row, has no figure and makes the exit status 1.
@@ -101,6 +106,8 @@ export function parseBenchOptions(args: readonly string[]): BenchOptions | null 
     tinyTransactions: count("--tiny-transactions", values["tiny-transactions"] ?? "600000"),
     repeat: count("--repeat", values.repeat ?? "1"),
     json: values.json ?? null,
+    charts: values.charts ?? null,
+    from: values.from ?? null,
   };
 }
 
@@ -121,6 +128,8 @@ function parse(args: readonly string[]) {
         "tiny-transactions": { type: "string" },
         repeat: { type: "string" },
         json: { type: "string" },
+        charts: { type: "string" },
+        from: { type: "string" },
         help: { type: "boolean", short: "h" },
       },
     });
