@@ -2,7 +2,7 @@ import type { ChangeEvent, EventTable, EventTransaction } from "@cascade/shared/
 import type { Lsn } from "@cascade/shared/lsn";
 import { identifySchema, type TableSchema } from "@cascade/shared/table-schema";
 import { columnSchema } from "@cascade/shared/testing/table-schemas";
-import type { SourceMessage } from "../src/change-source.ts";
+import type { ChangeSource, SourceMessage } from "../src/change-source.ts";
 import { SNAPSHOT_PREFIX } from "../src/postgres/wal2json.ts";
 import { WAITING } from "../src/snapshot/copy-job.ts";
 import { encodeMark } from "../src/snapshot/mark.ts";
@@ -55,6 +55,10 @@ export class CopyingLab {
   steps: ScanSteps = {};
   /** Marks are not in the stream before `releaseMarks`. */
   holdsMarks = false;
+  /** What is handed over is not published before this. */
+  publishing: Promise<void> = Promise.resolve();
+  /** How many transactions a poll brings from the confirmed place on, again and again; null: a stream brings each once. */
+  polled: number | null = null;
   lsn: Lsn;
   confirmed: Lsn = 0n;
   readonly snapshotter: Snapshotter;
@@ -63,6 +67,9 @@ export class CopyingLab {
   #marks = 0;
   #heldMarks: (() => void)[] = [];
   #queue: SourceMessage[][] = [];
+  /** Of polls: all of them. */
+  readonly #told: { readonly endLsn: Lsn; readonly messages: readonly SourceMessage[] }[] = [];
+  #source: ChangeSource | null = null;
   #wake = Promise.withResolvers<void>();
   #running: Promise<unknown> | null = null;
 
@@ -95,13 +102,17 @@ export class CopyingLab {
     const source = this.snapshotter.merged({
       messages: (signal) => this.#messages(signal),
       confirm: (through) => {
-        if (through > this.confirmed) this.confirmed = through;
+        if (through <= this.confirmed) return;
+        this.confirmed = through;
+        this.#wake.resolve();
       },
       [Symbol.asyncDispose]: async () => undefined,
     });
+    this.#source = source;
     const { signal } = this.#stop;
     const pumping = (async () => {
       for await (const messages of source.messages(signal)) {
+        await this.publishing;
         for (const message of messages) {
           if (message.kind === "change") this.out.push(describe(message.event));
           else if (message.kind === "schema") this.out.push(`is ${message.schema.table}(${message.schema.key})`);
@@ -123,15 +134,31 @@ export class CopyingLab {
 
   /** A transaction with these. */
   say(...messages: readonly Message[]): void {
-    const commitLsn = ++this.lsn;
-    const transaction = { txId: Number(commitLsn), commitLsn, committedAtMs: 0 };
-    this.deliver([...messages.map((message) => message(transaction)), { kind: "commit", endLsn: commitLsn, committedAtMs: 0 }]);
+    const transaction = this.transaction();
+    const endLsn = transaction.commitLsn + 1n;
+    this.deliver([...messages.map((message) => message(transaction)), { kind: "commit", endLsn, committedAtMs: 0 }]);
+  }
+
+  /** That snapshots see, and the stream does not bring yet. */
+  transaction(): EventTransaction {
+    this.lsn += 2n;
+    return { txId: Number(this.lsn), commitLsn: this.lsn, committedAtMs: 0 };
   }
 
   /** At once. */
   deliver(messages: readonly SourceMessage[]): void {
     this.#queue.push([...messages]);
+    this.#told.push({ endLsn: this.lsn + 1n, messages });
     this.#wake.resolve();
+  }
+
+  get isConfirmed(): boolean {
+    return this.confirmed > this.lsn;
+  }
+
+  /** As another copy's end does. */
+  confirmWanted(): void {
+    this.#source?.confirm(0n);
   }
 
   change(op: "c" | "u" | "d", what: string): Message {
@@ -188,10 +215,17 @@ export class CopyingLab {
   }
 
   async *#messages(signal: AbortSignal): AsyncIterable<readonly SourceMessage[]> {
+    let peeked = 0;
     while (!signal.aborted) {
-      const next = this.#queue.shift();
+      const from = this.#told.findIndex(({ endLsn }) => endLsn > this.confirmed);
+      const to = this.polled === null || from < 0 ? peeked : Math.min(from + this.polled, this.#told.length);
+      const next = this.polled === null ? this.#queue.shift() : undefined;
       if (next !== undefined) yield next;
-      else {
+      else if (to > peeked) {
+        peeked = to;
+        this.#queue = [];
+        yield this.#told.slice(from, to).flatMap(({ messages }) => messages);
+      } else {
         this.#wake = Promise.withResolvers();
         await this.#wake.promise;
       }
@@ -203,10 +237,14 @@ export class CopyingLab {
     return {
       snapshot: async () => found(this.#streamed).snapshot,
       waitsForStandby: async () => false,
-      chunk: async (_oid, _plan, _range, wanted) => {
+      chunk: async (_oid, plan, _range, wanted) => {
+        await this.steps.before?.();
         if (this.catalog === null) return "gone";
         if (!wanted(found(this.catalog))) return null;
-        return { rows: this.rows.flat().map(([, row]) => [row, row] as const), last: true };
+        await this.steps.found?.();
+        const after = plan.kind === "range" ? (plan.after ?? "") : "";
+        const rows = this.rows.flat().filter(([, row]) => row > after);
+        return { rows: rows.map(([, row]) => [row, row] as const), last: true };
       },
       scan: async (_oid, wanted, take) => {
         const steps = this.#marks > 0 ? this.steps : {};

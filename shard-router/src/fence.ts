@@ -63,12 +63,15 @@ export class Fence {
     return remembered === undefined ? null : this.#options.history.lastLeft(oid, { schema, table }, remembered.at);
   }
 
-  /** Rejects with WaitingError while rows from before `since` are not applied. */
-  async pass(schema: TableSchema, position: Position): Promise<void> {
+  /**
+   * Rejects with WaitingError while rows from before the table had the schema's name, this time, are not applied. `own`: whoever asks has not
+   * applied what the topic of that name has of an earlier time.
+   */
+  async pass(schema: TableSchema, position: Position, own = false): Promise<void> {
     const residence = this.#options.history.residence(schema.oid, schema, position);
     if (residence === null) return;
     const { matches, prefix } = this.#options;
-    for (const name of residence.others) {
+    for (const name of own ? [...residence.others, schema] : residence.others) {
       if (!matches(name) || (await this.#isApplied(topicOf(prefix, name), residence.since))) continue;
       throw new WaitingError(
         `${formatTableName(schema)} was or is ${formatTableName(name)} too, and waits until the rows it had under that name before are applied`,

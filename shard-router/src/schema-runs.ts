@@ -32,7 +32,7 @@ export function bySchema(events: readonly ReceivedEvent[], replicaName: string):
 }
 
 const isFor = ({ replica, notReplica }: NonNullable<ReceivedEvent["marks"]>, replicaName: string): boolean =>
-  (replica === null || replica === replicaName) && notReplica !== replicaName;
+  (replica === null || replica === replicaName) && !notReplica?.split(",").includes(replicaName);
 
 /** The events at the run's beginning that are all from before the table became what it is, or all from after. */
 export function sameSide(

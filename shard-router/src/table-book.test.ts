@@ -100,6 +100,16 @@ test("a table that is here under a name it has no more is due at the end of that
   expect((await dueOf({ ...here, schema: wider, named: wider, at: at(5n) })).changes).toEqual([]);
   expect((await dueOf(here, { matches: ({ table }) => table !== "t1" })).changes).toEqual([]);
   expect((await dueOf(here, { policy: "off" })).changes).toEqual([]);
+  // Another table has the name by now, and is as it should be.
+  const another = { ...here, oid: 2, schema: changed(between, { oid: 2 }), at: at(6n) };
+  const crowded = historyOf([first, 1n], [between, 3n], [wider, 5n], [another.schema, 6n]);
+  const { replica, tables, changes } = memoryReplica();
+  for (const table of [here, { ...another, named: another.schema }]) tables.set(table.oid, table);
+  await (await tableBook(replica, { history: crowded }).due(between))?.(placeOf(between));
+  expect(changes).toEqual(["alter 1 as t1"]);
+  // The topic of the name it has may hold rows of an earlier time, which nobody has applied.
+  const ends = async (topic: string) => (topic === "cascade.public.t1" ? new Map([[0, 5n]]) : null);
+  await expect(dueOf(here, { ends })).rejects.toThrow("waits until the rows it had under that name before are applied");
 });
 
 test("tables that are not as main-db's are found however they came there, now and then", async () => {

@@ -92,12 +92,13 @@ export class TableBook {
 
   /**
    * Brings the table to the schema, which main-db's has at `position`. Rejects with WaitingError while rows must come first, with a
-   * CascadeError that stops the table when the policy or the replica do not let it be changed.
+   * CascadeError that stops the table when the policy or the replica do not let it be changed. `elsewhere`: the place is of another topic than
+   * the schema's.
    */
-  async bring(schema: TableSchema, position: Position, place: Place): Promise<void> {
+  async bring(schema: TableSchema, position: Position, place: Place, elsewhere = false): Promise<void> {
     const { history, policy } = this.#options;
     const all = await this.#all();
-    await this.#passFence(schema, position, place);
+    await this.#passFence(schema, position, place, elsewhere);
     const at = history.startOf(schema, position);
     await this.#change(bringChanges({ schema, at, history, policy, all, mayCreate: this.#mayCreate(schema, place) }), place);
   }
@@ -179,13 +180,16 @@ export class TableBook {
       return history.newest(oid) === null && names.some((had) => had !== undefined && isSameName(had, name));
     });
     if (policy === "apply" && gone.length > 0) return (place) => this.#change(dropChanges(gone), place);
-    const newest = history.current(name) ?? this.#calledOtherwise(name, all);
-    if (newest === null) return null;
-    const { schema } = newest;
-    const remembered = all.get(schema.oid);
-    const isNamed = policy !== "apply" || (remembered !== undefined && isSameName(remembered.named, schema));
-    if (remembered?.schema.id === schema.id && isNamed) return null;
-    return (place) => this.bring(schema, newest.at ?? place.from ?? NOWHERE, place);
+    const isHere = ({ schema }: SchemaVersion): boolean => {
+      const remembered = all.get(schema.oid);
+      const isNamed = policy !== "apply" || (remembered !== undefined && isSameName(remembered.named, schema));
+      return remembered?.schema.id === schema.id && isNamed;
+    };
+    const current = history.current(name);
+    const isCurrent = current !== null && !isHere(current);
+    const wanted = isCurrent ? current : this.#calledOtherwise(name, all);
+    if (wanted === null) return null;
+    return (place) => this.bring(wanted.schema, wanted.at ?? place.from ?? NOWHERE, place, !isCurrent);
   }
 
   /**
@@ -319,12 +323,12 @@ export class TableBook {
     return isUntouched(place) || this.#options.history.beginningOf(oid) !== null;
   }
 
-  async #passFence(schema: TableSchema, position: Position, place: Place): Promise<void> {
+  async #passFence(schema: TableSchema, position: Position, place: Place, elsewhere: boolean): Promise<void> {
     const all = await this.#all();
     const since = this.#fence.movedAt(schema, position, all.get(schema.oid));
     if (since === null) return;
     try {
-      await this.#fence.pass(schema, position);
+      await this.#fence.pass(schema, position, elsewhere);
     } catch (error) {
       // The other topic may wait for this one in its turn, which has nothing more from before then: its progress must say so.
       if (error instanceof WaitingError) await this.#reach(justBefore(since), place);

@@ -28,7 +28,7 @@ export interface EventTable extends TableName {
   readonly filling?: true;
   /** For this replica alone. */
   readonly replica?: string;
-  /** For every replica but this one. */
+  /** For every replica but these, comma-separated. */
   readonly notReplica?: string;
   /** Of the copy that a replica asked for, on the truncate that begins it and on its rows. */
   readonly snapshotId?: string;

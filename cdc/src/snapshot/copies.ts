@@ -67,12 +67,23 @@ export class Copies {
   }
 
   add(job: CopyJob, state: CopyState, schema: Pick<TableSchema, "key">): Copy {
-    const copy =
-      schema.key.length === 0 ? new KeylessCopy(job, stateFor("keyless", state)) : new KeyedCopy(job, stateFor("keyed", state));
-    if (state.contains !== null) this.contain(job.oid, state.contains);
+    const copy = this.#new(job, state, schema);
     this.#copies = [...this.#copies, copy];
     this.#treatments.clear();
     return copy;
+  }
+
+  /** The same work, begun anew. */
+  anew({ job }: Copy, state: CopyState, schema: Pick<TableSchema, "key">): Copy {
+    const copy = this.#new(job, state, schema);
+    this.#copies = this.#copies.map((other) => (other.job === job ? copy : other));
+    this.#treatments.clear();
+    return copy;
+  }
+
+  #new(job: CopyJob, state: CopyState, { key }: Pick<TableSchema, "key">): Copy {
+    if (state.contains !== null) this.contain(job.oid, state.contains);
+    return key.length === 0 ? new KeylessCopy(job, stateFor("keyless", state)) : new KeyedCopy(job, stateFor("keyed", state));
   }
 
   /** Changes of the table up to there are for nobody. */
@@ -84,13 +95,6 @@ export class Copies {
   replace(copy: Copy, by: Copy): void {
     this.#copies = this.#copies.map((other) => (other === copy ? by : other));
     this.#treatments.clear();
-  }
-
-  /** The copy is over, and none comes in its place: returns what it has held. */
-  giveUp(copy: KeylessCopy): readonly ChangeEvent[] {
-    const events = copy.giveUp();
-    this.remove(copy);
-    return events;
   }
 
   has(copy: Copy): boolean {

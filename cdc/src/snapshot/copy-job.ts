@@ -61,10 +61,14 @@ export const LEFT: CopyState = { ...WAITING, status: "left" };
 
 /**
  * How far a table is that is to be copied whole or by chunks, and may have been copied the other way before: a copy by chunks empties what a
- * whole one has begun or has kept changes back for, deletes among them.
+ * whole one has begun or has kept changes back for, deletes among them. What was copied by chunks is of no use to a whole one.
  */
 export function stateFor(kind: "keyed" | "keyless", state: CopyState): CopyState {
-  if (kind === "keyless") return { ...state, begun: state.begun || state.mayBeEmpty };
+  if (kind === "keyless") {
+    const { begun, mayBeEmpty, empties, keyShape } = state;
+    const fresh = { after: null, keyShape: null, reread: [], rows: keyShape === null ? state.rows : 0 };
+    return { ...state, ...fresh, begun: begun || mayBeEmpty, empties: empties || keyShape !== null };
+  }
   const wasWhole = state.keyShape === null && (state.begun || state.contains !== null);
   return wasWhole ? { ...state, begun: false, empties: true, mayBeEmpty: true } : state;
 }

@@ -176,6 +176,8 @@ async function scanOnce(context: CopyingContext, copy: KeylessCopy, isOver: () =
   if (done === "done" && !copy.wasAltered) {
     await source.offer(() => (isEnded() ? [] : [...(first ? copy.rows([], true) : []), ...copy.out()]));
     if (copy.wasAltered) return { kind: "anew", key };
+    copy.durable();
+    source.confirmWanted();
     // The stream may be behind what the snapshot has seen: it is not over before that is passed.
     await reader.mark({ id: copy.endId, ...name });
     while (!copy.isPassed && !isOver()) await changed.wait();

@@ -58,7 +58,7 @@ test("what another life must know is written down, too, where a copy that begins
   lab.run();
   await lab.until(() => lab.out.includes("r b"));
   lab.say(lab.change("d", "a"));
-  await lab.until(() => lab.confirmed === lab.lsn);
+  await lab.until(() => lab.isConfirmed);
   // Held, and main-db may forget it. cdc dies, and the table gets a key.
   const { job, state } = stateIn(lab);
   const next = new CopyingLab(KEYED, lab);
@@ -80,7 +80,7 @@ test("a table that gets a key after deletes were kept back is emptied before it 
   lab.alter(wider, { rewritten: true });
   await lab.until(() => lab.areMarksHeld);
   lab.say(lab.change("d", "a"));
-  await lab.until(() => lab.confirmed === lab.lsn);
+  await lab.until(() => lab.isConfirmed);
   const { job, state } = stateIn(lab);
   const next = new CopyingLab(schemaOf("t", ["id"], "bigint"), { log: new Map(), lsn: lab.lsn });
   next.rows = [[row("b")]];
@@ -96,27 +96,33 @@ test("a table that gets a key after deletes were kept back is emptied before it 
   await lab.end();
 });
 
-test("a copy that has begun before holds nothing for those it has emptied, although the catalog is ahead of the stream", async () => {
-  const lab = new CopyingLab(T).known();
-  lab.snapshotter.add(asked(null), BEGUN, T);
-  lab.rows = [[row("b")]];
-  lab.steps.before = async () => {
-    lab.steps = {};
-    lab.say(lab.change("u", "b"));
+test.each([
+  ["before", BEGUN, []],
+  ["never", WAITING, ["u b"]],
+] as const)(
+  "where the catalog is ahead of the stream what is held goes to those who have their rows: it had begun %s",
+  async (_, state, held) => {
+    const lab = new CopyingLab(T).known();
+    lab.snapshotter.add(asked(null), state, T);
+    lab.rows = [[row("b")]];
+    lab.steps.before = async () => {
+      lab.steps = {};
+      lab.say(lab.change("u", "b"));
+      await lab.caughtUp();
+      lab.catalog = U;
+      lab.holdsMarks = true;
+    };
+    lab.run();
+    await lab.until(() => lab.areMarksHeld);
     await lab.caughtUp();
-    lab.catalog = U;
-    lab.holdsMarks = true;
-  };
-  lab.run();
-  await lab.until(() => lab.areMarksHeld);
-  await lab.caughtUp();
-  expect(lab.out).toEqual([]);
-  lab.alter(U);
-  lab.releaseMarks();
-  await lab.until(() => lab.isDone);
-  expect(lab.out).toEqual(["is u()", "t", "r b"]);
-  await lab.end();
-});
+    expect(lab.out).toEqual([...held]);
+    lab.alter(U);
+    lab.releaseMarks();
+    await lab.until(() => lab.isDone);
+    expect(lab.out).toEqual([...held, "is u()", "t", "r b"]);
+    await lab.end();
+  },
+);
 
 test.each([null, "r1"])("of two requested copies that which has begun (for %p) goes first", async (replica) => {
   const lab = new CopyingLab(T).known();
@@ -152,7 +158,7 @@ test.each([null, "r1"])(
     lab.run();
     await lab.until(() => lab.written.length > 0);
     lab.say(lab.change("u", "x"));
-    await lab.until(() => lab.confirmed === lab.lsn);
+    await lab.until(() => lab.isConfirmed);
     expect(lab.out).toEqual(["c x", "u x"]);
     await lab.end();
   },
@@ -187,7 +193,7 @@ test("where the table is gone for the catalog, and not for the stream yet, what 
   await lab.until(() => lab.isDone);
   lab.say(lab.change("u", "x"));
   lab.say(() => ({ kind: "left", oid: T.oid, schema: "public", table: "t" }));
-  await lab.until(() => lab.confirmed === lab.lsn);
+  await lab.until(() => lab.isConfirmed);
   expect(lab.out).toEqual(["c x", "u x"]);
   expect(lab.written[0]).toBe("failed");
   await lab.end();
@@ -198,19 +204,141 @@ test("what a copy that is out contains is for nobody, in one delivery with a rew
   const copy = lab.snapshotter.add(initialJob(T), WAITING, T);
   expect(copy.job.request).toBe(INITIAL);
   lab.rows = [[row("a"), row("x")]];
-  let late = 0n;
+  let late = { txId: 0, commitLsn: 0n, committedAtMs: 0 };
   lab.steps.before = () => {
     lab.steps = {};
-    late = ++lab.lsn; // x is there for the snapshot, and the stream is behind
+    late = lab.transaction(); // x is there for the snapshot, and the stream is behind
     lab.holdsMarks = true;
   };
   lab.run();
   await lab.until(() => lab.areMarksHeld);
-  const at = (commitLsn: bigint) => ({ txId: Number(commitLsn), commitLsn, committedAtMs: 0 });
-  const inserted = lab.change("c", "x")(at(late));
-  lab.deliver([inserted, ...lab.altered(KEYED, { rewritten: true }).map((message) => message(at(++lab.lsn)))]);
+  const inserted = lab.change("c", "x")(late);
+  const rewriting = lab.transaction();
+  lab.deliver([inserted, ...lab.altered(KEYED, { rewritten: true }).map((message) => message(rewriting))]);
   lab.releaseMarks();
   await lab.until(() => lab.isDone);
   expect(lab.out).toEqual(["t", "r a", "r x", "c x for nobody", "is t(id)", "t", "r a", "r x"]);
+  await lab.end();
+});
+
+const CHUNKED = { ...WAITING, status: "copying", after: "b", keyShape: "[]", rows: 2 } as const;
+
+test.each(["before", "after"])(
+  "a table copied by chunks, then whole, then by chunks: three lives, the second killed %s its truncate",
+  async (when) => {
+    const whole = new CopyingLab(T);
+    whole.rows = [[row("a"), row("c")]];
+    whole.snapshotter.add(initialJob(KEYED), CHUNKED, T); // the first has published a and b
+    whole.holdsMarks = when === "before";
+    whole.steps.between = () => new Promise(() => undefined);
+    whole.rows.push([row("d")]);
+    whole.run();
+    await whole.until(() => (when === "before" ? whole.areMarksHeld : whole.out.includes("r c")));
+    whole.say(whole.change("d", "b"));
+    await whole.until(() => whole.isConfirmed);
+    const { job, state } = stateIn(whole);
+    const next = new CopyingLab(KEYED, whole);
+    next.rows = [[row("a"), row("c"), row("d")]];
+    next.snapshotter.add(job, state, KEYED);
+    next.run();
+    await next.until(() => next.isDone);
+    expect(next.out).toEqual(["t", "r a", "r c", "r d"]);
+    await next.end();
+    await whole.end();
+  },
+);
+
+test("a requested copy ends where polls bring no more than a part of what came meanwhile", async () => {
+  const lab = new CopyingLab(T).known();
+  lab.polled = 10;
+  lab.snapshotter.add(asked(null), WAITING, T);
+  lab.rows = [[row("a")], [row("b")]];
+  lab.steps.between = () => {
+    for (let n = 0; n < 30; n++) lab.say(lab.change("u", `x${n}`));
+  };
+  lab.run();
+  await lab.until(() => lab.isDone && lab.isConfirmed);
+  expect(lab.out).toEqual(["t", "r a", "r b", ...Array.from({ length: 30 }, (_, n) => `u x${n}`)]);
+  await lab.end();
+});
+
+test("what was held is not confirmed before it is published, though its copy is refused", async () => {
+  const lab = new CopyingLab(T).known();
+  lab.snapshotter.add(asked(null), WAITING, T);
+  const published = Promise.withResolvers<void>();
+  let before = 0n;
+  lab.steps.before = async () => {
+    lab.say(lab.change("c", "x"));
+    await lab.caughtUp();
+    before = lab.confirmed;
+    lab.publishing = published.promise;
+    throw refusal();
+  };
+  lab.run();
+  await lab.until(() => before > 0n);
+  await Bun.sleep(20); // the offer is taken
+  lab.confirmWanted();
+  expect([lab.confirmed, lab.out]).toEqual([before, []]);
+  published.resolve();
+  await lab.until(() => lab.isConfirmed);
+  expect(lab.out).toEqual(["c x"]);
+  await lab.end();
+});
+
+test("a copy for all that was begun whole, and is refused by chunks, is tried again", async () => {
+  const lab = new CopyingLab(KEYED).known();
+  lab.snapshotter.add(asked(null), BEGUN, KEYED);
+  lab.steps.found = () => {
+    throw refusal();
+  };
+  lab.run();
+  await lab.until(() => lab.written.length > 1);
+  await lab.caughtUp();
+  expect([lab.out, lab.written.filter((state) => state.includes("failed"))]).toEqual([["t"], []]);
+  expect(lab.isDone).toBe(false);
+  await lab.end();
+});
+
+test("what is for none of two replicas whose copies have begun is for the others alone", async () => {
+  const lab = new CopyingLab(T).known();
+  lab.holdsMarks = true;
+  lab.snapshotter.add(asked("r1", "first"), BEGUN, T);
+  lab.snapshotter.add(asked("r2", "second"), BEGUN, T);
+  lab.run();
+  lab.say(lab.change("u", "b"));
+  await lab.until(() => lab.isConfirmed);
+  expect(lab.out).toEqual(["u b not for r1,r2"]);
+  await lab.end();
+});
+
+test("a copy that was taken out while it was read is not begun anew beside the one in its place", async () => {
+  const lab = new CopyingLab(KEYED);
+  lab.snapshotter.add(initialJob(KEYED), WAITING, KEYED);
+  lab.rows = [[row("a")]];
+  lab.steps.before = async () => {
+    lab.steps = {};
+    lab.alter(T, { rewritten: true });
+    await lab.until(() => lab.out.includes("is t()"));
+  };
+  lab.run();
+  await lab.until(() => lab.isDone);
+  expect(lab.out).toEqual(["is t()", "t", "r a"]);
+  await lab.end();
+});
+
+test("nor where its table has left meanwhile, which is not to be forgotten", async () => {
+  const lab = new CopyingLab(KEYED);
+  lab.snapshotter.add(initialJob(KEYED), WAITING, KEYED);
+  lab.steps.before = async () => {
+    lab.catalog = T;
+    lab.say(() => ({ kind: "left", oid: T.oid, schema: "public", table: "t" }));
+    await lab.until(() => lab.isDone);
+  };
+  lab.run();
+  await lab.until(() => lab.isDone && lab.isConfirmed);
+  await lab.caughtUp();
+  lab.say(); // what is noted is written down before it is confirmed
+  await lab.until(() => lab.isConfirmed);
+  expect([lab.written, lab.isDone]).toEqual([["left"], true]);
   await lab.end();
 });

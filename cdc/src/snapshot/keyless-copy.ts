@@ -33,6 +33,7 @@ export class KeylessCopy {
   /** Of the newest transaction of which something was kept back from everybody. */
   #keptBack: Lsn | null = null;
   #isOut = false;
+  #isDurable = false;
   #isPassed = false;
   #wasAltered = false;
   #snapshot: Snapshot | null = null;
@@ -64,9 +65,17 @@ export class KeylessCopy {
     return this.#heldChars;
   }
 
-  /** What is held of an asked copy is nowhere else: main-db must keep its WAL. An initial copy is made anew after a crash. */
+  /**
+   * What is held of an asked copy is nowhere else until it is durable: main-db must keep its WAL. An initial copy is made anew after a crash.
+   * No longer than that: a poll brings the same again until it is confirmed, and the mark that ends the copy may stand behind it.
+   */
   get holdsFrom(): Lsn | null {
-    return this.job.request === INITIAL ? null : (this.#mark?.transaction.commitLsn ?? null);
+    return this.job.request === INITIAL || this.#isDurable ? null : (this.#mark?.transaction.commitLsn ?? null);
+  }
+
+  /** What `out` has returned is. */
+  durable(): void {
+    this.#isDurable = true;
   }
 
   /** The mark is in the stream. */
@@ -149,7 +158,11 @@ export class KeylessCopy {
   }
 
   #withoutReplica(table: EventTable): EventTable {
-    if (this.#without?.of !== table) this.#without = { of: table, table: { ...table, notReplica: this.job.replica ?? "" } };
+    if (this.#without?.of !== table) {
+      // Another one's copy may have begun as well.
+      const others = table.notReplica?.split(",").filter((name) => name !== this.job.replica) ?? [];
+      this.#without = { of: table, table: { ...table, notReplica: [...others, this.job.replica ?? ""].join() } };
+    }
     return this.#without.table;
   }
 

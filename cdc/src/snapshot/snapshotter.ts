@@ -127,6 +127,8 @@ export class Snapshotter {
   add(job: CopyJob, state: CopyState, schema: Pick<TableSchema, "key">): Copy {
     if (job.request === INITIAL) this.#met.add(job.oid);
     const copy = this.#copies.add(job, state, schema);
+    // Before anything that it keeps back is confirmed: a later life would go on where the copy by chunks was.
+    if (copy.kind === "keyless" && state.keyShape !== null) this.#writer.note(copy);
     this.#unsettled.add(job);
     this.#options.report.waiting(copy);
     this.#notify();
@@ -236,16 +238,12 @@ export class Snapshotter {
 
   /** @param began what was taken up, which may stand under another object by now */
   async #ended(began: Copy, outcome: CopyOutcome): Promise<void> {
+    if (outcome.kind === "done") return this.#end(outcome.copy, "done");
     const copy = this.#now(began);
-    switch (outcome.kind) {
-      case "done":
-        return this.#end(outcome.copy, "done");
-      case "gone":
-        return this.#gone(copy);
-      case "anew":
-        return this.#becomes(copy, outcome.key);
-      case "over":
-    }
+    // It may have been taken out meanwhile, and another be there for the table.
+    if (outcome.kind === "over" || !this.#copies.has(copy)) return;
+    if (outcome.kind === "gone") return this.#gone(copy);
+    this.#becomes(copy, outcome.key);
   }
 
   #now(began: Copy): Copy {
@@ -257,7 +255,7 @@ export class Snapshotter {
     if (!this.#copies.has(copy)) return;
     if (copy.kind === "keyless") return this.#refusedKeyless(copy, error);
     this.#tell(copy, error);
-    if (!mustBeDone(copy.job)) return this.#end(copy, "failed");
+    if (!mustBeDone(copy.job) && !copy.state.empties) return this.#end(copy, "failed");
     copy.giveUpAll();
     await this.#later(copy);
   }
@@ -267,7 +265,7 @@ export class Snapshotter {
     // Once some of it may be out, replicas have a part of the table alone.
     if (!mustBeDone(copy.job) && !copy.state.begun) {
       // What is held of it is nowhere else. Before its mark there is nothing, nor a mark to come that wakes the stream.
-      if (copy.isMarked) await this.#source?.offer(() => this.#copies.giveUp(copy));
+      if (copy.isMarked) await this.#source?.offer(() => copy.giveUp());
       return this.#end(copy, "failed");
     }
     if (copy.isMarked) await this.#source?.offer(() => copy.giveUp());
@@ -327,10 +325,9 @@ export class Snapshotter {
   #becomes(copy: Copy, key: readonly string[]): void {
     const { estimatedRows, begun, mayBeEmpty } = copy.state;
     const empties = copy.state.empties || key.length === 0;
-    this.#copies.remove(copy);
     const state = { ...WAITING, estimatedRows, empties, begun, mayBeEmpty, contains: containedBy(copy) };
-    this.#writer.note(this.#copies.add(copy.job, state, { key }));
-    // What was delivered until now may be in no list any more.
+    this.#writer.note(this.#copies.anew(copy, state, { key }));
+    // What was delivered until now may be in no list any more, where it went its ordinary way for a moment.
     this.#unsettled.add(copy.job);
     this.#notify();
   }
