@@ -104,6 +104,7 @@ export function rowsLeft(messages: readonly KafkaMessage[]): number {
     const event = decodeChangeEvent(value?.toString() ?? "");
     if (last !== null && comparePositions(event, last) <= 0) continue;
     last = event;
+    if (event.marks?.replica === "") continue; // for nobody: a copy that is out contains it
     if (event.op === "t") rows = 0;
     else if (event.op === "d") rows -= 1;
     else if (event.op !== "u") rows += 1;
