@@ -59,8 +59,8 @@ export class Fence {
    * Before which place the table's topic of that name has nothing new of it, for the replica has it under another since: null when there is
    * none. What comes all the same was kept back for a copy, which has it, and the slot has told it again.
    */
-  leftAt({ oid, schema, table }: TableSchema, remembered: RememberedTable | undefined): Position | null {
-    return remembered === undefined ? null : this.#options.history.lastLeft(oid, { schema, table }, remembered.at);
+  leftAt(schema: TableSchema, remembered: RememberedTable | undefined): Position | null {
+    return remembered === undefined ? null : this.#options.history.lastLeft(schema.oid, schema, remembered.at);
   }
 
   /**

@@ -70,8 +70,7 @@ export class SchemaHistory {
   firstOfName(oid: number): SchemaVersion | null {
     const newest = this.newest(oid);
     if (!newest) return null;
-    const versions = this.#tables.get(oid)?.versions ?? [];
-    return versions[versions.findLastIndex(({ schema }) => !isSameName(schema, newest.schema)) + 1] ?? newest;
+    return firstUnder(newest.schema, this.#tables.get(oid)?.versions ?? []) ?? newest;
   }
 
   /** The table that has the name now. */
@@ -110,7 +109,7 @@ export class SchemaHistory {
     const table = this.#renamed.get(oid);
     if (table === undefined) return null;
     const versions = this.#upTo(oid, position);
-    const since = versions[versions.findLastIndex(({ schema }) => !isSameName(schema, name)) + 1]?.at;
+    const since = firstUnder(name, versions)?.at;
     if (since === null || since === undefined) return null;
     const others = new Map<string, TableName>();
     for (const { schema } of table.versions) if (!isSameName(schema, name)) others.set(nameKey(schema), schema);
@@ -145,6 +144,10 @@ export class SchemaHistory {
     return versions.filter(({ at }) => at === null || comparePositions(at, position) <= 0);
   }
 }
+
+/** Of those at the end that have the name without a break. */
+const firstUnder = (name: TableName, versions: readonly SchemaVersion[]): SchemaVersion | undefined =>
+  versions[versions.findLastIndex(({ schema }) => !isSameName(schema, name)) + 1];
 
 /** Not where a place is not told: an older cdc may have come back. */
 const isOvertaken = (at: Position | null, newestAt: Position | null): boolean => at !== null && isBefore(at, newestAt);

@@ -262,13 +262,10 @@ export class Snapshotter {
 
   async #refusedKeyless(copy: KeylessCopy, error: CascadeError): Promise<void> {
     this.#tell(copy, error);
-    // Once some of it may be out, replicas have a part of the table alone.
-    if (!mustBeDone(copy.job) && !copy.state.begun) {
-      // What is held of it is nowhere else. Before its mark there is nothing, nor a mark to come that wakes the stream.
-      if (copy.isMarked) await this.#source?.offer(() => copy.giveUp());
-      return this.#end(copy, "failed");
-    }
+    // What is held of it is nowhere else. Before its mark there is nothing, nor a mark to come that wakes the stream.
     if (copy.isMarked) await this.#source?.offer(() => copy.giveUp());
+    // Once some of it may be out, replicas have a part of the table alone.
+    if (!mustBeDone(copy.job) && !copy.state.begun) return this.#end(copy, "failed");
     if (!this.#copies.has(copy)) return;
     this.#unsettled.add(copy.job);
     const fresh = copy.afresh();
