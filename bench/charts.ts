@@ -4,7 +4,7 @@ import { init, use } from "echarts/core";
 import { SVGRenderer } from "echarts/renderers";
 import type { Figure } from "./figure.ts";
 import type { Part } from "./options.ts";
-import { medians } from "./report.ts";
+import { medians, rateOf } from "./report.ts";
 
 use([BarChart, GridComponent, LegendComponent, TitleComponent, SVGRenderer]);
 
@@ -22,12 +22,13 @@ const TITLES: Partial<Record<Part, string>> = {
 /** Of these parts that have workloads, one each: changes a second, and the most memory that a process had. By file name. Pure. */
 export function chartsOf(all: readonly Figure[]): ReadonlyMap<string, string> {
   const charts = new Map<string, string>();
+  const drained = medians(all).filter(({ workload }) => workload !== undefined);
   for (const [part, title] of Object.entries(TITLES)) {
-    const figures = medians(all).filter((figure) => figure.part === part && figure.workload !== undefined);
+    const figures = drained.filter((figure) => figure.part === part);
     if (figures.length === 0) continue;
     charts.set(
       `${part}.svg`,
-      bars(`${title}, changes/s`, figures, ({ rows, seconds }) => Math.round(rows / seconds)),
+      bars(`${title}, changes/s`, figures, (figure) => Math.round(rateOf(figure))),
     );
     const inMemory = figures.filter(({ peakRssBytes }) => peakRssBytes > 0);
     charts.set(

@@ -20,7 +20,7 @@ export function reached(figures: readonly Figure[], { part, workload, who, again
   return ratios.sort((a, b) => a - b)[ratios.length >> 1] ?? null;
 }
 
-const rateOf = ({ rows, seconds }: Figure): number => rows / seconds;
+export const rateOf = ({ rows, seconds }: Figure): number => rows / seconds;
 
 const perMillion = ({ rows }: Figure, cpuSeconds: number): string => ((cpuSeconds / rows) * 1e6).toFixed(1);
 

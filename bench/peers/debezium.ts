@@ -2,23 +2,22 @@ import type { Admin } from "kafkajs";
 import { type Counting, drain, type Figure } from "../figure.ts";
 import { openAdmin } from "../kafka-admin.ts";
 import type { Trial } from "../lab.ts";
-import type { Part } from "../options.ts";
+import type { Workload } from "../workloads.ts";
 import { type ConnectWorker, type Settings, startConnect } from "./connect.ts";
 import { copySchema } from "./copy-schema.ts";
+import { HEAP } from "./libraries.ts";
 import type { Peer } from "./peer.ts";
 
 /** What its users turn first where it is to be fast, and what its documentation says of that. */
 interface Tuning {
-  readonly worker: Settings;
   readonly source: Settings;
   readonly sink: Settings;
   /** Of the JDBC URL. */
   readonly url: string;
 }
 
-const STOCK: Tuning = { worker: {}, source: {}, sink: {}, url: "" };
+const STOCK: Tuning = { source: {}, sink: {}, url: "" };
 const TUNED: Tuning = {
-  worker: {},
   source: {
     "poll.interval.ms": "5",
     "max.batch.size": "8192",
@@ -52,23 +51,20 @@ export function debezium(isTuned: boolean): Peer {
   return {
     what: `Debezium's PostgreSQL connector and JDBC sink on Kafka Connect, ${from}; capture, apply, end-to-end`,
     settings: [
-      `${who}, ${from}: source ${listed(tuning.source)}; sink ${listed(tuning.sink)}; URL ${tuning.url || "-"}; JVM -Xms256M -Xmx2G`,
+      `${who}, ${from}: source ${listed(tuning.source)}; sink ${listed(tuning.sink)}; URL ${tuning.url || "-"}; JVM ${HEAP.join(" ")}`,
     ],
     runs: {
       capture: async (trial, workload, changes) => {
-        await prepare(trial);
-        const rows = await trial.write(workload, changes);
+        const rows = await backlog(trial, workload, changes);
         return [await captured(trial, tuning, { part: "capture", who, against: "cdc", rows })];
       },
       apply: async (trial, workload, changes) => {
-        await prepare(trial);
-        const rows = await trial.write(workload, changes);
+        const rows = await backlog(trial, workload, changes);
         await captured(trial, tuning, { part: "capture", who, against: "cdc", rows });
         return [await applied(trial, { [SINK]: await sinkOf(trial, tuning) }, { part: "apply", who, against: "postgres", rows })];
       },
       "end-to-end": async (trial, workload, changes) => {
-        await prepare(trial);
-        const rows = await trial.write(workload, changes);
+        const rows = await backlog(trial, workload, changes);
         const connectors = { [SOURCE]: sourceOf(trial, tuning), [SINK]: await sinkOf(trial, tuning) };
         return [await applied(trial, connectors, { part: "end-to-end", who, against: "postgres", rows })];
       },
@@ -82,15 +78,15 @@ const listed = (settings: Settings): string =>
     .join(" ") || "-";
 
 interface Measuring extends Pick<Figure, "part" | "who" | "rows"> {
-  readonly part: Part;
   readonly against: string;
 }
 
-/** The replica has the tables, and the slot begins here. */
-async function prepare(trial: Trial): Promise<void> {
+/** The replica has the tables, and the slot all changes. Resolves to how many there are. */
+async function backlog(trial: Trial, workload: Workload, changes: number): Promise<number> {
   await copySchema(trial.mainUrl, trial.replicaUrl("postgres"), trial.folder);
   await trial.sql(`SELECT pg_create_logical_replication_slot('${trial.name}', 'pgoutput')`);
   await trial.sql(`CREATE PUBLICATION ${trial.name} FOR ALL TABLES`);
+  return await trial.write(workload, changes);
 }
 
 /** From the moment the connector runs. */
@@ -108,7 +104,8 @@ async function captured(trial: Trial, tuning: Tuning, measuring: Measuring): Pro
 /** What the sink's group has committed is in the replica. */
 async function applied(trial: Trial, connectors: Readonly<Record<string, Settings>>, measuring: Measuring): Promise<Figure> {
   await using kafka = await openAdmin(trial.brokers);
-  const counted = async () => committedBy(kafka.admin, `connect-${SINK}`, await topicsOf(trial));
+  const topics = await topicsOf(trial);
+  const counted = () => committedBy(kafka.admin, `connect-${SINK}`, topics);
   try {
     await using worker = await workerOf(trial, connectors);
     return await drained(worker, counted, measuring, trial.servers(["postgres"]));

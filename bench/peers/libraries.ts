@@ -9,7 +9,7 @@ import { step } from "@cascade/local/progress.ts";
 const libraries = join(stateFolder, "debezium/3.6.1/libs");
 
 /** As Kafka Connect's own script has it. */
-const HEAP = ["-Xms256M", "-Xmx2G"];
+export const HEAP = ["-Xms256M", "-Xmx2G"];
 
 /** The command line of a JVM with Kafka Connect's and Debezium's classes, which are fetched where they are missing. */
 export async function connectCommand(): Promise<readonly string[]> {
