@@ -203,10 +203,13 @@ export function connectConsumer(context: GroupContext) {
   const { kafka, network } = context;
   const admin = {
     listTopics: () => network.call("kafka", () => [...kafka.topics.keys()]),
-    fetchTopicOffsets: (topic: string) =>
-      network.call("kafka", () => [
-        { partition: 0, offset: String(kafka.end(topic)), high: String(kafka.end(topic)), low: String(kafka.low(topic)) },
-      ]),
+    fetchOffsetsOfTopics: (topics: readonly string[]) =>
+      network.call("kafka", () =>
+        topics.map((topic) => ({
+          topic,
+          partitions: [{ partition: 0, high: String(kafka.end(topic)), low: String(kafka.low(topic)) }],
+        })),
+      ),
     describeGroups: async () => ({ groups: [] }),
     disconnect: async () => undefined,
   };

@@ -176,8 +176,9 @@ export class TableBook {
     const { history, policy } = this.#options;
     const all = await this.#all();
     const gone = [...all.values()].filter(({ oid, schema, named }) => {
+      if (history.newest(oid) !== null) return false;
       const names = [schema, named, history.last(oid)?.schema];
-      return history.newest(oid) === null && names.some((had) => had !== undefined && isSameName(had, name));
+      return names.some((had) => had !== undefined && isSameName(had, name));
     });
     if (policy === "apply" && gone.length > 0) return (place) => this.#change(dropChanges(gone), place);
     const isHere = ({ schema }: SchemaVersion): boolean => {

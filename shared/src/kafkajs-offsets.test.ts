@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { createRequire } from "node:module";
 import { KAFKA_RETRY } from "./kafka.ts";
 
-/** What the patch changes in kafkajs's admin: a look at a topic's end after its leader has moved. */
+/** What the patch changes in kafkajs's admin: a look at a topic's end after its leader has moved, and one at the ends of many. */
 
 const inside = createRequire(import.meta.url);
 
@@ -23,7 +23,7 @@ const REASONS = [
 test.each(REASONS)("the end of a topic is asked of its new leader, when the one known is the old one: %s", async (_, reason) => {
   let isFresh = false;
   const cluster = {
-    addTargetTopic: async () => undefined,
+    addMultipleTargetTopics: async () => undefined,
     refreshMetadataIfNecessary: async () => undefined,
     refreshMetadata: async () => {
       isFresh = true;
@@ -31,7 +31,7 @@ test.each(REASONS)("the end of a topic is asked of its new leader, when the one 
     findTopicPartitionMetadata: () => [{ partitionId: 0 }],
     fetchTopicsOffset: async ([{ fromBeginning }]: readonly [{ readonly fromBeginning: boolean }]) => {
       if (!isFresh) throw reason;
-      return [{ partitions: [{ partition: 0, offset: fromBeginning ? "3" : "8" }] }];
+      return [{ topic: "t", partitions: [{ partition: 0, offset: fromBeginning ? "3" : "8" }] }];
     },
   };
   const logger = createLogger({ level: 0, logCreator: () => () => undefined });

@@ -37,8 +37,30 @@ test("far above it the system gets its pages back", async () => {
   expect(givenBack).toBeGreaterThan(0);
 });
 
+test("what is idle above the limit collects no more, until its memory grows", async () => {
+  let collected = 0;
+  const garbage = () => void collected++;
+  const stop = boundMemory(1, { garbage, andGiveBack: garbage });
+  try {
+    await Bun.sleep(500);
+    const atFirst = collected;
+    expect(atFirst).toBeWithin(1, 4);
+    await Bun.sleep(500);
+    expect(collected).toBe(atFirst);
+    const kept = Buffer.alloc(32 * 2 ** 20, "x");
+    await Bun.sleep(200);
+    expect(collected).toBeGreaterThan(atFirst);
+    expect(kept.length).toBeGreaterThan(0);
+  } finally {
+    stop();
+  }
+});
+
 test("memory that is really in use does not make it collect all the time", async () => {
   // A look every 25 ms, each taking 100 ms, would make it eight.
+  const grown: Buffer[] = [];
+  const growing = setInterval(() => grown.push(Buffer.alloc(8 * 2 ** 20, "x")), 25);
   const { givenBack } = await done(1, 1_000, 100);
+  clearInterval(growing);
   expect(givenBack).toBeLessThanOrEqual(2);
 });

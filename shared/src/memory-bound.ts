@@ -9,6 +9,12 @@ const MAX_SHARE = 0.2;
  */
 const GIVE_BACK_ABOVE = 1.3;
 
+/**
+ * Of garbage within the pages that the process has anyway there is nothing to be had: only after so many more is it collected again. What is
+ * idle above the limit would else collect all the time.
+ */
+const GROWTH_BYTES = 4 * 2 ** 20;
+
 const LARGE_BYTES = 8 * 2 ** 20;
 
 /**
@@ -29,13 +35,17 @@ export function boundMemory(
   collect: Collect = { garbage: fullGC, andGiveBack: () => Bun.gc(true) },
 ): () => void {
   let notBeforeMs = 0;
+  /** The least since the last time. */
+  let leftBytes = 0;
   const timer = setInterval(() => {
     const startedMs = performance.now();
     if (startedMs < notBeforeMs) return;
     const rssBytes = process.memoryUsage.rss();
-    if (rssBytes < maxRssBytes) return;
+    leftBytes = Math.min(leftBytes, rssBytes);
+    if (rssBytes < maxRssBytes || rssBytes < leftBytes + GROWTH_BYTES) return;
     if (rssBytes < maxRssBytes * GIVE_BACK_ABOVE) collect.garbage();
     else collect.andGiveBack();
+    leftBytes = process.memoryUsage.rss();
     const endedMs = performance.now();
     notBeforeMs = endedMs + (endedMs - startedMs) / MAX_SHARE;
   }, INTERVAL_MS);

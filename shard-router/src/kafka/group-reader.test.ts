@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { eventEncoder } from "@cascade/shared/change-event";
+import { WatermarkLooks } from "@cascade/shared/kafka-watermarks";
 import type { Position } from "@cascade/shared/lsn";
 import { Signal } from "@cascade/shared/signal";
 import type { Admin, Consumer, ConsumerRunConfig, EachBatchPayload } from "kafkajs";
@@ -9,8 +10,21 @@ import { GroupReader } from "./group-reader.ts";
 
 const topic = "p.public.t";
 
+interface LabOptions {
+  readonly low?: number;
+  readonly high?: number;
+  readonly maxBufferedBytes?: number;
+  readonly applied?: Position | null;
+  /** What each look at the topics finds, the last one for ever. */
+  readonly listings?: readonly (readonly string[])[];
+  readonly topicPollMs?: number;
+}
+
 /** A reader on a kafkajs that the test plays: it holds partition 0 of one topic, from offset 10 on, of a log from `low` to `high`. */
-async function lab({ low = 0, high = 1_000, maxBufferedBytes = 1_000_000, applied = null as Position | null } = {}) {
+async function lab(options: LabOptions = {}) {
+  const { low = 0, high = 1_000, maxBufferedBytes = 1_000_000, applied = null, topicPollMs = 60_000 } = options;
+  const listings = [...(options.listings ?? [[topic]])];
+  const subscribed: (readonly string[])[] = [];
   const errors: string[] = [];
   const failures: unknown[] = [];
   const roomMade = new Signal();
@@ -26,7 +40,8 @@ async function lab({ low = 0, high = 1_000, maxBufferedBytes = 1_000_000, applie
       REQUEST: "request",
     },
     on: (name: string, listener: (event: { payload: object }) => void) => listeners.set(name, listener),
-    subscribe: async () => {},
+    subscribe: async ({ topics }: { topics: readonly string[] }) => void subscribed.push(topics),
+    stop: async () => {},
     run: async ({ eachBatch }: ConsumerRunConfig) => {
       listeners.get("join")?.({ payload: { memberId: "me", memberAssignment: { [topic]: [0] } } });
       if (eachBatch) running.resolve(eachBatch);
@@ -36,8 +51,8 @@ async function lab({ low = 0, high = 1_000, maxBufferedBytes = 1_000_000, applie
     seek() {},
   } as unknown as Consumer;
   const admin = {
-    listTopics: async () => [topic],
-    fetchTopicOffsets: async () => [{ partition: 0, offset: "0", low: String(low), high: String(high) }],
+    listTopics: async () => (listings.length > 1 ? listings.shift() : listings[0]),
+    fetchOffsetsOfTopics: async () => [{ topic, partitions: [{ partition: 0, low: String(low), high: String(high) }] }],
   } as unknown as Admin;
   const queues = new EventQueues({ maxBatchRows: 1_000, maxBatchBytes: 1_000_000, maxBufferedBytes });
   const located = Promise.withResolvers<void>();
@@ -54,7 +69,7 @@ async function lab({ low = 0, high = 1_000, maxBufferedBytes = 1_000_000, applie
   const onFailure = (error: unknown) => void failures.push(error);
   const reader = new GroupReader({
     checkGroup: async () => {},
-    ...{ admin, consumer, prefix: "p", matches: () => true, topicPollMs: 60_000 },
+    ...{ admin, looks: new WatermarkLooks(admin), consumer, prefix: "p", matches: () => true, topicPollMs },
     ...{ queues, assignment, roomMade, onArrived() {}, onFailure },
   });
   void reader.run();
@@ -89,7 +104,7 @@ async function lab({ low = 0, high = 1_000, maxBufferedBytes = 1_000_000, applie
     await reader.stop();
     assignment.clear();
   };
-  return { deliver, queues, errors, failures, roomMade, assignment, stop };
+  return { deliver, queues, subscribed, listings, errors, failures, roomMade, assignment, stop };
 }
 
 const queued = (queues: EventQueues) => queues.take()?.events.map(({ offset }) => Number(offset)) ?? null;
@@ -269,4 +284,14 @@ describe("with the queues full", () => {
     expect(l.queues.bufferedBytes).toBe(0);
     await l.stop();
   });
+});
+
+test("topics that are made one after the other are joined together, once a look finds no further ones", async () => {
+  const [a, b, c] = ["p.public.a", "p.public.b", "p.public.c"];
+  const growing = [[topic], [topic, a], [topic, a, b], [topic, a, b, c], [topic, a, b, c]];
+  const l = await lab({ listings: growing, topicPollMs: 5 });
+  while (l.subscribed.length < 2) await Bun.sleep(5);
+  expect(l.subscribed).toEqual([[topic], [a, b, c]]);
+  expect(l.failures).toEqual([]);
+  await l.stop();
 });

@@ -2,6 +2,7 @@ import { positionOf } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import { KAFKA_RETRY } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
+import type { WatermarkLooks } from "@cascade/shared/kafka-watermarks";
 import { Signal } from "@cascade/shared/signal";
 import type { TableName } from "@cascade/shared/topic";
 import type { Admin, Consumer, EachBatchPayload, Kafka } from "kafkajs";
@@ -15,6 +16,7 @@ import { deletedTopic, listTableTopics } from "./table-topics.ts";
 
 export interface GroupReaderOptions {
   readonly admin: Admin;
+  readonly looks: WatermarkLooks;
   readonly consumer: Consumer;
   readonly prefix: string;
   readonly matches: (name: TableName) => boolean;
@@ -47,6 +49,11 @@ const MAX_FETCH_BYTES = 4 * 1024 * 1024;
 const MAX_PARTITION_FETCH_BYTES = 1024 * 1024;
 /** A topic that is deleted while this router fetches nothing is made anew by cdc's next life, and past the router's offset, later than this. */
 const UNASKED_MS = 500;
+/**
+ * Each join takes all partitions from all routers for a moment, and its work grows with the topics there are: while they are being made by
+ * the hundred, as for a new pipeline, there is one after so long, or when a look finds no further ones.
+ */
+const JOIN_PAUSE_MS = 10_000;
 /** kafkajs neither fetched nor beat for this long: a broker hangs. Longer than a rebalance may take. */
 const DEFAULT_SILENCE_MS = 30_000;
 
@@ -55,6 +62,9 @@ export class GroupReader {
   readonly #options: GroupReaderOptions;
   readonly #stopped = new Signal();
   #subscribed = new Set<string>();
+  /** How many topics there were at the last look. */
+  #listed = 0;
+  #joinedMs = Number.NEGATIVE_INFINITY;
   #stopping = false;
   #joining: Promise<unknown> = Promise.resolve();
   #lastSignMs = performance.now();
@@ -140,7 +150,9 @@ export class GroupReader {
     const { admin, prefix, matches } = this.#options;
     const topics = new Set(await listTableTopics(admin, prefix, matches));
     for (const topic of this.#subscribed) if (!topics.has(topic)) throw deletedTopic(topic);
-    if (topics.size > this.#subscribed.size && !this.#stopping) await this.#subscribe(topics);
+    const growing = topics.size > this.#listed && performance.now() - this.#joinedMs < JOIN_PAUSE_MS;
+    this.#listed = topics.size;
+    if (topics.size > this.#subscribed.size && !growing && !this.#stopping) await this.#subscribe(topics);
   }
 
   /** kafkajs cannot change a running subscription: leave the group and join it again, 0.1 to 0.2 s without a fetch. */
@@ -162,6 +174,7 @@ export class GroupReader {
     });
     this.#joining = joined.catch(() => {});
     await joined;
+    this.#joinedMs = performance.now();
   }
 
   #checkAlive(allowedMs: number): void {
@@ -218,10 +231,10 @@ export class GroupReader {
    * longer in the log kafkajs begins at the earliest without a word, and changes would be missing.
    */
   async #gapIsHarmless(assigned: AssignedPartition, first: bigint): Promise<boolean> {
-    const { admin, assignment, onFailure } = this.#options;
+    const { looks, assignment, onFailure } = this.#options;
     const { epoch, partition, nextOffset } = assigned;
     try {
-      await startOffset(admin, partition, nextOffset);
+      await startOffset(looks, partition, nextOffset);
       // The log ended before our offset a moment ago, and has grown past it since.
       if (first < nextOffset) throw logRestarted(partition, nextOffset);
       return assignment.isCurrent(assigned, epoch);

@@ -1,9 +1,8 @@
 import type { CascadeError } from "@cascade/shared/errors";
-import { FewAtOnce } from "@cascade/shared/few-at-once";
 import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kafka";
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
-import { watermarks } from "@cascade/shared/kafka-watermarks";
+import { WatermarkLooks } from "@cascade/shared/kafka-watermarks";
 import type { Position } from "@cascade/shared/lsn";
 import { Signal } from "@cascade/shared/signal";
 import { type TableName, tableOfTopic } from "@cascade/shared/topic";
@@ -48,8 +47,6 @@ export interface ConsumerOptions {
 export const DEFAULT_MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
 
 const CONNECT_DEADLINE_MS = 30_000;
-/** Offsets of so many partitions are asked for at once: thousands would wait for one lock of kafkajs until it gives up. */
-const MAX_LOOKS = 16;
 const JOIN_DEADLINE_MS = 900;
 const LAST_REPORT_DEADLINE_MS = 300;
 
@@ -86,7 +83,7 @@ class KafkaConsumer implements EventConsumer {
   readonly #reader: GroupReader;
   readonly #reports: OffsetReports;
   readonly #lostLogs: LostLogs;
-  readonly #looks = new FewAtOnce(MAX_LOOKS);
+  readonly #looks: WatermarkLooks;
   readonly #arrived = new Signal();
   readonly #pulled = new Signal();
   /** Partitions whose end the caller wants to hear of. */
@@ -102,6 +99,7 @@ class KafkaConsumer implements EventConsumer {
     this.#options = options;
     this.#lostLogs = options.lostLogs ?? new LostLogs();
     this.#kafka = kafka;
+    this.#looks = new WatermarkLooks(admin);
     this.#queues = new EventQueues(options.limits);
     this.#reports = new OffsetReports(consumer, options.kafka.logger);
     this.#assignment = new Assignment({
@@ -120,6 +118,7 @@ class KafkaConsumer implements EventConsumer {
     this.#reader = new GroupReader({
       ...options,
       admin,
+      looks: this.#looks,
       consumer,
       queues: this.#queues,
       assignment: this.#assignment,
@@ -181,8 +180,8 @@ class KafkaConsumer implements EventConsumer {
     try {
       // Asked for a topic that is not there, kafkajs would look for it from then on. Those that are read are known to be.
       if (!this.#reader.reads(topic) && !(await admin.listTopics()).includes(topic)) return null;
-      const offsets = await admin.fetchTopicOffsets(topic);
-      return new Map(offsets.map(({ partition, high }) => [partition, BigInt(high)]));
+      const found = await this.#looks.ofTopic(topic);
+      return new Map([...found].map(([partition, { high }]) => [partition, high]));
     } catch (error) {
       throw kafkaError(error, `read the offsets of topic ${topic}`);
     }
@@ -227,7 +226,7 @@ class KafkaConsumer implements EventConsumer {
     const remembered = await this.#options.resume(partition);
     try {
       this.#lostLogs.check(key, remembered);
-      const { offset, low } = await this.#looks.run(() => startOffset(this.#kafka.admin, partition, remembered));
+      const { offset, low } = await startOffset(this.#looks, partition, remembered);
       // What this consumer has fetched itself is of this log, though the replica's offset may have been moved past it by hand.
       const isKnown = offset <= low || offset <= (fetched ?? 0n);
       const applied = isKnown ? null : (this.#options.applied?.(partition) ?? null);
@@ -249,7 +248,7 @@ class KafkaConsumer implements EventConsumer {
     const table = tableOfTopic(prefix, partition.topic) as TableName;
     if (error instanceof BelowRetentionError) return recover(partition, table, { low: error.low, remembered });
     if (!isLostLog(error)) return null;
-    const { low } = await watermarks(this.#kafka.admin, partition);
+    const { low } = await this.#looks.of(partition);
     return recover(partition, table, { low, remembered });
   }
 

@@ -1,38 +1,40 @@
 import { describe, expect, test } from "bun:test";
 import type { CascadeError } from "@cascade/shared/errors";
+import { WatermarkLooks } from "@cascade/shared/kafka-watermarks";
 import type { Admin } from "kafkajs";
 import { LostLogs, logRestarted, startOffset } from "./resume-offset.ts";
 
 const partition = { topic: "t", partition: 0 };
 
-/** An admin whose answers are given one after the other, the last one for ever. */
-function adminOf(...answers: readonly (readonly [low: number, high: number])[]): Admin {
+/** Answers given one after the other, the last one for ever. */
+function looksOf(...answers: readonly (readonly [low: number, high: number])[]): WatermarkLooks {
   const left = [...answers];
-  const fetchTopicOffsets = async () => {
+  const fetchOffsetsOfTopics = async (topics: readonly string[]) => {
     const [low, high] = (left.length > 1 ? left.shift() : left[0]) ?? [0, 0];
-    return [{ partition: 0, offset: String(high), low: String(low), high: String(high) }];
+    const partitions = [{ partition: 0, offset: String(high), low: String(low), high: String(high) }];
+    return topics.map((topic) => ({ topic, partitions }));
   };
-  return { fetchTopicOffsets } as unknown as Admin;
+  return new WatermarkLooks({ fetchOffsetsOfTopics } as unknown as Admin);
 }
 
 const failure = (act: Promise<unknown>): Promise<unknown> => act.catch((error: unknown) => error);
 
 describe("startOffset", () => {
   test("is what is remembered, or the beginning", async () => {
-    expect(await startOffset(adminOf([0, 10]), partition, 7n)).toEqual({ offset: 7n, low: 0n });
-    expect(await startOffset(adminOf([0, 10]), partition, 10n)).toEqual({ offset: 10n, low: 0n });
-    expect(await startOffset(adminOf([0, 10]), partition, null)).toEqual({ offset: 0n, low: 0n });
-    expect(await startOffset(adminOf([5, 10]), partition, 5n)).toEqual({ offset: 5n, low: 5n });
+    expect(await startOffset(looksOf([0, 10]), partition, 7n)).toEqual({ offset: 7n, low: 0n });
+    expect(await startOffset(looksOf([0, 10]), partition, 10n)).toEqual({ offset: 10n, low: 0n });
+    expect(await startOffset(looksOf([0, 10]), partition, null)).toEqual({ offset: 0n, low: 0n });
+    expect(await startOffset(looksOf([5, 10]), partition, 5n)).toEqual({ offset: 5n, low: 5n });
   });
 
   test("refuses what Kafka has no more", async () => {
     const gone = { code: "OFFSET_BELOW_RETENTION", verdict: "stop-table" };
-    expect(await failure(startOffset(adminOf([5, 10]), partition, 4n))).toMatchObject(gone);
-    expect(await failure(startOffset(adminOf([5, 10]), partition, null))).toMatchObject(gone);
+    expect(await failure(startOffset(looksOf([5, 10]), partition, 4n))).toMatchObject(gone);
+    expect(await failure(startOffset(looksOf([5, 10]), partition, null))).toMatchObject(gone);
   });
 
   test("gives a leader that was just elected time to find its end", async () => {
-    expect(await startOffset(adminOf([0, 5], [0, 10]), partition, 7n)).toEqual({ offset: 7n, low: 0n });
+    expect(await startOffset(looksOf([0, 5], [0, 10]), partition, 7n)).toEqual({ offset: 7n, low: 0n });
   });
 });
 

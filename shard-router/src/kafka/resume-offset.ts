@@ -1,8 +1,7 @@
 import { decodeChangeEvent } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
-import { watermarks } from "@cascade/shared/kafka-watermarks";
+import type { WatermarkLooks } from "@cascade/shared/kafka-watermarks";
 import { comparePositions, type Position } from "@cascade/shared/lsn";
-import type { Admin } from "kafkajs";
 import type { Partition } from "../event-consumer.ts";
 
 const OFFSET_ABOVE_LOG = "OFFSET_ABOVE_LOG";
@@ -22,10 +21,10 @@ export interface Start {
  * tell: kafkajs jumps to the earliest offset there is, and the changes before it would be missing without a word.
  * Rejects with CascadeError OFFSET_BELOW_RETENTION or OFFSET_ABOVE_LOG (verdict stop-table).
  */
-export async function startOffset(admin: Admin, partition: Partition, remembered: bigint | null): Promise<Start> {
+export async function startOffset(looks: WatermarkLooks, partition: Partition, remembered: bigint | null): Promise<Start> {
   const needed = remembered ?? 0n;
   for (let tries = 1; ; tries++) {
-    const { low, high } = await watermarks(admin, partition);
+    const { low, high } = await looks.of(partition);
     if (needed < low) throw new BelowRetentionError(partition, remembered, low);
     if (needed <= high) return { offset: needed, low };
     if (tries === CATCH_UP_TRIES) throw aboveLog(partition, needed, high);

@@ -1,0 +1,147 @@
+import { expect, test } from "bun:test";
+import { createRequire } from "node:module";
+import fc from "fast-check";
+
+/** What the patch changes in how kafkajs decodes fetched messages: in one pass, to what its own primitives read. */
+
+const inside = createRequire(import.meta.url);
+
+interface Long {
+  add(other: Long | number): Long;
+  toString(): string;
+}
+interface Decoder {
+  readInt8(): number;
+  readVarInt(): number;
+  readVarLong(): Long;
+  readVarIntBytes(): Buffer | null;
+  readVarIntString(): string | null;
+  readVarIntArray<T>(read: (decoder: Decoder) => T): T[];
+}
+type Header = Buffer | string | null;
+interface Written {
+  readonly offsetDelta: number;
+  readonly timestampDelta: unknown;
+  readonly key: Header;
+  readonly value: Header;
+  readonly headers: Readonly<Record<string, Header | Header[]>>;
+}
+interface Context {
+  readonly firstOffset: string;
+  readonly firstTimestamp: string;
+  readonly magicByte: number;
+  readonly maxTimestamp: string;
+  readonly timestampType: number;
+}
+const DecoderClass = inside("kafkajs/src/protocol/decoder") as new (buffer: Buffer) => Decoder;
+const LongClass = inside("kafkajs/src/utils/long") as { fromValue(value: string | bigint): Long };
+const encodeRecord = inside("kafkajs/src/protocol/recordBatch/record/v0") as (written: Written) => { readonly buffer: Buffer };
+const decodeRecords = inside("kafkajs/src/protocol/recordBatch/record/v0/decoder") as (
+  buffer: Buffer,
+  count: number,
+  context: Context,
+) => readonly object[];
+
+const CREATE_TIME = 0;
+const LOG_APPEND_TIME = 1;
+
+/** Each record by kafkajs's own primitives, which the patch leaves alone. */
+function reference(buffer: Buffer, count: number, context: Context): object[] {
+  const all = new DecoderClass(buffer);
+  return Array.from({ length: count }, () => {
+    const decoder = new DecoderClass(all.readVarIntBytes() ?? Buffer.alloc(0));
+    const attributes = decoder.readInt8();
+    const timestamp = LongClass.fromValue(context.firstTimestamp).add(decoder.readVarLong()).toString();
+    const offset = LongClass.fromValue(context.firstOffset).add(decoder.readVarInt()).toString();
+    const [key, value] = [decoder.readVarIntBytes(), decoder.readVarIntBytes()];
+    const headers: Record<string, unknown> = Object.create(null);
+    for (const [name, item] of decoder.readVarIntArray((each) => [each.readVarIntString(), each.readVarIntBytes()] as const)) {
+      const before = headers[String(name)];
+      if (before === undefined) headers[String(name)] = item;
+      else headers[String(name)] = Array.isArray(before) ? [...before, item] : [before, item];
+    }
+    return {
+      ...{ magicByte: context.magicByte, attributes, offset, key, value, headers },
+      timestamp: context.timestampType === LOG_APPEND_TIME ? context.maxTimestamp : timestamp,
+      ...{ isControlRecord: false, batchContext: context },
+    };
+  });
+}
+
+const field = fc.oneof(
+  fc.string({ unit: "binary", maxLength: 200 }),
+  fc.uint8Array({ maxLength: 200 }).map((bytes) => Buffer.from(bytes)),
+  fc.constant(null),
+);
+const delta = fc.oneof(
+  fc.integer(),
+  fc.constantFrom(0, 0, 63, 64, -64, -65, 2 ** 31, -(2 ** 31) - 1),
+  fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }).map((value) => LongClass.fromValue(value)),
+  fc.constantFrom(2n ** 47n, 2n ** 48n, -(2n ** 48n), -(2n ** 48n) - 1n, 2n ** 55n).map((value) => LongClass.fromValue(value)),
+);
+const name = fc.oneof(fc.constantFrom("traceparent", "traceparenT", "a"), fc.string({ unit: "binary", maxLength: 20 }));
+const record = fc.record({
+  offsetDelta: fc.oneof(fc.nat(5_000), fc.nat()),
+  timestampDelta: delta,
+  key: field,
+  value: field,
+  headers: fc.dictionary(name, fc.oneof(field, fc.array(field, { minLength: 1, maxLength: 3 })), { maxKeys: 3 }),
+});
+const first = fc.oneof(
+  fc.constantFrom("0", "1700000000000", "9007199254740990", "9007199254740993", "9223372036854770000"),
+  fc.nat().map(String),
+);
+const context = fc.record({
+  firstOffset: first,
+  firstTimestamp: first,
+  magicByte: fc.constant(2),
+  maxTimestamp: fc.constant("1700000009999"),
+  timestampType: fc.constantFrom(CREATE_TIME, LOG_APPEND_TIME),
+});
+
+test("fetched records are decoded to what kafkajs's own primitives read", () => {
+  fc.assert(
+    fc.property(fc.array(record, { maxLength: 8 }), context, (records, batchContext) => {
+      const buffer = Buffer.concat(records.map((each) => Buffer.from(encodeRecord(each).buffer)));
+      expect(decodeRecords(buffer, records.length, batchContext)).toEqual(reference(buffer, records.length, batchContext));
+    }),
+    { numRuns: 2_000 },
+  );
+});
+
+test("a header's name from a hostile producer is a name, and no prototype", () => {
+  const headers = JSON.parse('{"__proto__":"x","constructor":"y"}') as Record<string, string>;
+  const written = { offsetDelta: 0, timestampDelta: 0, key: null, value: "v", headers };
+  const buffer = Buffer.from(encodeRecord(written).buffer);
+  const known = { firstOffset: "0", firstTimestamp: "0", magicByte: 2, maxTimestamp: "0", timestampType: CREATE_TIME };
+  const [decoded] = decodeRecords(buffer, 1, known) as readonly [{ readonly headers: Record<string, unknown> }];
+  expect(Object.hasOwn(decoded.headers, "__proto__")).toBe(true);
+  expect(Object.hasOwn(decoded.headers, "constructor")).toBe(true);
+  expect(({} as Record<string, unknown>)["x"]).toBeUndefined();
+});
+
+test("decoding costs about a microsecond for a message", () => {
+  const written = {
+    offsetDelta: 7,
+    timestampDelta: 3,
+    key: '{"id":1}',
+    value: "v".repeat(300),
+    headers: { traceparent: "00-1" },
+  };
+  const one = Buffer.from(encodeRecord(written).buffer);
+  const count = 20_000;
+  const buffer = Buffer.concat(Array(count).fill(one));
+  const known = {
+    ...{ firstOffset: "5", firstTimestamp: "1700000000000", magicByte: 2 },
+    ...{ maxTimestamp: "0", timestampType: CREATE_TIME },
+  };
+  const fastest = Math.min(
+    ...Array.from({ length: 5 }, () => {
+      const startedAt = performance.now();
+      decodeRecords(buffer, count, known);
+      return performance.now() - startedAt;
+    }),
+  );
+  // 0.5 on a free core; kafkajs's own took 3.
+  expect((fastest / count) * 1_000).toBeLessThan(2);
+});
