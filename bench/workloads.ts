@@ -16,7 +16,7 @@ export interface Workload {
   readonly isOfBenchRows: boolean;
 }
 
-export const WORKLOADS = ["inserts", "mixed", "large", "one-row", "wide"] as const;
+export const WORKLOADS = ["inserts", "mixed", "large", "one-row", "wide", "spread"] as const;
 export type WorkloadName = (typeof WORKLOADS)[number];
 
 /** Of the mixed workload, which is there before its first change. */
@@ -109,10 +109,40 @@ const wide: Workload = {
   isOfBenchRows: false,
 };
 
+const SPREAD_TABLES = 500;
+
+/** The rows of `inserts`, for what a table costs: `inserting` has them in one. */
+const spread: Workload = {
+  changes: 500_000,
+  what: `rows of 200 bytes over ${SPREAD_TABLES} tables, inserted in transactions of 10 each into 10 of them`,
+  schema: `
+    DO $$ BEGIN
+      FOR n IN 0..${SPREAD_TABLES - 1} LOOP
+        EXECUTE format('CREATE TABLE spread_%s (LIKE bench INCLUDING ALL)', n);
+      END LOOP;
+    END $$;
+    CREATE PROCEDURE fill_spread(total bigint) LANGUAGE plpgsql AS $$
+    DECLARE n bigint := 0;
+    BEGIN
+      FOR chunk IN 1..total BY 10 LOOP
+        EXECUTE format('INSERT INTO spread_%s SELECT id, id %% 5000, ''new'', (id %% 100000) / 100.0, now(), id %% 2 = 0,
+          md5(id::text) || md5((id + 1)::text) || md5((id + 2)::text) || md5((id + 3)::text)
+          FROM generate_series($1, $2) AS id', n % ${SPREAD_TABLES}) USING chunk, least(chunk + 9, total);
+        n := n + 1;
+        IF n % 10 = 0 THEN COMMIT; END IF;
+      END LOOP;
+    END $$;`,
+  write: (rows) => `CALL fill_spread(${rows})`,
+  base: 0,
+  counted: null,
+  isOfBenchRows: false,
+};
+
 export const workloadNamed: Readonly<Record<WorkloadName, Workload>> = {
   inserts: inserting(500_000, 100, "rows of 200 bytes, inserted in transactions of 100"),
   mixed,
   large: inserting(1_000_000, null, "one transaction of rows of 200 bytes"),
   "one-row": inserting(200_000, 1, "transactions of one row of 200 bytes"),
   wide,
+  spread,
 };
