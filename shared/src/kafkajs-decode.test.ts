@@ -99,6 +99,11 @@ const context = fc.record({
   timestampType: fc.constantFrom(CREATE_TIME, LOG_APPEND_TIME),
 });
 
+const known: Context = {
+  ...{ firstOffset: "5", firstTimestamp: "1700000000000", magicByte: 2 },
+  ...{ maxTimestamp: "0", timestampType: CREATE_TIME },
+};
+
 test("fetched records are decoded to what kafkajs's own primitives read", () => {
   fc.assert(
     fc.property(fc.array(record, { maxLength: 8 }), context, (records, batchContext) => {
@@ -113,11 +118,30 @@ test("a header's name from a hostile producer is a name, and no prototype", () =
   const headers = JSON.parse('{"__proto__":"x","constructor":"y"}') as Record<string, string>;
   const written = { offsetDelta: 0, timestampDelta: 0, key: null, value: "v", headers };
   const buffer = Buffer.from(encodeRecord(written).buffer);
-  const known = { firstOffset: "0", firstTimestamp: "0", magicByte: 2, maxTimestamp: "0", timestampType: CREATE_TIME };
   const [decoded] = decodeRecords(buffer, 1, known) as readonly [{ readonly headers: Record<string, unknown> }];
   expect(Object.hasOwn(decoded.headers, "__proto__")).toBe(true);
   expect(Object.hasOwn(decoded.headers, "constructor")).toBe(true);
   expect(({} as Record<string, unknown>)["x"]).toBeUndefined();
+});
+
+/** A record of these bytes behind its length: attributes, deltas, then what is given. */
+const recordOf = (...rest: readonly number[]): Buffer => Buffer.from([2 * (rest.length + 3), 0, 0, 0, ...rest]);
+const NONE = 1; // -1, zigzag
+
+test("any negative length of a field is that of an absent one, as it is for brokers, and leads to no other record", () => {
+  const before = recordOf(NONE, 2 * 4, 1, 2, 3, 4, 0);
+  const decoded = decodeRecords(Buffer.concat([before, recordOf(2 * 10 + 1, NONE, 0)]), 2, known);
+  expect(decoded[1]).toMatchObject({ key: null, value: null, headers: {} });
+});
+
+test.each([
+  ["more headers than it has bytes", recordOf(NONE, NONE, 0xfe, 0xff, 0x7f)],
+  ["a value that ends behind it", recordOf(NONE, 2 * 40, 0)],
+  ["less in it than its length says", recordOf(NONE, NONE, 0, 0, 0)],
+  ["a negative length", Buffer.from([7, 0, 0, 0, NONE, NONE, 0])],
+])("a record is refused at once that has %s", (_, malformed) => {
+  const others = Array(20).fill(recordOf(NONE, NONE, 0));
+  expect(() => decodeRecords(Buffer.concat([malformed, ...others]), 21, known)).toThrow("Malformed record");
 });
 
 test("decoding costs about a microsecond for a message", () => {
@@ -131,10 +155,6 @@ test("decoding costs about a microsecond for a message", () => {
   const one = Buffer.from(encodeRecord(written).buffer);
   const count = 20_000;
   const buffer = Buffer.concat(Array(count).fill(one));
-  const known = {
-    ...{ firstOffset: "5", firstTimestamp: "1700000000000", magicByte: 2 },
-    ...{ maxTimestamp: "0", timestampType: CREATE_TIME },
-  };
   const fastest = Math.min(
     ...Array.from({ length: 5 }, () => {
       const startedAt = performance.now();
