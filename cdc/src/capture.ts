@@ -114,6 +114,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       decoder.told = told;
       const from = await start.from();
       const news = await start.announcements({ tables: decoder.tables, relations: atRest.relations, from });
+      publisher.recall(history.messages());
       await announceAll(publisher, news);
       await start.settle(from, atRest.slot);
       const ddl = new DdlWatch({ client: ddlSession.client, catalog, decoder, mode: config.CDC_DDL, warn });

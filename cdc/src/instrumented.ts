@@ -10,6 +10,7 @@ export function instrumentedPublisher(publisher: EventPublisher, telemetry: Tele
   return {
     check: () => publisher.check(),
     hasPublished: () => publisher.hasPublished(),
+    recall: (announced) => publisher.recall(announced),
     announce: (news) => publisher.announce(news),
     heartbeat: (beat) => publisher.heartbeat(beat),
     publish: (events) => {

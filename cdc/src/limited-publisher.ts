@@ -7,6 +7,7 @@ export function limitedPublisher(publisher: EventPublisher, book: Pick<SlotBook,
   return {
     check: () => publisher.check(),
     hasPublished: () => publisher.hasPublished(),
+    recall: (announced) => publisher.recall(announced),
     announce: async (news) => {
       await book.mayPublish(news.reduce((last, item) => laterLsn(last, placeOf(item)), 0n));
       return publisher.announce(news);

@@ -60,6 +60,7 @@ function brokers(fault: Fault, at: number) {
     /** Ends a hold. */
     release: () => release?.(),
     check: async () => {},
+    recall: () => {},
     hasPublished: async () => false,
     heartbeat: async () => {},
     announce: async () => {},

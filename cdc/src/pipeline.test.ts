@@ -41,6 +41,7 @@ function fakePublisher(onPublish: (events: readonly ChangeEvent[], call: number)
   return {
     calls,
     check: async () => {},
+    recall: () => {},
     hasPublished: async () => false,
     heartbeat: async ({ commitLsn }: SourceHeartbeat) => void calls.push(`heartbeat ${commitLsn}`),
     announce: async (schemas: readonly Announcement[]) =>

@@ -31,6 +31,11 @@ export class SchemaHistory {
     this.ids = new Set(messages.flatMap((message) => (message.kind === "schema" ? [message.schema.id] : [])));
   }
 
+  /** Of each table in order of place. */
+  *messages(): Iterable<SchemaMessage> {
+    for (const versions of this.#versions.values()) yield* versions;
+  }
+
   get oids(): Iterable<number> {
     return this.#newest.keys();
   }

@@ -1,11 +1,12 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { testKafka } from "@cascade/local/servers.ts";
-import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
+import { type ChangeEvent, type EventTable, SCHEMAS_FIRST_HEADER } from "@cascade/shared/change-event";
 import type { KafkaCompression } from "@cascade/shared/kafka";
 import { decodeSchemaMessage, identifySchema } from "@cascade/shared/table-schema";
 import { type KafkaLab, kafkaOptions } from "@cascade/shared/testing/kafka-lab";
 import { schemasTopic } from "@cascade/shared/topic";
 import { ConfigResourceTypes } from "kafkajs";
+import { readSchemaHistory } from "../src/kafka/schema-topic.ts";
 import { cleanUp, failure, insert, inserts, labOn, openPublisher as open, padded, tableOf } from "./publisher-lab.ts";
 
 afterEach(cleanUp);
@@ -168,6 +169,26 @@ describe("messages", () => {
     const read = (await l.read(schemasTopic(l.prefix))).map(({ key, value }) => decodeSchemaMessage(String(key), String(value)));
     const said = ({ schema }: typeof a, rewritten = false) => ({ kind: "schema", schema, at: AT, rewritten });
     expect(read).toEqual([said(a), said(b), said(other), said(a), said(a, true), dropped] as never);
+  });
+
+  test("that follow what is said of a table which has had other names tell routers to read that first, the first of each life too", async () => {
+    const l = await lab();
+    const publisher = await open(l);
+    const marked = async (table: EventTable) =>
+      (await l.read(table.topic)).map(({ headers }) => headers?.[SCHEMAS_FIRST_HEADER] !== undefined);
+    const [a, b] = [tableOf(l, "a"), tableOf(l, "b")];
+    await publisher.announce([schemaOf(l, "a")]);
+    await publisher.publish([insert(a, 0)]);
+    await publisher.announce([schemaOf(l, "b"), schemaOf(l, "a")]);
+    await publisher.publish([insert(b, 1), insert(b, 2), insert(a, 3), insert(a, 4)]);
+    expect([await marked(a), await marked(b)]).toEqual([
+      [false, true, false],
+      [true, false],
+    ]);
+    const next = await open(l);
+    next.recall((await readSchemaHistory(l.kafka, l.prefix)).history.messages());
+    await next.publish([insert(a, 5), insert(a, 6)]);
+    expect((await marked(a)).slice(-2)).toEqual([true, false]);
   });
 
   test("keep their order in each of many topics, over many calls", async () => {

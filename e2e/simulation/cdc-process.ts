@@ -80,6 +80,7 @@ export function cdcProcess(world: CdcWorld): (host: Host) => Live {
       await requests.look();
       const known = new KnownTables({ capture: CAPTURE, history, left, warn });
       const from = await start.from();
+      publisher.recall(history.messages());
       await publisher.announce(await start.announcements({ tables: known, relations: atRest.relations, from }));
       await start.settle(from, atRest.slot);
       const decoder = { tables: known, told: true } as ChangeDecoder;

@@ -141,11 +141,11 @@ class SimulatedConsumer {
       highWatermark: String(high),
       firstOffset: () => String(first),
       lastOffset: () => String(last),
-      messages: messages.map(({ key, value }, at) => ({
+      messages: messages.map(({ key, value, headers = {} }, at) => ({
         offset: String(first + at),
         key: key === null ? null : Buffer.from(key),
         value: value === null ? null : Buffer.from(value),
-        headers: {},
+        headers,
       })),
     };
     const payload = {

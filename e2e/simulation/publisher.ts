@@ -1,8 +1,9 @@
 import { Announced, schemaMessageOf } from "@cascade/cdc/src/announced.ts";
 import type { Announcement, EventPublisher } from "@cascade/cdc/src/event-publisher.ts";
-import { type ChangeEvent, eventEncoder } from "@cascade/shared/change-event";
+import { SchemaMarks } from "@cascade/cdc/src/schema-marks.ts";
+import { type ChangeEvent, eventEncoder, SCHEMAS_FIRST_HEADER } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
-import { encodeSchemaNews } from "@cascade/shared/table-schema";
+import { encodeSchemaNews, type SchemaMessage } from "@cascade/shared/table-schema";
 import { schemasTopic } from "@cascade/shared/topic";
 import type { LogMessage, SimulatedKafka } from "./kafka.ts";
 import type { Network } from "./network.ts";
@@ -17,6 +18,7 @@ export class SimulatedPublisher implements EventPublisher {
   readonly #network: Network;
   readonly #encode = eventEncoder(PREFIX, "app");
   readonly #announced = new Announced();
+  readonly #marks = new SchemaMarks(PREFIX);
   readonly #epoch: number;
   #failure: unknown = null;
 
@@ -38,11 +40,17 @@ export class SimulatedPublisher implements EventPublisher {
     return this.#network.call("kafka", () => this.#kafka.end(schemasTopic(PREFIX)) > 0);
   }
 
+  recall(announced: Iterable<SchemaMessage>): void {
+    for (const message of announced) this.#marks.announced(message);
+  }
+
   async announce(announcements: readonly Announcement[]): Promise<void> {
     const news = this.#announced.news(announcements);
     if (news.length === 0) return;
+    const said = news.map(schemaMessageOf);
+    this.recall(said);
     const topics = news.flatMap((item) => (item.kind === "schema" ? [item.topic] : []));
-    const messages = news.map((item) => encodeSchemaNews(schemaMessageOf(item)));
+    const messages = said.map(encodeSchemaNews);
     await this.#sending(() => {
       for (const topic of topics) this.#kafka.create(topic);
       this.#kafka.checkFence(schemasTopic(PREFIX), this.#epoch);
@@ -56,10 +64,12 @@ export class SimulatedPublisher implements EventPublisher {
   async publish(events: readonly ChangeEvent[]): Promise<number> {
     const byTopic = new Map<string, LogMessage[]>();
     for (const event of events) {
-      const message = { key: event.key, value: this.#encode(event, 0) };
-      const messages = byTopic.get(event.table.topic);
+      const { topic } = event.table;
+      const headers = this.#marks.take(topic) ? { headers: { [SCHEMAS_FIRST_HEADER]: "1" } } : {};
+      const message = { key: event.key, value: this.#encode(event, 0), ...headers };
+      const messages = byTopic.get(topic);
       if (messages) messages.push(message);
-      else byTopic.set(event.table.topic, [message]);
+      else byTopic.set(topic, [message]);
     }
     await this.#sending(() => {
       let isPart = false;

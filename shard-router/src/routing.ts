@@ -97,16 +97,21 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
     requests: kafka.requests,
     warn: (table, message) => logger.warn({ table: formatTableName(table) }, message),
   });
+  let settled: Promise<void> | null = null;
   await using consumer = await kafka.openConsumer({
     lostLogs,
     identity: { replicaId: replica.id, sinceMs: STARTED_AT_MS },
     resume: async (partition) => {
+      // The message that asks for it may be before the one that this router begins with.
+      settled ??= schemas.settle();
+      await settled;
       const offset = await progress.resume(partition);
       await held.reread();
       tables.reread(); // whoever had the partition before may have changed some
       await copies.askAgain(tableOfTopic(config.KAFKA_TOPIC_PREFIX, partition.topic) as TableName);
       return offset;
     },
+    settleSchemas: () => schemas.settle(),
     applied: (partition) => progress.current(partition),
     recover: (partition, table, loss) => copies.recover(partition, table, loss),
     onPartitionError: (partition, error) => void holds.held(partition, error),
@@ -211,7 +216,7 @@ function tablesOf({ config, context, status }: Routing, replica: Replica, life: 
 
 export type ConsumerHooks = Pick<
   ConsumerOptions,
-  "identity" | "lostLogs" | "resume" | "applied" | "recover" | "onPartitionError"
+  "identity" | "lostLogs" | "resume" | "settleSchemas" | "applied" | "recover" | "onPartitionError"
 >;
 
 /** The part of a consumer's options that the configuration says. */

@@ -55,6 +55,12 @@ export interface ChangeEvent {
   readonly after: RowJson | null;
 }
 
+/**
+ * A Kafka header, whatever its value: something was said of the table in `<prefix>.schemas` that must be read before this message is applied,
+ * though its schema is known (`SchemaMarks` of cdc).
+ */
+export const SCHEMAS_FIRST_HEADER = "cascade.schemas-first";
+
 /** Version of the wire format; `source.version` of every message. History: 1.0.0 first. */
 export const WIRE_VERSION = "1.0.0";
 const CONNECTOR = "cascade";

@@ -1,4 +1,4 @@
-import { type ChangeEvent, type EncodeEvent, eventEncoder } from "@cascade/shared/change-event";
+import { type ChangeEvent, type EncodeEvent, eventEncoder, SCHEMAS_FIRST_HEADER } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import {
   compressionType,
@@ -10,12 +10,13 @@ import {
 } from "@cascade/shared/kafka";
 import { isKafkaError, kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
-import { encodeSchemaNews } from "@cascade/shared/table-schema";
+import { encodeSchemaNews, type SchemaMessage } from "@cascade/shared/table-schema";
 import { compactedTopics, formatTableName, heartbeatTopic, schemasTopic, tableOfTopic } from "@cascade/shared/topic";
 import type { Message, Producer } from "kafkajs";
 import { Announced, schemaMessageOf } from "../announced.ts";
 import type { SourceHeartbeat } from "../change-source.ts";
 import type { Announcement, EventPublisher } from "../event-publisher.ts";
+import { SchemaMarks } from "../schema-marks.ts";
 import { FencedProducer, unacknowledged } from "./fenced-producer.ts";
 import { MESSAGE_OVERHEAD_BYTES, planRequests, type RecordBatch, type SizedMessage, type SizeLimits } from "./requests.ts";
 import { Topics } from "./topics.ts";
@@ -90,12 +91,14 @@ class KafkaPublisher implements EventPublisher {
   readonly #encode: EncodeEvent;
   readonly #deadlineMs: number;
   readonly #announced = new Announced();
+  readonly #marks: SchemaMarks;
   #failure: unknown = null;
 
   constructor(options: PublisherOptions, kafka: Connected) {
     this.#options = options;
     this.#kafka = kafka;
     this.#encode = eventEncoder(options.prefix, options.db);
+    this.#marks = new SchemaMarks(options.prefix);
     this.#deadlineMs = options.deadlineMs ?? DEFAULT_DEADLINE_MS;
   }
 
@@ -108,11 +111,17 @@ class KafkaPublisher implements EventPublisher {
     return (await this.#kafka.topics.end(schemasTopic(this.#options.prefix))) > 0n;
   }
 
+  recall(announced: Iterable<SchemaMessage>): void {
+    for (const message of announced) this.#marks.announced(message);
+  }
+
   async announce(announcements: readonly Announcement[]): Promise<void> {
     const news = this.#announced.news(announcements);
     if (news.length === 0) return;
     const topic = schemasTopic(this.#options.prefix);
-    const messages = new Map([[topic, news.map((announcement) => sized(encodeSchemaNews(schemaMessageOf(announcement))))]]);
+    const said = news.map(schemaMessageOf);
+    this.recall(said);
+    const messages = new Map([[topic, said.map((message) => sized(encodeSchemaNews(message)))]]);
     const topics = [topic, ...news.flatMap((item) => (item.kind === "schema" ? [item.topic] : []))];
     await this.#once(topics, async () => {
       for (const request of planRequests(messages, this.#sizeLimits())) for (const batch of request) await this.#tell(batch);
@@ -146,13 +155,18 @@ class KafkaPublisher implements EventPublisher {
     const timestamp = String(capturedAtMs);
     const traceparent = this.#options.traceparent?.() ?? null;
     const headers = traceparent === null ? undefined : { traceparent };
+    const headerBytes = traceparent === null ? 0 : "traceparent".length + traceparent.length;
     const byTopic = new Map<string, SizedMessage[]>();
     for (const event of events) {
       const value = this.#encode(event, capturedAtMs);
-      const message = sized({ key: event.key, value, timestamp, ...(headers ? { headers } : {}) });
-      const messages = byTopic.get(event.table.topic);
+      const { topic } = event.table;
+      const isMarked = this.#marks.take(topic);
+      const own = isMarked ? { ...headers, ...SCHEMAS_FIRST } : headers;
+      const ownBytes = headerBytes + (isMarked ? MARK_BYTES : 0);
+      const message = sized({ key: event.key, value, timestamp, ...(own ? { headers: own } : {}) }, ownBytes);
+      const messages = byTopic.get(topic);
       if (messages) messages.push(message);
-      else byTopic.set(event.table.topic, [message]);
+      else byTopic.set(topic, [message]);
     }
     return byTopic;
   }
@@ -258,10 +272,12 @@ class KafkaPublisher implements EventPublisher {
   }
 }
 
-function sized(message: Message & { readonly value: string }): SizedMessage {
-  const traceparent = message.headers?.["traceparent"];
+const SCHEMAS_FIRST = { [SCHEMAS_FIRST_HEADER]: "1" } as const;
+/** With the lengths of its name and value. */
+const MARK_BYTES = SCHEMAS_FIRST_HEADER.length + 4;
+
+function sized(message: Message & { readonly value: string }, headerBytes = 0): SizedMessage {
   const keyBytes = message.key ? Buffer.byteLength(message.key) : 0;
-  const headerBytes = typeof traceparent === "string" ? "traceparent".length + traceparent.length : 0;
   return { message, bytes: keyBytes + Buffer.byteLength(message.value) + headerBytes + MESSAGE_OVERHEAD_BYTES };
 }
 

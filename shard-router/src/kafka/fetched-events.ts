@@ -1,3 +1,4 @@
+import { SCHEMAS_FIRST_HEADER } from "@cascade/shared/change-event";
 import type { Batch, KafkaMessage } from "kafkajs";
 import type { RawEvent } from "../event-consumer.ts";
 import type { FetchedEvents } from "./event-queues.ts";
@@ -12,9 +13,11 @@ export function fetchedEvents(batch: Batch, from: bigint): FetchedEvents | null 
   const traceParents = new Set<string>();
   let lastHeader: Buffer | null = null;
   let traceParent: string | null = null;
+  let schemasFirst = false;
   for (const message of batch.messages) {
     const offset = BigInt(message.offset);
     if (offset < from) continue;
+    if (message.headers?.[SCHEMAS_FIRST_HEADER] !== undefined) schemasFirst = true;
     const header = traceParentOf(message);
     // All messages of one publish carry the same, and share one text.
     if (header === null) traceParent = null;
@@ -34,6 +37,7 @@ export function fetchedEvents(batch: Batch, from: bigint): FetchedEvents | null 
     nextOffset: BigInt(batch.lastOffset()) + 1n,
     highWatermark: BigInt(batch.highWatermark),
     traceParents: [...traceParents],
+    schemasFirst,
   };
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { eventEncoder } from "@cascade/shared/change-event";
+import { eventEncoder, SCHEMAS_FIRST_HEADER } from "@cascade/shared/change-event";
 import { WatermarkLooks } from "@cascade/shared/kafka-watermarks";
 import type { Position } from "@cascade/shared/lsn";
 import { Signal } from "@cascade/shared/signal";
@@ -18,6 +18,7 @@ interface LabOptions {
   /** What each look at the topics finds, the last one for ever. */
   readonly listings?: readonly (readonly string[])[];
   readonly topicPollMs?: number;
+  readonly settleSchemas?: () => Promise<void>;
 }
 
 /** A reader on a kafkajs that the test plays: it holds partition 0 of one topic, from offset 10 on, of a log from `low` to `high`. */
@@ -70,7 +71,7 @@ async function lab(options: LabOptions = {}) {
   const reader = new GroupReader({
     checkGroup: async () => {},
     ...{ admin, looks: new WatermarkLooks(admin), consumer, prefix: "p", matches: () => true, topicPollMs },
-    ...{ queues, assignment, roomMade, onArrived() {}, onFailure },
+    ...{ queues, assignment, roomMade, onArrived() {}, onFailure, settleSchemas: options.settleSchemas },
   });
   void reader.run();
   const eachBatch = await running.promise;
@@ -80,10 +81,11 @@ async function lab(options: LabOptions = {}) {
     offsets: readonly number[],
     overrides: Partial<EachBatchPayload> = {},
     value: number | ((offset: number) => string) = 1,
+    headers: Readonly<Record<string, Buffer>> = {},
   ) => {
     const resolved: string[] = [];
     const encoded = (offset: number) => (typeof value === "number" ? Buffer.alloc(value, "x") : Buffer.from(value(offset)));
-    const messages = offsets.map((offset) => ({ offset: String(offset), key: null, value: encoded(offset) }));
+    const messages = offsets.map((offset) => ({ offset: String(offset), key: null, value: encoded(offset), headers }));
     const batch = {
       ...{ topic, partition: 0, messages, highWatermark: "1000" },
       firstOffset: () => messages[0]?.offset ?? null,
@@ -243,6 +245,20 @@ describe("the message before the first, which the replica says to have applied,"
     expect([queued(l.queues), l.errors]).toEqual([null, ["OFFSET_ABOVE_LOG"]]);
     await l.stop();
   });
+});
+
+test("messages that ask for it are queued once the schemas are read, and others at once", async () => {
+  const settled = Promise.withResolvers<void>();
+  const l = await lab({ settleSchemas: () => settled.promise });
+  await l.deliver([10, 11]);
+  expect(queued(l.queues)).toEqual([10, 11]);
+  const delivered = l.deliver([12, 13], {}, 1, { [SCHEMAS_FIRST_HEADER]: Buffer.from("1") });
+  await Bun.sleep(20);
+  expect(queued(l.queues)).toBeNull();
+  settled.resolve();
+  expect(await delivered).toEqual(["13"]);
+  expect(queued(l.queues)).toEqual([12, 13]);
+  await l.stop();
 });
 
 describe("with the queues full", () => {

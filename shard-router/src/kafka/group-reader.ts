@@ -27,6 +27,8 @@ export interface GroupReaderOptions {
   /** Notified when something was taken from the queues or dropped. */
   readonly roomMade: Signal;
   readonly onArrived: () => void;
+  /** See ConsumerOptions. */
+  readonly settleSchemas?: (() => Promise<void>) | undefined;
   /** After each join: rejects when this member should not be in the group. */
   readonly checkGroup: () => Promise<void>;
   /** Reading has ended for good. */
@@ -190,7 +192,7 @@ export class GroupReader {
 
   /** Queues a fetched batch, when there is room. Returning without `resolveOffset` makes kafkajs fetch it again. */
   async #receive({ batch, resolveOffset, heartbeat, isRunning, isStale }: EachBatchPayload): Promise<void> {
-    const { assignment, queues, roomMade, onArrived } = this.#options;
+    const { assignment, queues, roomMade, onArrived, settleSchemas = async () => {} } = this.#options;
     const assigned = assignment.get(partitionKey(batch));
     if (assigned?.state !== "reading" || isStale()) return;
     const epoch = assigned.epoch;
@@ -201,6 +203,7 @@ export class GroupReader {
     const isExpected = first === null || BigInt(first) === expected || BigInt(first) === assigned.nextOffset;
     if (!isExpected && !(await this.#gapIsHarmless(assigned, BigInt(first)))) return;
     const fetched = fetchedEvents(batch, assigned.nextOffset);
+    if (fetched?.schemasFirst) await settleSchemas();
     while (queues.full && isRunning() && !this.#stopping) {
       await roomMade.wait(HEARTBEAT_INTERVAL_MS);
       await heartbeat();

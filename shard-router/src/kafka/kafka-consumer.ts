@@ -32,6 +32,8 @@ export interface ConsumerOptions {
   readonly topicPollMs: number;
   /** Up to where the replica has applied, once `resume` has said the offset. Without it a log made anew may pass for the old one. */
   readonly applied?: (partition: Partition) => Position | null;
+  /** Resolves when everything that is said of tables by now has been read: awaited before messages that ask for it are delivered. */
+  readonly settleSchemas?: () => Promise<void>;
   /** Kafka does not hold all that is needed of a partition: where to go on all the same, null for nowhere. */
   readonly recover?: (partition: Partition, table: TableName, loss: Loss) => Promise<bigint | null>;
   /** A partition cannot be read (OFFSET_BELOW_RETENTION, ...); the others go on. Told again at every look, while it lasts. */
