@@ -8,7 +8,7 @@ import type { CdcStatus, RouterStatus } from "@cascade/local/service-status.ts";
 import { type Service, startCdc, startRouter } from "@cascade/local/stack.ts";
 import { Client } from "pg";
 import type { Processes } from "./figure.ts";
-import type { Workload } from "./workloads.ts";
+import { benchRow, type Workload } from "./workloads.ts";
 
 /** The servers of one bench, and fresh databases, topics and files for each run. */
 export interface Lab {
@@ -182,7 +182,6 @@ export class Trial {
   }
 }
 
-/** About 200 bytes a row, of which nothing compresses well. */
 const SCHEMA = `
   CREATE TABLE bench (
     id bigint PRIMARY KEY, customer_id integer NOT NULL, status text NOT NULL, amount numeric(12,2) NOT NULL,
@@ -191,8 +190,7 @@ const SCHEMA = `
   CREATE PROCEDURE fill_streamed(first bigint, total bigint) LANGUAGE plpgsql AS $$
   BEGIN
     FOR chunk IN first..first + total - 1 BY 100 LOOP
-      INSERT INTO streamed SELECT id, id % 5000, 'new', (id % 100000) / 100.0, now(), id % 2 = 0,
-        md5(id::text) || md5((id + 1)::text) || md5((id + 2)::text) || md5((id + 3)::text)
+      INSERT INTO streamed SELECT ${benchRow("'new'")}
         FROM generate_series(chunk, chunk + 99) AS id;
       COMMIT;
     END LOOP;
@@ -200,8 +198,7 @@ const SCHEMA = `
   CREATE PROCEDURE fill(total bigint, per_transaction bigint) LANGUAGE plpgsql AS $$
   BEGIN
     FOR chunk IN 1..total BY per_transaction LOOP
-      INSERT INTO bench SELECT id, id % 5000, CASE WHEN id % 3 = 0 THEN 'shipped' ELSE 'new' END, (id % 100000) / 100.0, now(),
-        id % 2 = 0, md5(id::text) || md5((id + 1)::text) || md5((id + 2)::text) || md5((id + 3)::text)
+      INSERT INTO bench SELECT ${benchRow("CASE WHEN id % 3 = 0 THEN 'shipped' ELSE 'new' END")}
         FROM generate_series(chunk, least(chunk + per_transaction - 1, total)) AS id;
       COMMIT;
     END LOOP;

@@ -19,6 +19,10 @@ export interface Workload {
 export const WORKLOADS = ["inserts", "mixed", "large", "one-row", "wide", "spread"] as const;
 export type WorkloadName = (typeof WORKLOADS)[number];
 
+/** The columns of a row of `bench`, by its `id`: about 200 bytes, of which nothing compresses well. */
+export const benchRow = (status: string): string => `id, id % 5000, ${status}, (id % 100000) / 100.0, now(), id % 2 = 0,
+        md5(id::text) || md5((id + 1)::text) || md5((id + 2)::text) || md5((id + 3)::text)`;
+
 /** Of the mixed workload, which is there before its first change. */
 const CUSTOMERS = 20_000;
 
@@ -121,13 +125,14 @@ const spread: Workload = {
         EXECUTE format('CREATE TABLE spread_%s (LIKE bench INCLUDING ALL)', n);
       END LOOP;
     END $$;
+    CREATE FUNCTION spread_rows(first bigint, last bigint) RETURNS SETOF bench LANGUAGE sql AS $$
+      SELECT ${benchRow("'new'")} FROM generate_series(first, last) AS id $$;
     CREATE PROCEDURE fill_spread(total bigint) LANGUAGE plpgsql AS $$
     DECLARE n bigint := 0;
     BEGIN
       FOR chunk IN 1..total BY 10 LOOP
-        EXECUTE format('INSERT INTO spread_%s SELECT id, id %% 5000, ''new'', (id %% 100000) / 100.0, now(), id %% 2 = 0,
-          md5(id::text) || md5((id + 1)::text) || md5((id + 2)::text) || md5((id + 3)::text)
-          FROM generate_series($1, $2) AS id', n % ${SPREAD_TABLES}) USING chunk, least(chunk + 9, total);
+        EXECUTE format('INSERT INTO spread_%s SELECT * FROM spread_rows($1, $2)', n % ${SPREAD_TABLES})
+          USING chunk, least(chunk + 9, total);
         n := n + 1;
         IF n % 10 = 0 THEN COMMIT; END IF;
       END LOOP;

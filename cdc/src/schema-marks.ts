@@ -17,12 +17,14 @@ export class SchemaMarks {
   }
 
   /** In the order of the announcements, those of earlier lives first. */
-  announced(message: SchemaMessage): void {
-    if (message.kind !== "schema") return;
-    const { oid, ...name } = message.schema;
-    const topics = this.#topics.get(oid) ?? new Set();
-    this.#topics.set(oid, topics.add(topicOf(this.#prefix, name)));
-    if (topics.size > 1) for (const topic of topics) this.#due.add(topic);
+  announced(messages: Iterable<SchemaMessage>): void {
+    for (const message of messages) {
+      if (message.kind !== "schema") continue;
+      const { schema } = message;
+      const topics = this.#topics.get(schema.oid) ?? new Set();
+      this.#topics.set(schema.oid, topics.add(topicOf(this.#prefix, schema)));
+      if (topics.size > 1) for (const topic of topics) this.#due.add(topic);
+    }
   }
 
   /** Whether the next message of the topic is to carry the mark: asked for each message, once. */

@@ -41,14 +41,14 @@ export class SimulatedPublisher implements EventPublisher {
   }
 
   recall(announced: Iterable<SchemaMessage>): void {
-    for (const message of announced) this.#marks.announced(message);
+    this.#marks.announced(announced);
   }
 
   async announce(announcements: readonly Announcement[]): Promise<void> {
     const news = this.#announced.news(announcements);
     if (news.length === 0) return;
     const said = news.map(schemaMessageOf);
-    this.recall(said);
+    this.#marks.announced(said);
     const topics = news.flatMap((item) => (item.kind === "schema" ? [item.topic] : []));
     const messages = said.map(encodeSchemaNews);
     await this.#sending(() => {

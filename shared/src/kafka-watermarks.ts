@@ -10,12 +10,13 @@ export interface Watermarks {
 /** Of a topic's partitions, by number. */
 export type TopicWatermarks = ReadonlyMap<number, Watermarks>;
 
-export async function watermarks(
-  admin: Admin,
-  { topic, partition }: { readonly topic: string; readonly partition: number },
-): Promise<Watermarks> {
-  return ofPartition(await new WatermarkLooks(admin).ofTopic(topic), topic, partition);
+interface Partition {
+  readonly topic: string;
+  readonly partition: number;
 }
+
+/** One look alone. */
+export const watermarks = (admin: Admin, partition: Partition): Promise<Watermarks> => new WatermarkLooks(admin).of(partition);
 
 /**
  * Looks of many at once: who asks while an answer is under way gets the next one, together with all others who do. A thousand partitions
@@ -32,8 +33,11 @@ export class WatermarkLooks {
   }
 
   /** Rejects with CascadeError, as when there is no such topic or partition, or Kafka is away. */
-  async of({ topic, partition }: { readonly topic: string; readonly partition: number }): Promise<Watermarks> {
-    return ofPartition(await this.ofTopic(topic), topic, partition);
+  async of({ topic, partition }: Partition): Promise<Watermarks> {
+    const found = (await this.ofTopic(topic)).get(partition);
+    if (found === undefined)
+      throw kafkaError(new Error(`it has no partition ${partition}`), `read the offsets of topic ${topic}`);
+    return found;
   }
 
   async ofTopic(topic: string): Promise<TopicWatermarks> {
@@ -68,9 +72,3 @@ type Offsets = Awaited<ReturnType<Admin["fetchTopicOffsets"]>>;
 
 const numbered = (offsets: Offsets): TopicWatermarks =>
   new Map(offsets.map(({ partition, low, high }) => [partition, { low: BigInt(low), high: BigInt(high) }]));
-
-function ofPartition(found: TopicWatermarks, topic: string, partition: number): Watermarks {
-  const own = found.get(partition);
-  if (own !== undefined) return own;
-  throw kafkaError(new Error(`it has no partition ${partition}`), `read the offsets of topic ${topic}`);
-}

@@ -45,6 +45,9 @@ const DEFAULT_DEADLINE_MS = 45_000;
 /** A raised max.message.bytes reaches the partition's leader within this. */
 const CHECK_DEADLINE_MS = 10_000;
 const LIMIT_TAKES_EFFECT_MS = 5_000;
+const SCHEMAS_FIRST = { [SCHEMAS_FIRST_HEADER]: "1" } as const;
+/** With the lengths of its name and value. */
+const MARK_BYTES = SCHEMAS_FIRST_HEADER.length + 4;
 
 /** Connects and gets a producer id. Rejects with CascadeError when Kafka is away or refuses us. */
 export async function openKafkaPublisher(options: PublisherOptions): Promise<EventPublisher> {
@@ -112,7 +115,7 @@ class KafkaPublisher implements EventPublisher {
   }
 
   recall(announced: Iterable<SchemaMessage>): void {
-    for (const message of announced) this.#marks.announced(message);
+    this.#marks.announced(announced);
   }
 
   async announce(announcements: readonly Announcement[]): Promise<void> {
@@ -120,7 +123,7 @@ class KafkaPublisher implements EventPublisher {
     if (news.length === 0) return;
     const topic = schemasTopic(this.#options.prefix);
     const said = news.map(schemaMessageOf);
-    this.recall(said);
+    this.#marks.announced(said);
     const messages = new Map([[topic, said.map((message) => sized(encodeSchemaNews(message)))]]);
     const topics = [topic, ...news.flatMap((item) => (item.kind === "schema" ? [item.topic] : []))];
     await this.#once(topics, async () => {
@@ -271,10 +274,6 @@ class KafkaPublisher implements EventPublisher {
     await this.#kafka.close();
   }
 }
-
-const SCHEMAS_FIRST = { [SCHEMAS_FIRST_HEADER]: "1" } as const;
-/** With the lengths of its name and value. */
-const MARK_BYTES = SCHEMAS_FIRST_HEADER.length + 4;
 
 function sized(message: Message & { readonly value: string }, headerBytes = 0): SizedMessage {
   const keyBytes = message.key ? Buffer.byteLength(message.key) : 0;

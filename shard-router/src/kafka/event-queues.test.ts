@@ -12,7 +12,6 @@ function fetched(from: number, sizes: readonly number[], { gap = 0, highWatermar
     nextOffset: BigInt(from + sizes.length + gap),
     highWatermark: BigInt(highWatermark),
     traceParents: trace === "" ? [] : [trace],
-    schemasFirst: false,
   };
 }
 

@@ -10,8 +10,6 @@ export interface FetchedEvents {
   readonly nextOffset: bigint;
   readonly highWatermark: bigint;
   readonly traceParents: readonly string[];
-  /** What is said of tables by now must be read before them. */
-  readonly schemasFirst: boolean;
 }
 
 export interface QueueLimits {

@@ -3,11 +3,16 @@ import type { Batch, KafkaMessage } from "kafkajs";
 import type { RawEvent } from "../event-consumer.ts";
 import type { FetchedEvents } from "./event-queues.ts";
 
+interface FetchedBatch extends FetchedEvents {
+  /** What is said of tables by now must be read before these. */
+  readonly schemasFirst: boolean;
+}
+
 /**
  * The events of a fetched batch from offset `from` on, as text; null when there are none. Turned into strings here, so that the
  * fetch's buffer and kafkajs's objects are free at once and the work is done while the batch before is being applied.
  */
-export function fetchedEvents(batch: Batch, from: bigint): FetchedEvents | null {
+export function fetchedEvents(batch: Batch, from: bigint): FetchedBatch | null {
   const events: RawEvent[] = [];
   const sizes: number[] = [];
   const traceParents = new Set<string>();

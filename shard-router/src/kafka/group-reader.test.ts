@@ -106,7 +106,7 @@ async function lab(options: LabOptions = {}) {
     await reader.stop();
     assignment.clear();
   };
-  return { deliver, queues, subscribed, listings, errors, failures, roomMade, assignment, stop };
+  return { deliver, queues, subscribed, errors, failures, roomMade, assignment, stop };
 }
 
 const queued = (queues: EventQueues) => queues.take()?.events.map(({ offset }) => Number(offset)) ?? null;

@@ -192,7 +192,7 @@ export class GroupReader {
 
   /** Queues a fetched batch, when there is room. Returning without `resolveOffset` makes kafkajs fetch it again. */
   async #receive({ batch, resolveOffset, heartbeat, isRunning, isStale }: EachBatchPayload): Promise<void> {
-    const { assignment, queues, roomMade, onArrived, settleSchemas = async () => {} } = this.#options;
+    const { assignment, queues, roomMade, onArrived, settleSchemas } = this.#options;
     const assigned = assignment.get(partitionKey(batch));
     if (assigned?.state !== "reading" || isStale()) return;
     const epoch = assigned.epoch;
@@ -203,7 +203,7 @@ export class GroupReader {
     const isExpected = first === null || BigInt(first) === expected || BigInt(first) === assigned.nextOffset;
     if (!isExpected && !(await this.#gapIsHarmless(assigned, BigInt(first)))) return;
     const fetched = fetchedEvents(batch, assigned.nextOffset);
-    if (fetched?.schemasFirst) await settleSchemas();
+    if (fetched?.schemasFirst) await settleSchemas?.();
     while (queues.full && isRunning() && !this.#stopping) {
       await roomMade.wait(HEARTBEAT_INTERVAL_MS);
       await heartbeat();
