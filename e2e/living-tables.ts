@@ -23,7 +23,10 @@ export const LIVING_SCHEMA = "CREATE TYPE mood AS ENUM ('fine', 'sad'); CREATE S
 export const BRING_BACK = `DO $$ DECLARE one record; BEGIN
   FOR one IN SELECT oid::regclass AS name, to_regclass(format('public.%I', relname)) AS other FROM pg_class
               WHERE relnamespace = 'away'::regnamespace AND relkind = 'r' LOOP
-    IF one.other IS NULL THEN EXECUTE format('ALTER TABLE %s SET SCHEMA public', one.name);
+    IF one.other IS NULL THEN
+      BEGIN EXECUTE format('ALTER TABLE %s SET SCHEMA public', one.name);
+      -- Made meanwhile, by a transaction whose answer was lost.
+      EXCEPTION WHEN duplicate_table THEN EXECUTE format('DROP TABLE %s', one.name); END;
     ELSE EXECUTE format('DROP TABLE %s', one.name); END IF;
   END LOOP;
   FOR one IN SELECT oid::regclass AS name FROM pg_class

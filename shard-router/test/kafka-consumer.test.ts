@@ -92,6 +92,22 @@ describe("batches", () => {
     expect(reading.offsets(second)).toEqual(upTo(3));
   });
 
+  test("leave timers their turns, also when the replica blocks the thread", async () => {
+    const l = await lab();
+    const topic = await l.fill("t", 300);
+    let ticks = 0;
+    const ticking = setInterval(() => ticks++, 1);
+    const opened = await openConsumer(l, { limits: { ...limits, maxBatchRows: 1 } });
+    const seenAtBatch: number[] = [];
+    const reading = read(opened, () => {
+      Bun.sleepSync(2);
+      seenAtBatch.push(ticks);
+    });
+    await see(() => reading.offsets(topic).length === 300);
+    clearInterval(ticking);
+    expect(new Set(seenAtBatch).size).toBeGreaterThan(200);
+  });
+
   test("end at an abort, also when there is nothing to read", async () => {
     const l = await lab();
     const opened = await openConsumer(l);

@@ -1,3 +1,4 @@
+import { fullGC, heapStats } from "bun:jsc";
 import { afterEach, describe, expect, test } from "bun:test";
 import type { WireRow } from "@cascade/shared/change-event";
 import { CascadeError, FencedError } from "@cascade/shared/errors";
@@ -100,6 +101,19 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
     await expectRows(l, orders, [row(1, 9, "z"), row(7, 7, "b")]);
     await apply([event("t", null, null), event("c", null, row(4, 4, "d"))]);
     await expectRows(l, orders, [row(4, 4, "d")]);
+  });
+
+  test("nothing in memory is left of a transaction", async () => {
+    const { apply } = await applier(await (await lab()).open(), orders);
+    const transactions = 500;
+    const objectsAfterMore = async (): Promise<number> => {
+      for (let n = 0; n < transactions; n++) await apply([event("c", null, row(1, n, null))]);
+      fullGC();
+      return heapStats().objectCount;
+    };
+    await objectsAfterMore(); // warm
+    const before = await objectsAfterMore();
+    expect((await objectsAfterMore()) - before).toBeLessThan(transactions);
   });
 
   test("of rows that differ in trailing blanks alone the right one is removed", async () => {

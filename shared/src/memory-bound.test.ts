@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { boundMemory } from "./memory-bound.ts";
 
 interface Done {
@@ -56,11 +56,27 @@ test("what is idle above the limit collects no more, until its memory grows", as
   }
 });
 
-test("memory that is really in use does not make it collect all the time", async () => {
+describe("memory that is really in use does not make it collect all the time", () => {
   // A look every 25 ms, each taking 100 ms, would make it eight.
-  const grown: Buffer[] = [];
-  const growing = setInterval(() => grown.push(Buffer.alloc(8 * 2 ** 20, "x")), 25);
-  const { givenBack } = await done(1, 1_000, 100);
-  clearInterval(growing);
-  expect(givenBack).toBeLessThanOrEqual(2);
+  async function doneWhileGrowing(share: number): Promise<Done> {
+    const grown = [Buffer.alloc(600 * 2 ** 20, "x")];
+    const growing = setInterval(() => grown.push(Buffer.alloc(5 * 2 ** 20, "x")), 25);
+    try {
+      return await done(process.memoryUsage.rss() * share, 1_000, 100);
+    } finally {
+      clearInterval(growing);
+    }
+  }
+
+  test("a fifth of it above the limit", async () => {
+    const { garbage, givenBack } = await doneWhileGrowing(0.95);
+    expect(garbage).toBeWithin(1, 3);
+    expect(givenBack).toBe(0);
+  });
+
+  test("half of it far above", async () => {
+    const { garbage, givenBack } = await doneWhileGrowing(0.1);
+    expect(garbage).toBe(0);
+    expect(givenBack).toBeWithin(3, 6);
+  });
 });

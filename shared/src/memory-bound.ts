@@ -7,7 +7,9 @@ const MAX_SHARE = 0.2;
  * Collecting leaves the freed pages with the process, which takes them up again at once. So far above the limit they are given back to the
  * system: that takes three times as long, in which as much garbage comes up again as it is worth.
  */
-const GIVE_BACK_ABOVE = 1.3;
+const FAR_ABOVE = 1.2;
+/** There being slow is better than being killed by a container's limit. */
+const MAX_SHARE_FAR_ABOVE = 0.6;
 
 /**
  * Of garbage within the pages that the process has anyway there is nothing to be had: only after so many more is it collected again. What is
@@ -43,11 +45,12 @@ export function boundMemory(
     const rssBytes = process.memoryUsage.rss();
     leftBytes = Math.min(leftBytes, rssBytes);
     if (rssBytes < maxRssBytes || rssBytes < leftBytes + GROWTH_BYTES) return;
-    if (rssBytes < maxRssBytes * GIVE_BACK_ABOVE) collect.garbage();
-    else collect.andGiveBack();
+    const isFar = rssBytes > maxRssBytes * FAR_ABOVE;
+    if (isFar) collect.andGiveBack();
+    else collect.garbage();
     leftBytes = process.memoryUsage.rss();
     const endedMs = performance.now();
-    notBeforeMs = endedMs + (endedMs - startedMs) / MAX_SHARE;
+    notBeforeMs = endedMs + (endedMs - startedMs) * (1 / (isFar ? MAX_SHARE_FAR_ABOVE : MAX_SHARE) - 1);
   }, INTERVAL_MS);
   timer.unref();
   return () => clearInterval(timer);

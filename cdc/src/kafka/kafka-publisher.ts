@@ -42,8 +42,8 @@ export interface PublisherOptions {
 
 /** Above what kafkajs needs to ride over a leader election or one hanging connection. */
 const DEFAULT_DEADLINE_MS = 45_000;
-/** A raised max.message.bytes reaches the partition's leader within this. */
 const CHECK_DEADLINE_MS = 10_000;
+/** A raised max.message.bytes reaches the partition's leader within this. */
 const LIMIT_TAKES_EFFECT_MS = 5_000;
 const SCHEMAS_FIRST = { [SCHEMAS_FIRST_HEADER]: "1" } as const;
 /** With the lengths of its name and value. */

@@ -183,7 +183,8 @@ function sessionOver(database: Database, lockTimeoutMs: number): Session {
     locked,
     transaction: (work) => {
       const mine = inTransaction(work);
-      ended = Promise.allSettled([ended, mine]);
+      // Without the results: they would hold those of all transactions before them.
+      ended = Promise.allSettled([ended, mine]).then(() => {});
       return mine;
     },
     prepared: (text) => {
