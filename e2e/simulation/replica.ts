@@ -62,7 +62,7 @@ export class SimulatedReplica implements Disposable {
       progress: (partition) => call((replica) => replica.progress(partition)),
       held: (partition) => call((replica) => replica.held(partition)),
       remembered: (oids) => call((replica) => replica.remembered(oids)),
-      prepare: (schema, mayCreate, named) => call((replica) => replica.prepare(schema, mayCreate, named)),
+      prepare: (...asked) => call((replica) => replica.prepare(...asked)),
       change: (changes, advance) =>
         call(async (replica) => {
           await this.#committing(advance, host, replica.change(changes, advance));

@@ -25,7 +25,7 @@ export interface RouterWorld extends GroupContext {
 /** A router: its own routing and consumer, over a simulated kafkajs and a simulated replica. */
 export function routerProcess(world: RouterWorld): (host: Host) => Live {
   const { network, kafka, replica, witness, batchRows, refusals } = world;
-  const target = { dialect: "sqlite", defaultName: replica.name, open: () => replica.open() } as const;
+  const target = { dialect: "sqlite", defaultName: replica.name, engineBytes: 0, open: () => replica.open() } as const;
   const given = refusals && { ROUTER_ON_ERROR: refusals.onError, ROUTER_MAX_HELD_KEYS: refusals.maxHeldKeys };
   const config = { ...CONFIG, replicaName: replica.name, REPLICA_URL: target, ROUTER_BATCH_ROWS: batchRows, ...given };
   return (host) => {

@@ -101,10 +101,11 @@ export interface Replica extends AsyncDisposable {
   /**
    * The replica's table for rows of this source schema: created when missing and `mayCreate`, else checked to fit column by column. A
    * table that has been applied to must not be created again: its rows would be missing (REPLICA_TABLE_LOST, stop-table). `named`: the
-   * source name that it is called for, the schema's own unless said otherwise.
+   * source name that it is called for, the schema's own unless said otherwise. `revision`: of the remembered table; it is created only while
+   * that is what the replica remembers, for a router that was frozen would make a table that another has dropped (REPLICA_LOCKED).
    * Rejects with REPLICA_TABLE_MISMATCH (stop-table) naming each column that does not fit, with the cure.
    */
-  prepare(schema: TableSchema, mayCreate?: boolean, named?: TableName): Promise<ReplicaTable>;
+  prepare(schema: TableSchema, mayCreate?: boolean, named?: TableName, revision?: number): Promise<ReplicaTable>;
   /**
    * The changes in order and the step from `from` to `to`, in one transaction where the engine has one for DDL; else so that they go on
    * when they are asked for again after a crash anywhere. Rejects with FencedError if `from` or what is remembered of a table is stale.

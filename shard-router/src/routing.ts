@@ -63,6 +63,7 @@ export function routingService(
   const holds = new TableHolds(config, context, status);
   const routing: Routing = { kafka, config, context, status, holds, lostLogs: new LostLogs(), findings: [] };
   return {
+    engineBytes: target.engineBytes,
     status: () => ({ replica: name, dialect: target.dialect, findings: routing.findings, ...status.toJSON() }),
     reasons: () => status.reasons(),
     live: async (signal) => {

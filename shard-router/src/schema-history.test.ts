@@ -1,3 +1,4 @@
+import { fullGC, heapStats } from "bun:jsc";
 import { expect, test } from "bun:test";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import { changed } from "../test/table-changer.ts";
@@ -28,6 +29,27 @@ test("a table is what was said of it last, whatever it is called; a name is the 
   ]);
   expect([known.newest(a.oid), known.current(asB)]).toEqual([null, null]);
   expect(known.last(a.oid)?.schema).toEqual(asB);
+});
+
+test("what is read again, by a consumer that joins its group anew, is kept once", () => {
+  const known = new SchemaHistory();
+  const read = (): number => {
+    for (const [at, schema] of [a, asB, asC, a].entries())
+      for (let n = 0; n < 50; n++)
+        known.learn({
+          kind: "schema",
+          schema: { ...schema, oid: n },
+          at: place(BigInt(at + 1)),
+          rewritten: false,
+        });
+    fullGC();
+    return heapStats().objectCount;
+  };
+  read();
+  const once = read();
+  for (let n = 0; n < 20; n++) read();
+  expect(read() - once).toBeLessThan(1_000);
+  expect(known.residence(7, a, place(9n))).toEqual({ since: place(4n), others: [asB, asC].map((schema) => ({ ...schema, oid: 7 })) });
 });
 
 test("what a cdc says late, which another has overtaken, is news of the past", () => {

@@ -44,8 +44,11 @@ export class SchemaHistory {
     }
     const { versions } = table;
     if (versions.some((other) => !isSameName(other.schema, schema))) this.#renamed.set(schema.oid, table);
+    // A consumer that has joined its group anew reads the topic from its beginning again.
+    const again = versions.findIndex((other) => isSameVersion(other, version));
     const next = versions.findIndex((other) => isBefore(at, other.at));
-    versions.splice(next < 0 ? versions.length : next, 0, version);
+    if (again >= 0) versions[again] = version;
+    else versions.splice(next < 0 ? versions.length : next, 0, version);
     if (isOvertaken(at, table.newestAt)) return [];
     const before = table.newest.schema;
     table.newest = version;
@@ -153,6 +156,13 @@ const firstUnder = (name: TableName, versions: readonly SchemaVersion[]): Schema
 const isOvertaken = (at: Position | null, newestAt: Position | null): boolean => at !== null && isBefore(at, newestAt);
 
 const isBefore = (a: Position | null, b: Position | null): boolean => b !== null && (a === null || comparePositions(a, b) < 0);
+
+const isSameVersion = (a: SchemaVersion, b: SchemaVersion): boolean =>
+  a.at !== null &&
+  b.at !== null &&
+  comparePositions(a.at, b.at) === 0 &&
+  a.schema.id === b.schema.id &&
+  a.rewritten === b.rewritten;
 
 export const nameKey = ({ schema, table }: TableName): string => JSON.stringify([schema, table]);
 export const isSameName = (a: TableName, b: TableName): boolean => a.schema === b.schema && a.table === b.table;

@@ -314,7 +314,7 @@ export class TableBook {
     const known = this.#prepared.get(oid);
     const nowMs = performance.now();
     if (known?.revision === revision && nowMs - known.checkedAtMs < RECHECK_MS) return known.table;
-    const table = await this.#options.replica.prepare(schema, isUntouched(place), named);
+    const table = await this.#options.replica.prepare(schema, isUntouched(place), named, revision);
     this.#prepared.set(oid, { table, revision, checkedAtMs: nowMs });
     return table;
   }

@@ -257,6 +257,22 @@ describe.each(KINDS)("%s replica", (kind: ReplicaKind) => {
     expect((await failure(replica.change([{ kind: "drop", from: now }], advance))).code).toBe("FENCED");
   });
 
+  test("a table that another router has dropped is not made anew by one that remembers it", async () => {
+    const { lab: l, replica, change, remembered, create } = await changer(await lab());
+    await create(t);
+    const table = await remembered(t.oid);
+    await l.sql(`DROP TABLE ${l.nameOf(t)}`);
+    await replica.prepare(t, true, t, table.revision);
+    expect(await l.rows(t)).toEqual([]);
+    await change({ kind: "drop", from: table });
+    const late = await failure(replica.prepare(t, true, t, table.revision));
+    expect(late).toMatchObject({ code: "REPLICA_LOCKED", verdict: "stop-table" });
+    expect(await l.rows(t).catch(() => "gone")).toBe("gone");
+    const anew = changed(t, { oid: 77 });
+    await create(anew);
+    expect(await l.rows(anew)).toEqual([]);
+  });
+
   test("what somebody has done already is not done again; columns of the replica's own stay", async () => {
     const { lab: l, replica, alter } = await filled();
     const sql = l.nameOf(t);

@@ -27,6 +27,8 @@ export interface Service {
   live(signal: AbortSignal): Promise<void>;
   /** For /status, beside what every service tells. */
   status(): object;
+  /** Of the process's memory, what an engine takes that is no garbage of ours. */
+  readonly engineBytes?: number;
   /** Why it is not ready although it runs, e.g. a table that is held. */
   reasons(): readonly string[];
 }
@@ -61,7 +63,6 @@ export async function serviceMain<Config extends CommonConfig>(
   } catch (error) {
     process.exit(giveUp(error, createLogger(name, "info")));
   }
-  boundMemory(MAX_RSS_BYTES);
   const options = {
     name,
     version,
@@ -74,7 +75,9 @@ export async function serviceMain<Config extends CommonConfig>(
     for (const variable of unknownVariables(process.env)) {
       context.logger.warn({ variable }, `${variable} is no variable of this version of ${name}: ignored`);
     }
-    return create(config, context);
+    const service = create(config, context);
+    boundMemory(MAX_RSS_BYTES + (service.engineBytes ?? 0));
+    return service;
   });
   process.exit(status);
 }

@@ -32,8 +32,8 @@ export class Copies {
   readonly #left = new Set<number>();
   /** By OID, up to where changes are in no topic, for the table's copy has them: where the slot may tell them again. */
   readonly #contained = new Map<number, Lsn>();
-  /** By the events' own table object: one look per table, not per row. */
-  #treatments = new Map<EventTable, Treatment | null>();
+  /** By the events' own table object, which a change of the catalog makes anew: one look per table, not per row. */
+  #treatments = new WeakMap<EventTable, Treatment | null>();
   /** Transactions with changes of tables to be copied that no snapshot has seen yet. */
   readonly #recent = new Set<number>();
   #recentTxId = -1;
@@ -53,12 +53,12 @@ export class Copies {
   /** Its changes from before may still be delivered, and its copy may not have been done. */
   left(oid: number): void {
     this.#left.add(oid);
-    this.#treatments.clear();
+    this.#treatments = new WeakMap();
   }
 
   /** Whether it had left. */
   returned(oid: number): boolean {
-    this.#treatments.clear();
+    this.#treatments = new WeakMap();
     return this.#left.delete(oid);
   }
 
@@ -69,7 +69,7 @@ export class Copies {
   add(job: CopyJob, state: CopyState, schema: Pick<TableSchema, "key">): Copy {
     const copy = this.#new(job, state, schema);
     this.#copies = [...this.#copies, copy];
-    this.#treatments.clear();
+    this.#treatments = new WeakMap();
     return copy;
   }
 
@@ -77,7 +77,7 @@ export class Copies {
   anew({ job }: Copy, state: CopyState, schema: Pick<TableSchema, "key">): Copy {
     const copy = this.#new(job, state, schema);
     this.#copies = this.#copies.map((other) => (other.job === job ? copy : other));
-    this.#treatments.clear();
+    this.#treatments = new WeakMap();
     return copy;
   }
 
@@ -89,12 +89,12 @@ export class Copies {
   /** Changes of the table up to there are for nobody. */
   contain(oid: number, through: Lsn): void {
     this.#contained.set(oid, laterLsn(through, this.#contained.get(oid) ?? NOWHERE));
-    this.#treatments.clear();
+    this.#treatments = new WeakMap();
   }
 
   replace(copy: Copy, by: Copy): void {
     this.#copies = this.#copies.map((other) => (other === copy ? by : other));
-    this.#treatments.clear();
+    this.#treatments = new WeakMap();
   }
 
   has(copy: Copy): boolean {
@@ -103,7 +103,7 @@ export class Copies {
 
   remove(copy: Copy): void {
     this.#copies = this.#copies.filter((other) => other !== copy);
-    this.#treatments.clear();
+    this.#treatments = new WeakMap();
     if (this.#copies.length === 0) this.#recent.clear();
   }
 
@@ -138,7 +138,7 @@ export class Copies {
         case "left":
         case "dropped":
           if (message.kind === "schema") this.#schemas.set(message.schema.id, message.schema);
-          if (merged !== null) this.#alter(message, merged);
+          if (merged !== null) this.#alter(message, merged, toSave);
           this.#onTable(message);
           // From here on there may be something to be merged.
           if (merged === null && !this.#isIdle) merged = messages.slice(0, at);
@@ -156,12 +156,16 @@ export class Copies {
     return this.#copies.length === 0 && this.#contained.size === 0 && !(this.#fillsReturned && this.#left.size > 0);
   }
 
-  /** Rows from before a table looks otherwise are published before that is told: whoever hears of it takes it that they are there. */
-  #alter(news: TableNews, merged: SourceMessage[]): void {
+  /**
+   * Rows from before a table looks otherwise are published before that is told: whoever hears of it takes it that they are there. Those that
+   * are for nobody are so for good, from then on: another life, whose copy may be of another kind, would publish them after all.
+   */
+  #alter(news: TableNews, merged: SourceMessage[], toSave: (copy: Copy) => void): void {
     const oid = news.kind === "schema" ? news.schema.oid : news.oid;
     for (const copy of this.#copies) {
       if (copy.kind !== "keyless" || copy.job.oid !== oid) continue;
       for (const event of copy.altered(news)) merged.push({ kind: "change", event });
+      if (copy.tellKeptBack()) toSave(copy);
     }
   }
 
@@ -169,7 +173,7 @@ export class Copies {
     for (const [oid, through] of this.#contained) {
       if (through >= endLsn) continue;
       this.#contained.delete(oid);
-      this.#treatments.clear();
+      this.#treatments = new WeakMap();
     }
   }
 
@@ -232,7 +236,7 @@ export class Copies {
     const schema = this.#schemas.get(mark.table?.schemaId ?? "") ?? null;
     if (id === copy.beginId) {
       const first = copy.arriveBegin(mark, schema);
-      this.#treatments.clear();
+      this.#treatments = new WeakMap();
       return first === null ? [] : [first];
     }
     const chunk = copy.chunkMarked(id);

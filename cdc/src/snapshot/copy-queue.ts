@@ -10,7 +10,8 @@ const SMALL_BYTES = 128 * 1024;
 export class CopyQueue {
   readonly #copies: Pick<Copies, "all">;
   readonly #sizes = new Map<number, CopyTable>();
-  readonly #notBefore = new Map<Copy, number>();
+  /** Of copies that are no more nothing is kept: one that is refused is begun anew every few seconds, as another. */
+  readonly #notBefore = new WeakMap<Copy, number>();
   readonly #underWay = new Set<CopyJob>();
   #isLargeUnderWay = false;
 

@@ -70,6 +70,31 @@ test("what another life must know is written down, too, where a copy that begins
   await next.end();
 });
 
+test.each([
+  ["a key", schemaOf("t", ["id"])],
+  ["another type", schemaOf("t", [], "bigint")],
+] as const)("what a first copy keeps back is for no other life once it is told that the table has %s", async (_, to) => {
+  const lab = new CopyingLab(T);
+  await lab.snapshotter.save([lab.snapshotter.add(initialJob(T), WAITING, T)]);
+  lab.holdsMarks = true;
+  lab.run();
+  await lab.until(() => lab.areMarksHeld);
+  lab.say(lab.change("c", "a"));
+  const keptBack = lab.lsn;
+  const written: unknown[] = [];
+  lab.out.push = (told) => {
+    if (told.startsWith("is")) written.push(stateIn(lab).state.contains);
+    return Array.prototype.push.call(lab.out, told);
+  };
+  lab.alter(to);
+  await lab.until(() => lab.out.length > 0);
+  expect(lab.out).toEqual([to.key.length > 0 ? "is t(id)" : "is t()"]);
+  expect(written).toEqual([keptBack]);
+  lab.releaseMarks();
+  await lab.until(() => lab.isDone);
+  await lab.end();
+});
+
 test("a table that gets a key after deletes were kept back is emptied before it is copied by chunks, by another life too", async () => {
   const wider = schemaOf("t", [], "bigint");
   const lab = new CopyingLab(T).known(); // replicas have a and b

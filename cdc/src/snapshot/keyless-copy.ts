@@ -56,6 +56,13 @@ export class KeylessCopy {
     return this.#keptBack ?? this.#state.contains;
   }
 
+  /** Makes what it keeps back from everybody part of its state. Returns whether that says something new, which is to be written down. */
+  tellKeptBack(): boolean {
+    if (this.#keptBack === null || this.#keptBack === this.#state.contains) return false;
+    this.#state = { ...this.#state, contains: this.#keptBack };
+    return true;
+  }
+
   /** From its mark on. */
   afresh(): KeylessCopy {
     return new KeylessCopy(this.job, { ...this.#state, contains: this.contains });

@@ -71,8 +71,9 @@ export class MergedSource implements ChangeSource {
         pulling = null;
         if (pulled.done) return;
         const merged = this.#merge(pulled.value);
-        // Once it is announced that rows were rewritten nobody tells of it again: that they are to be copied must be written down before.
-        if (!this.#writer.isSafe && merged.some(isRewrite)) await this.#writer.saved();
+        // Once it is announced that rows were rewritten nobody tells of it again: that they are to be copied must be written down before. So
+        // must what is kept back of a table until then: whoever hears of its change takes it that nothing from before is still to come.
+        if (!this.#writer.isSafe && merged.some(isChange)) await this.#writer.saved();
         if (merged.length > 0) yield merged;
         this.#onPublished();
       }
@@ -151,4 +152,4 @@ export class MergedSource implements ChangeSource {
   }
 }
 
-const isRewrite = (message: SourceMessage): boolean => message.kind === "schema" && message.rewritten === true;
+const isChange = (message: SourceMessage): boolean => message.kind === "schema" && message.change;

@@ -43,10 +43,12 @@ export async function readRemembered(session: DuckdbSession, oids?: readonly num
   return (await session.rows(text)).map(rememberedOf);
 }
 
-/** Whether the table has another name by now than the caller has read. */
-export async function isCalledOtherwise(session: DuckdbSession, oid: number, named: TableName): Promise<boolean> {
-  const text = "SELECT 1 FROM main.cascade_tables WHERE oid = $1 AND (schema_name <> $2 OR table_name <> $3)";
-  return (await session.rows(text, [BigInt(oid), foldAscii(named.schema), foldAscii(named.table)])).length > 0;
+/** Whether the table has the name that the caller has read, and is what it has read of it where `revision` says that. */
+export async function mayBeMade(session: DuckdbSession, oid: number, named: TableName, revision?: number): Promise<boolean> {
+  const text = "SELECT schema_name = $2 AND table_name = $3 AS named_so, revision FROM main.cascade_tables WHERE oid = $1";
+  const [row] = await session.rows(text, [BigInt(oid), foldAscii(named.schema), foldAscii(named.table)]);
+  if (row === undefined) return revision === undefined;
+  return row["named_so"] === true && (revision === undefined || Number(row["revision"]) === revision);
 }
 
 /** Within `apply`'s transaction. Rejects with FencedError when a table is not as it was remembered. */

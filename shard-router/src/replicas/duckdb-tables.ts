@@ -7,7 +7,7 @@ import { quote } from "../dialects/sql.ts";
 import { foldAscii } from "../dialects/table-names.ts";
 import { isSameName } from "../schema-history.ts";
 import { type FoundColumn, type FoundTable, misfitsOf } from "./duckdb-misfits.ts";
-import { CREATE_TABLES, isCalledOtherwise } from "./duckdb-remembered.ts";
+import { CREATE_TABLES, mayBeMade } from "./duckdb-remembered.ts";
 import type { DuckdbSession } from "./duckdb-session.ts";
 import { beingChanged, nameTaken, tableLost, tableMismatch } from "./table-mismatch.ts";
 
@@ -28,6 +28,7 @@ export async function prepareDuckdbTable(
   schema: TableSchema,
   mayCreate: boolean,
   named: TableName = schema,
+  revision?: number,
 ): Promise<ReplicaTable> {
   const columns = duckdbDialect.columnsOf(schema);
   await claimName(session, schema, named);
@@ -35,7 +36,7 @@ export async function prepareDuckdbTable(
   const found = await findTable(session, named, { sqlName, key: schema.key });
   if (found === null) {
     if (!mayCreate) throw tableLost(schema, sqlName, "cascade_progress");
-    if (await isCalledOtherwise(session, schema.oid, named)) throw beingChanged(formatTableName(schema));
+    if (!(await mayBeMade(session, schema.oid, named, revision))) throw beingChanged(formatTableName(schema));
     for (const text of createDuckdbTable(schema, sqlName)) await session.run(text);
     await makeRoom(session);
     return { source: schema, sqlName, columns, referenced: false };

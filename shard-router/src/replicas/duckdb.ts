@@ -46,9 +46,9 @@ export async function openDuckdbReplica(path: string): Promise<Replica> {
         .catch(failing("reading cascade_held_keys")),
     remembered: (oids) =>
       session.transaction(() => readRemembered(session, oids)).catch(failing("reading what the replica remembers of its tables")),
-    prepare: (schema, mayCreate = true, named = schema) =>
+    prepare: (schema, mayCreate = true, named = schema, revision = undefined) =>
       session
-        .transaction(() => prepareDuckdbTable(session, schema, mayCreate, named))
+        .transaction(() => prepareDuckdbTable(session, schema, mayCreate, named, revision))
         .catch(failing(`preparing the replica of table ${formatTableName(schema)}`)),
     change: (changes, advance) =>
       changeDuckdbTables(session, changes, advance).catch(failing(`changing tables for ${advance.partition.topic}`)),

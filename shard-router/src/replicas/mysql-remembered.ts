@@ -181,9 +181,16 @@ export async function forget(session: MysqlSession, oid: number): Promise<void> 
  * Whether a table of that name may be made for it: not while it is being altered or dropped, by a router that may be gone by now, nor
  * where it is called otherwise since the caller has read that. To be called under its lock.
  */
-export async function mayBeMade(session: MysqlSession, { oid }: TableSchema, named: TableName): Promise<boolean> {
-  const text = "SELECT 1 FROM cascade_tables WHERE oid = ? AND (name <> ? OR (pending IS NOT NULL AND pending <> ?))";
-  return (await session.query(text, [oid, claimedName(session, named), CREATING])).length === 0;
+export async function mayBeMade(
+  session: MysqlSession,
+  { oid }: TableSchema,
+  named: TableName,
+  revision?: number,
+): Promise<boolean> {
+  const text = "SELECT name = ? AND (pending IS NULL OR pending = ?) AS free, revision FROM cascade_tables WHERE oid = ?";
+  const [row] = await session.query(text, [claimedName(session, named), CREATING, oid]);
+  if (row === undefined) return revision === undefined;
+  return Number(row["free"]) === 1 && (revision === undefined || Number(row["revision"]) === revision);
 }
 
 type Told = Pick<RememberedTable, "oid" | "revision">;

@@ -27,6 +27,7 @@ export async function prepareMysqlTable(
   schema: TableSchema,
   mayCreate: boolean,
   named: TableName = schema,
+  revision?: number,
 ): Promise<ReplicaTable> {
   const wanted = dialect.columnsOf(schema);
   const name = flatTableName(named);
@@ -37,7 +38,7 @@ export async function prepareMysqlTable(
     if (!mayCreate) throw tableLost(schema, sqlName, "cascade_progress");
     // For a router that was killed the server may still be giving the table another name: then this one would be nobody's.
     const made = await locked(session, [schema.oid], 0, async () => {
-      if (!(await mayBeMade(session, schema, named))) return null;
+      if (!(await mayBeMade(session, schema, named, revision))) return null;
       for (const text of dialect.createTable(schema, named)) await session.query(text);
       return true;
     });

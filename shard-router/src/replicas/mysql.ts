@@ -40,9 +40,9 @@ export async function openMysqlReplica(url: string): Promise<Replica> {
           .catch(failing("reading cascade_held_keys")),
       remembered: (oids) =>
         session.exclusive(() => readRemembered(session, oids)).catch(failing("reading what the replica remembers of its tables")),
-      prepare: (schema, mayCreate = true, named = schema) =>
+      prepare: (schema, mayCreate = true, named = schema, revision = undefined) =>
         session
-          .exclusive(() => prepareMysqlTable(session, dialect, schema, mayCreate, named))
+          .exclusive(() => prepareMysqlTable(session, dialect, schema, mayCreate, named, revision))
           .catch(failing(`preparing the replica of table ${formatTableName(schema)}`)),
       change: async (changes, advance) => {
         await using changing = await openMysqlSession(url, { patient: true });

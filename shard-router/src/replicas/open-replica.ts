@@ -11,8 +11,13 @@ export interface ReplicaTarget {
   readonly dialect: DialectName;
   /** The replica's name unless REPLICA_NAME says otherwise: the database, or the file without its extension. */
   readonly defaultName: string;
+  /** What an engine within this process takes of its memory, beyond our heap's reach. */
+  readonly engineBytes: number;
   open(): Promise<Replica>;
 }
+
+/** DuckDB's library, its blocks and what its allocators keep of each batch (docs/decisions/0016). SQLite's 20 MB fit in with ours. */
+const DUCKDB_BYTES = 150e6;
 
 /** For people: what REPLICA_URL may be. */
 export const REPLICA_URL_FORMS =
@@ -49,7 +54,7 @@ function serverTarget(url: string, dialect: DialectName, open: (url: string) => 
   const database = decoded(pathname.slice(1)) || (dialect === "postgres" ? decoded(username) : "");
   decoded(password); // the driver will
   if (database === "") throw new SyntaxError(`names no database; allowed: ${REPLICA_URL_FORMS}`);
-  return { dialect, defaultName: database, open: () => open(url) };
+  return { dialect, defaultName: database, engineBytes: 0, open: () => open(url) };
 }
 
 const MYSQL_OPTIONS: Readonly<Record<string, RegExp>> = {
@@ -90,5 +95,6 @@ function fileTarget(url: string, dialect: "sqlite" | "duckdb", open: (path: stri
   if (path.startsWith(":") || path.includes("?"))
     throw new SyntaxError("must name a file on disk, without options: progress must outlive the router");
   const file = basename(path);
-  return { dialect, defaultName: basename(file, extname(file)), open: () => open(path) };
+  const engineBytes = dialect === "duckdb" ? DUCKDB_BYTES : 0;
+  return { dialect, defaultName: basename(file, extname(file)), engineBytes, open: () => open(path) };
 }

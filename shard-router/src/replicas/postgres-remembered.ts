@@ -17,11 +17,17 @@ export async function readRemembered(session: PostgresSession, oids?: readonly n
   return (answer?.rows ?? []).map(rememberedOf);
 }
 
-/** Whether the table has another name by now than the caller has read. It keeps what it has until the transaction ends. */
-export async function isCalledOtherwise(session: PostgresSession, oid: number, named: TableName): Promise<boolean> {
-  const text = "SELECT named_schema, named_table FROM cascade.tables WHERE oid = $1 FOR SHARE";
+/**
+ * Whether the table has the name that the caller has read, and is what it has read of it where `revision` says that. It stays so until the
+ * transaction ends.
+ */
+export async function mayBeMade(session: PostgresSession, oid: number, named: TableName, revision?: number): Promise<boolean> {
+  const text = "SELECT named_schema, named_table, revision::text FROM cascade.tables WHERE oid = $1 FOR SHARE";
   const [answer] = await session.run([{ text, values: [oid] }]);
-  return (answer?.rows ?? []).some((row) => row["named_schema"] !== named.schema || row["named_table"] !== named.table);
+  const row = answer?.rows[0];
+  if (row === undefined) return revision === undefined;
+  const isCalledSo = row["named_schema"] === named.schema && row["named_table"] === named.table;
+  return isCalledSo && (revision === undefined || row["revision"] === String(revision));
 }
 
 /**

@@ -5,7 +5,7 @@ import { postgresDialect, postgresTableName } from "../dialects/postgres.ts";
 import { holds } from "../dialects/postgres-types.ts";
 import { quote } from "../dialects/sql.ts";
 import { ensureSchema, SCHEMA_CHANGE_LOCK } from "./postgres-progress.ts";
-import { isCalledOtherwise } from "./postgres-remembered.ts";
+import { mayBeMade } from "./postgres-remembered.ts";
 import type { PostgresSession } from "./postgres-session.ts";
 import { beingChanged, constantDefault, type Misfit, missingColumn, tableLost, tableMismatch } from "./table-mismatch.ts";
 
@@ -62,6 +62,7 @@ export async function preparePostgresTable(
   schema: TableSchema,
   mayCreate: boolean,
   named: TableName = schema,
+  revision?: number,
 ): Promise<ReplicaTable> {
   const sqlName = postgresTableName(named);
   const wanted = postgresDialect.columnsOf(schema);
@@ -69,7 +70,7 @@ export async function preparePostgresTable(
   if (found === null) {
     if (!mayCreate) throw tableLost(schema, sqlName, "cascade.progress");
     await session.run([SCHEMA_CHANGE_LOCK]);
-    if (await isCalledOtherwise(session, schema.oid, named)) throw beingChanged(formatTableName(schema));
+    if (!(await mayBeMade(session, schema.oid, named, revision))) throw beingChanged(formatTableName(schema));
     await ensureSchema(session, named.schema, quote(named.schema));
     // Another router may have made it meanwhile, from an older schema.
     const made = await findTable(session, named);

@@ -52,9 +52,9 @@ export async function openPostgresReplica(url: string): Promise<Replica> {
         .catch((error: unknown) => {
           throw postgresError(error, "reading cascade.tables");
         }),
-    prepare: (schema, mayCreate = true, named = schema) =>
+    prepare: (schema, mayCreate = true, named = schema, revision = undefined) =>
       session
-        .transaction(() => preparePostgresTable(session, schema, mayCreate, named))
+        .transaction(() => preparePostgresTable(session, schema, mayCreate, named, revision))
         .catch((error: unknown) => {
           throw postgresError(error, "preparing the replica", formatTableName(schema));
         }),

@@ -56,10 +56,13 @@ export function readRemembered(database: Database, oids?: readonly number[]): re
     .map(rememberedOf);
 }
 
-/** Whether the table has another name by now than the caller has read. */
-export function isCalledOtherwise(database: Database, oid: number, named: TableName): boolean {
-  const text = "SELECT 1 FROM cascade_tables WHERE source_oid = ? AND name <> ?";
-  return database.query(text).get(oid, foldAscii(flatTableName(named))) !== null;
+/** Whether the table has the name that the caller has read, and is what it has read of it where `revision` says that. */
+export function mayBeMade(database: Database, oid: number, named: TableName, revision?: number): boolean {
+  const found = database
+    .query<{ name: string; revision: number }, [number]>("SELECT name, revision FROM cascade_tables WHERE source_oid = ?")
+    .get(oid);
+  if (found === null) return revision === undefined;
+  return found.name === foldAscii(flatTableName(named)) && (revision === undefined || found.revision === revision);
 }
 
 /** In a transaction that has the write lock: nothing changes until it ends. */

@@ -6,7 +6,7 @@ import { quote } from "../dialects/sql.ts";
 import { ROWID_NAMES, sqliteDialect } from "../dialects/sqlite.ts";
 import { storageIn } from "../dialects/sqlite-types.ts";
 import { flatTableName, foldAscii } from "../dialects/table-names.ts";
-import { claimName, isCalledOtherwise } from "./sqlite-remembered.ts";
+import { claimName, mayBeMade } from "./sqlite-remembered.ts";
 import {
   beingChanged,
   constantDefault,
@@ -23,6 +23,7 @@ export function prepareSqliteTable(
   schema: TableSchema,
   mayCreate: boolean,
   named: TableName = schema,
+  revision?: number,
 ): ReplicaTable {
   const wanted = sqliteDialect.columnsOf(schema);
   const name = flatTableName(named);
@@ -31,7 +32,7 @@ export function prepareSqliteTable(
   const found = findTable(database, name);
   if (found === null) {
     if (!mayCreate) throw tableLost(schema, sqlName, "cascade_progress");
-    if (isCalledOtherwise(database, schema.oid, named)) throw beingChanged(formatTableName(schema));
+    if (!mayBeMade(database, schema.oid, named, revision)) throw beingChanged(formatTableName(schema));
     for (const text of sqliteDialect.createTable(schema, named)) database.run(text);
     return { source: schema, sqlName, columns: wanted, referenced: false };
   }

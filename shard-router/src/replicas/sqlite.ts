@@ -66,9 +66,9 @@ export async function openSqliteReplica(
           .map(heldKeyOf);
       }).catch(failing("reading cascade_held_keys")),
     remembered: (oids) => locked(() => readRemembered(session.database, oids)).catch(failing("reading cascade_tables")),
-    prepare: (schema, mayCreate = true, named = schema) =>
+    prepare: (schema, mayCreate = true, named = schema, revision = undefined) =>
       session
-        .transaction(() => prepareSqliteTable(session.database, schema, mayCreate, named))
+        .transaction(() => prepareSqliteTable(session.database, schema, mayCreate, named, revision))
         .catch(failing(`preparing the replica of table ${formatTableName(schema)}`)),
     change: (changes, advance) =>
       session
