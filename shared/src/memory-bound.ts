@@ -1,7 +1,7 @@
 import { fullGC } from "bun:jsc";
 
 const INTERVAL_MS = 25;
-/** Collecting may take at most this share of the time, however much memory is really in use. */
+/** Collecting may take at most this share of the time. */
 const MAX_SHARE = 0.2;
 /**
  * Collecting leaves the freed pages with the process, which takes them up again at once. So far above the limit they are given back to the

@@ -23,6 +23,19 @@ test("metrics come under their Prometheus names with their labels, durations in 
   expect((await telemetry.metricsText()).split("\n")).toContain("cascade_cdc_lag_seconds 0");
 });
 
+test("each of thousands of tables has its own series", async () => {
+  const tables = 5_000;
+  for (let n = 0; n < tables; n++) telemetry.add("cascade_router_events_total", n, { table: `t${n}` });
+  telemetry.observe("cascade_router_lag_events", () =>
+    Array.from({ length: tables }, (_, n) => ({ value: n, labels: { topic: `t${n}` } })),
+  );
+  const text = await telemetry.metricsText();
+  expect(text.match(/^cascade_router_events_total\{table="t[0-9]+"\} [0-9]+$/gm)).toHaveLength(tables);
+  expect(text.match(/^cascade_router_lag_events\{topic="t[0-9]+"\} [0-9]+$/gm)).toHaveLength(tables);
+  expect(text).toContain('cascade_router_events_total{table="t4999"} 4999');
+  expect(text).not.toContain("overflow");
+});
+
 test("a span goes on with the trace it is given, across awaits, and inner spans with it", async () => {
   const remote = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
   expect(telemetry.traceparent()).toBeNull();
