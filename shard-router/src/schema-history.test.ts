@@ -49,7 +49,10 @@ test("what is read again, by a consumer that joins its group anew, is kept once"
   const once = read();
   for (let n = 0; n < 20; n++) read();
   expect(read() - once).toBeLessThan(1_000);
-  expect(known.residence(7, a, place(9n))).toEqual({ since: place(4n), others: [asB, asC].map((schema) => ({ ...schema, oid: 7 })) });
+  expect(known.residence(7, a, place(9n))).toEqual({
+    since: place(4n),
+    others: [asB, asC].map((schema) => ({ ...schema, oid: 7 })),
+  });
 });
 
 test("what a cdc says late, which another has overtaken, is news of the past", () => {
