@@ -27,7 +27,7 @@ const tableOf = ({ schema, table, id }: TableSchema): EventTable => ({
   schemaId: id,
 });
 
-type Message = (transaction: EventTransaction) => SourceMessage;
+export type Message = (transaction: EventTransaction) => SourceMessage;
 
 /** What a scan of the table is to do at its steps. */
 export interface ScanSteps {

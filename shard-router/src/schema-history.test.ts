@@ -55,6 +55,12 @@ test("what is read again, by a consumer that joins its group anew, is kept once"
   });
 });
 
+test("what is said again behind another of its place is the last one there", () => {
+  const known = history([a, 1n], [asB, 5n], [asC, 5n], [asB, 5n]);
+  expect(known.residence(a.oid, asB, place(9n))?.since).toEqual(place(5n));
+  expect(known.residence(a.oid, asC, place(9n))).toBeNull();
+});
+
 test("what a cdc says late, which another has overtaken, is news of the past", () => {
   const known = history([a, 1n], [asB, 3n], [changed(other, { table: "c" }), 4n]);
   expect(known.learn({ kind: "schema", schema: a, at: place(1n), rewritten: false })).toEqual([]);

@@ -44,11 +44,11 @@ export class SchemaHistory {
     }
     const { versions } = table;
     if (versions.some((other) => !isSameName(other.schema, schema))) this.#renamed.set(schema.oid, table);
-    // A consumer that has joined its group anew reads the topic from its beginning again.
+    // Read again, by a consumer that has joined its group anew, or said again behind another of the same place: it is the last one there.
     const again = versions.findIndex((other) => isSameVersion(other, version));
+    if (again >= 0) versions.splice(again, 1);
     const next = versions.findIndex((other) => isBefore(at, other.at));
-    if (again >= 0) versions[again] = version;
-    else versions.splice(next < 0 ? versions.length : next, 0, version);
+    versions.splice(next < 0 ? versions.length : next, 0, version);
     if (isOvertaken(at, table.newestAt)) return [];
     const before = table.newest.schema;
     table.newest = version;

@@ -59,8 +59,8 @@ test("what is idle above the limit collects no more, until its memory grows", as
 describe("memory that is really in use does not make it collect all the time", () => {
   // A look every 25 ms, each taking 100 ms, would make it eight.
   async function doneWhileGrowing(share: number): Promise<Done> {
-    const grown = [Buffer.alloc(1_200 * 2 ** 20, "x")];
-    const growing = setInterval(() => grown.push(Buffer.alloc(5 * 2 ** 20, "x")), 25);
+    const grown = [Buffer.alloc(600 * 2 ** 20, "x")];
+    const growing = setInterval(() => grown.push(Buffer.alloc(3 * 2 ** 20, "x")), 25);
     try {
       return await done(process.memoryUsage.rss() * share, 1_000, 100);
     } finally {

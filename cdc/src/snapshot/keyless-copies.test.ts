@@ -1,6 +1,6 @@
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { CascadeError } from "@cascade/shared/errors";
-import { CopyingLab, schemaOf } from "../../test/copying-lab.ts";
+import { CopyingLab, type Message, schemaOf } from "../../test/copying-lab.ts";
 import { INITIAL, WAITING, WHOLE } from "./copy-job.ts";
 import { decodeState } from "./signals.ts";
 import { initialJob } from "./snapshotter.ts";
@@ -70,29 +70,37 @@ test("what another life must know is written down, too, where a copy that begins
   await next.end();
 });
 
-test.each([
+describe.each([
   ["a key", schemaOf("t", ["id"])],
   ["another type", schemaOf("t", [], "bigint")],
-] as const)("what a first copy keeps back is for no other life once it is told that the table has %s", async (_, to) => {
-  const lab = new CopyingLab(T);
-  await lab.snapshotter.save([lab.snapshotter.add(initialJob(T), WAITING, T)]);
-  lab.holdsMarks = true;
-  lab.run();
-  await lab.until(() => lab.areMarksHeld);
-  lab.say(lab.change("c", "a"));
-  const keptBack = lab.lsn;
-  const written: unknown[] = [];
-  lab.out.push = (told) => {
-    if (told.startsWith("is")) written.push(stateIn(lab).state.contains);
-    return Array.prototype.push.call(lab.out, told);
-  };
-  lab.alter(to);
-  await lab.until(() => lab.out.length > 0);
-  expect(lab.out).toEqual([to.key.length > 0 ? "is t(id)" : "is t()"]);
-  expect(written).toEqual([keptBack]);
-  lab.releaseMarks();
-  await lab.until(() => lab.isDone);
-  await lab.end();
+] as const)("what a first copy keeps back is for no other life once it is told that the table has %s", (_, to) => {
+  test.each([
+    ["before the copy begins", false],
+    ["while it waits for its mark", true],
+  ])("%s", async (_, hasBegun) => {
+    const lab = new CopyingLab(T);
+    await lab.snapshotter.save([lab.snapshotter.add(initialJob(T), WAITING, T)]);
+    lab.holdsMarks = true;
+    const [, isThere] = lab.altered(T);
+    if (!hasBegun) lab.say(isThere as Message, lab.change("c", "a"));
+    lab.run();
+    await lab.until(() => lab.areMarksHeld);
+    if (hasBegun) lab.say(lab.change("c", "a"));
+    await lab.caughtUp();
+    const keptBack = hasBegun ? lab.lsn : 2n;
+    const written: unknown[] = [];
+    lab.out.push = (told) => {
+      if (told.startsWith("is")) written.push(stateIn(lab).state.contains);
+      return Array.prototype.push.call(lab.out, told);
+    };
+    lab.alter(to);
+    await lab.until(() => lab.out.length > 0);
+    expect(lab.out).toEqual([to.key.length > 0 ? "is t(id)" : "is t()"]);
+    expect(written).toEqual([keptBack]);
+    lab.releaseMarks();
+    await lab.until(() => lab.isDone);
+    await lab.end();
+  });
 });
 
 test("a table that gets a key after deletes were kept back is emptied before it is copied by chunks, by another life too", async () => {

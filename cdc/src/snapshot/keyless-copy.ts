@@ -32,6 +32,7 @@ export class KeylessCopy {
   #isGivenUp = false;
   /** Of the newest transaction of which something was kept back from everybody. */
   #keptBack: Lsn | null = null;
+  #toldKeptBack: Lsn | null = null;
   #isOut = false;
   #isDurable = false;
   #isPassed = false;
@@ -56,10 +57,12 @@ export class KeylessCopy {
     return this.#keptBack ?? this.#state.contains;
   }
 
-  /** Makes what it keeps back from everybody part of its state. Returns whether that says something new, which is to be written down. */
+  /** Makes what it keeps back from everybody part of its state. Returns whether that is to be written down: it may not have been yet. */
   tellKeptBack(): boolean {
-    if (this.#keptBack === null || this.#keptBack === this.#state.contains) return false;
-    this.#state = { ...this.#state, contains: this.#keptBack };
+    const { contains } = this;
+    if (contains === null || contains === this.#toldKeptBack) return false;
+    this.#state = { ...this.#state, contains };
+    this.#toldKeptBack = contains;
     return true;
   }
 
