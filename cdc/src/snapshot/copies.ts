@@ -53,12 +53,12 @@ export class Copies {
   /** Its changes from before may still be delivered, and its copy may not have been done. */
   left(oid: number): void {
     this.#left.add(oid);
-    this.#treatments = new WeakMap();
+    this.#treatAnew();
   }
 
   /** Whether it had left. */
   returned(oid: number): boolean {
-    this.#treatments = new WeakMap();
+    this.#treatAnew();
     return this.#left.delete(oid);
   }
 
@@ -69,7 +69,7 @@ export class Copies {
   add(job: CopyJob, state: CopyState, schema: Pick<TableSchema, "key">): Copy {
     const copy = this.#new(job, state, schema);
     this.#copies = [...this.#copies, copy];
-    this.#treatments = new WeakMap();
+    this.#treatAnew();
     return copy;
   }
 
@@ -77,7 +77,7 @@ export class Copies {
   anew({ job }: Copy, state: CopyState, schema: Pick<TableSchema, "key">): Copy {
     const copy = this.#new(job, state, schema);
     this.#copies = this.#copies.map((other) => (other.job === job ? copy : other));
-    this.#treatments = new WeakMap();
+    this.#treatAnew();
     return copy;
   }
 
@@ -89,12 +89,12 @@ export class Copies {
   /** Changes of the table up to there are for nobody. */
   contain(oid: number, through: Lsn): void {
     this.#contained.set(oid, laterLsn(through, this.#contained.get(oid) ?? NOWHERE));
-    this.#treatments = new WeakMap();
+    this.#treatAnew();
   }
 
   replace(copy: Copy, by: Copy): void {
     this.#copies = this.#copies.map((other) => (other === copy ? by : other));
-    this.#treatments = new WeakMap();
+    this.#treatAnew();
   }
 
   has(copy: Copy): boolean {
@@ -103,7 +103,7 @@ export class Copies {
 
   remove(copy: Copy): void {
     this.#copies = this.#copies.filter((other) => other !== copy);
-    this.#treatments = new WeakMap();
+    this.#treatAnew();
     if (this.#copies.length === 0) this.#recent.clear();
   }
 
@@ -173,7 +173,7 @@ export class Copies {
     for (const [oid, through] of this.#contained) {
       if (through >= endLsn) continue;
       this.#contained.delete(oid);
-      this.#treatments = new WeakMap();
+      this.#treatAnew();
     }
   }
 
@@ -201,6 +201,10 @@ export class Copies {
     if (txId === this.#recentTxId) return;
     this.#recentTxId = txId;
     this.#recent.add(txId);
+  }
+
+  #treatAnew(): void {
+    this.#treatments = new WeakMap();
   }
 
   #treatmentOf(table: EventTable): Treatment | null {
@@ -236,7 +240,7 @@ export class Copies {
     const schema = this.#schemas.get(mark.table?.schemaId ?? "") ?? null;
     if (id === copy.beginId) {
       const first = copy.arriveBegin(mark, schema);
-      this.#treatments = new WeakMap();
+      this.#treatAnew();
       return first === null ? [] : [first];
     }
     const chunk = copy.chunkMarked(id);

@@ -7,7 +7,7 @@ import { foldAscii } from "../dialects/table-names.ts";
 import type { Partition } from "../event-consumer.ts";
 import type { RememberedTable, TableChange, Work } from "../replica.ts";
 import type { DuckdbSession } from "./duckdb-session.ts";
-import { rememberedOf } from "./remembered-row.ts";
+import { mayBeMadeBy, rememberedOf } from "./remembered-row.ts";
 
 /** cascade_tables: which source table each table of the replica stands for, and what that is like now. */
 
@@ -43,12 +43,11 @@ export async function readRemembered(session: DuckdbSession, oids?: readonly num
   return (await session.rows(text)).map(rememberedOf);
 }
 
-/** Whether the table has the name that the caller has read, and is what it has read of it where `revision` says that. */
+/** See `mayBeMadeBy`. */
 export async function mayBeMade(session: DuckdbSession, oid: number, named: TableName, revision?: number): Promise<boolean> {
   const text = "SELECT schema_name = $2 AND table_name = $3 AS named_so, revision FROM main.cascade_tables WHERE oid = $1";
   const [row] = await session.rows(text, [BigInt(oid), foldAscii(named.schema), foldAscii(named.table)]);
-  if (row === undefined) return revision === undefined;
-  return row["named_so"] === true && (revision === undefined || Number(row["revision"]) === revision);
+  return mayBeMadeBy(row === undefined ? null : { isCalledSo: row["named_so"] === true, revision: row["revision"] }, revision);
 }
 
 /** Within `apply`'s transaction. Rejects with FencedError when a table is not as it was remembered. */

@@ -46,7 +46,7 @@ export async function openDuckdbReplica(path: string): Promise<Replica> {
         .catch(failing("reading cascade_held_keys")),
     remembered: (oids) =>
       session.transaction(() => readRemembered(session, oids)).catch(failing("reading what the replica remembers of its tables")),
-    prepare: (schema, mayCreate = true, named = schema, revision = undefined) =>
+    prepare: (schema, mayCreate = true, named = schema, revision?) =>
       session
         .transaction(() => prepareDuckdbTable(session, schema, mayCreate, named, revision))
         .catch(failing(`preparing the replica of table ${formatTableName(schema)}`)),

@@ -9,7 +9,7 @@ import type { Partition } from "../event-consumer.ts";
 import type { RememberedTable, TableChange, Work } from "../replica.ts";
 import { findMysqlTable } from "./mysql-catalog.ts";
 import type { MysqlSession } from "./mysql-session.ts";
-import { rememberedOf } from "./remembered-row.ts";
+import { mayBeMadeBy, rememberedOf } from "./remembered-row.ts";
 
 /** cascade_tables: which source table each table of the replica stands for, and what that is like now. */
 
@@ -189,8 +189,7 @@ export async function mayBeMade(
 ): Promise<boolean> {
   const text = "SELECT name = ? AND (pending IS NULL OR pending = ?) AS free, revision FROM cascade_tables WHERE oid = ?";
   const [row] = await session.query(text, [claimedName(session, named), CREATING, oid]);
-  if (row === undefined) return revision === undefined;
-  return Number(row["free"]) === 1 && (revision === undefined || Number(row["revision"]) === revision);
+  return mayBeMadeBy(row === undefined ? null : { isCalledSo: Number(row["free"]) === 1, revision: row["revision"] }, revision);
 }
 
 type Told = Pick<RememberedTable, "oid" | "revision">;

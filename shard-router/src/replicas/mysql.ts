@@ -40,7 +40,7 @@ export async function openMysqlReplica(url: string): Promise<Replica> {
           .catch(failing("reading cascade_held_keys")),
       remembered: (oids) =>
         session.exclusive(() => readRemembered(session, oids)).catch(failing("reading what the replica remembers of its tables")),
-      prepare: (schema, mayCreate = true, named = schema, revision = undefined) =>
+      prepare: (schema, mayCreate = true, named = schema, revision?) =>
         session
           .exclusive(() => prepareMysqlTable(session, dialect, schema, mayCreate, named, revision))
           .catch(failing(`preparing the replica of table ${formatTableName(schema)}`)),

@@ -4,7 +4,7 @@ import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { Partition } from "../event-consumer.ts";
 import type { RememberedTable, TableChange, Work } from "../replica.ts";
 import type { Answer, PostgresSession, Query } from "./postgres-session.ts";
-import { rememberedOf } from "./remembered-row.ts";
+import { mayBeMadeBy, rememberedOf } from "./remembered-row.ts";
 
 /** cascade.tables: which source table each table of the replica stands for, and what that is like now. */
 
@@ -17,17 +17,13 @@ export async function readRemembered(session: PostgresSession, oids?: readonly n
   return (answer?.rows ?? []).map(rememberedOf);
 }
 
-/**
- * Whether the table has the name that the caller has read, and is what it has read of it where `revision` says that. It stays so until the
- * transaction ends.
- */
+/** See `mayBeMadeBy`. It stays so until the transaction ends. */
 export async function mayBeMade(session: PostgresSession, oid: number, named: TableName, revision?: number): Promise<boolean> {
   const text = "SELECT named_schema, named_table, revision::text FROM cascade.tables WHERE oid = $1 FOR SHARE";
   const [answer] = await session.run([{ text, values: [oid] }]);
   const row = answer?.rows[0];
-  if (row === undefined) return revision === undefined;
-  const isCalledSo = row["named_schema"] === named.schema && row["named_table"] === named.table;
-  return isCalledSo && (revision === undefined || row["revision"] === String(revision));
+  const isCalledSo = row?.["named_schema"] === named.schema && row["named_table"] === named.table;
+  return mayBeMadeBy(row === undefined ? null : { isCalledSo, revision: row["revision"] }, revision);
 }
 
 /**

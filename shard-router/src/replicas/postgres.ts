@@ -52,7 +52,7 @@ export async function openPostgresReplica(url: string): Promise<Replica> {
         .catch((error: unknown) => {
           throw postgresError(error, "reading cascade.tables");
         }),
-    prepare: (schema, mayCreate = true, named = schema, revision = undefined) =>
+    prepare: (schema, mayCreate = true, named = schema, revision?) =>
       session
         .transaction(() => preparePostgresTable(session, schema, mayCreate, named, revision))
         .catch((error: unknown) => {

@@ -13,3 +13,15 @@ export const rememberedOf = (row: RememberedRow): RememberedTable => ({
   revision: Number(row["revision"]),
   awaiting: row["awaiting"] === null ? null : String(row["awaiting"]),
 });
+
+/**
+ * Whether a table that is not there may be made: it has the name that the caller has read, and is what it has read of it where `revision` says
+ * that. `found`: what is remembered of it now.
+ */
+export function mayBeMadeBy(
+  found: { readonly isCalledSo: boolean; readonly revision: unknown } | null,
+  revision?: number,
+): boolean {
+  if (found === null) return revision === undefined;
+  return found.isCalledSo && (revision === undefined || Number(found.revision) === revision);
+}

@@ -8,7 +8,7 @@ import { flatTableName, foldAscii } from "../dialects/table-names.ts";
 import type { Partition } from "../event-consumer.ts";
 import type { RememberedTable, TableChange, Work } from "../replica.ts";
 import { isSameName } from "../schema-history.ts";
-import { type RememberedRow, rememberedOf } from "./remembered-row.ts";
+import { mayBeMadeBy, type RememberedRow, rememberedOf } from "./remembered-row.ts";
 import { nameTaken } from "./table-mismatch.ts";
 
 /**
@@ -56,13 +56,12 @@ export function readRemembered(database: Database, oids?: readonly number[]): re
     .map(rememberedOf);
 }
 
-/** Whether the table has the name that the caller has read, and is what it has read of it where `revision` says that. */
+/** See `mayBeMadeBy`. */
 export function mayBeMade(database: Database, oid: number, named: TableName, revision?: number): boolean {
   const found = database
     .query<{ name: string; revision: number }, [number]>("SELECT name, revision FROM cascade_tables WHERE source_oid = ?")
     .get(oid);
-  if (found === null) return revision === undefined;
-  return found.name === foldAscii(flatTableName(named)) && (revision === undefined || found.revision === revision);
+  return mayBeMadeBy(found && { ...found, isCalledSo: found.name === foldAscii(flatTableName(named)) }, revision);
 }
 
 /** In a transaction that has the write lock: nothing changes until it ends. */

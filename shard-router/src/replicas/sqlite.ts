@@ -66,7 +66,7 @@ export async function openSqliteReplica(
           .map(heldKeyOf);
       }).catch(failing("reading cascade_held_keys")),
     remembered: (oids) => locked(() => readRemembered(session.database, oids)).catch(failing("reading cascade_tables")),
-    prepare: (schema, mayCreate = true, named = schema, revision = undefined) =>
+    prepare: (schema, mayCreate = true, named = schema, revision?) =>
       session
         .transaction(() => prepareSqliteTable(session.database, schema, mayCreate, named, revision))
         .catch(failing(`preparing the replica of table ${formatTableName(schema)}`)),
