@@ -17,7 +17,8 @@ const schema = (client: Client) =>
     INSERT INTO orders SELECT id, 0, md5(id::text) FROM generate_series(1, ${ROWS}) AS id;
     CREATE TABLE gone (id int PRIMARY KEY); INSERT INTO gone VALUES (1);
     CREATE TABLE altered (id int PRIMARY KEY, old text, price numeric); INSERT INTO altered SELECT n, 'old', n FROM generate_series(1, 100) AS n;
-    CREATE TABLE keyless (n int, v text); ALTER TABLE keyless REPLICA IDENTITY FULL; INSERT INTO keyless SELECT n, 'v' FROM generate_series(1, 500) AS n`);
+    CREATE TABLE keyless (n int, v text); ALTER TABLE keyless REPLICA IDENTITY FULL; INSERT INTO keyless SELECT n, 'v' FROM generate_series(1, 500) AS n;
+    CREATE TABLE keyed_later (n int NOT NULL, v text); ALTER TABLE keyed_later REPLICA IDENTITY FULL; INSERT INTO keyed_later VALUES (1, 'a'), (1, 'b'), (2, 'c')`);
 
 const RESNAPSHOT = { CDC_ON_SLOT_LOST: "resnapshot", CDC_SNAPSHOT_CHUNK_ROWS: "500" };
 
@@ -38,6 +39,8 @@ async function changeUnseen({ sql }: Pipeline): Promise<void> {
   await sql("UPDATE orders SET n = n + 1 WHERE id % 5 = 0");
   await sql("INSERT INTO orders SELECT id, 1, 'unseen' FROM generate_series(100001, 100500) AS id");
   await sql("DELETE FROM keyless WHERE n < 250; INSERT INTO keyless VALUES (7, 'unseen')");
+  await sql("DELETE FROM keyed_later WHERE v = 'a'; ALTER TABLE keyed_later ADD PRIMARY KEY (n)"); // which the replicas' rows do not allow
+  await sql("ALTER TABLE keyed_later ALTER COLUMN v TYPE int USING 5");
   await sql("DROP TABLE gone");
   await sql("ALTER TABLE altered DROP COLUMN old; ALTER TABLE altered ADD COLUMN fresh int NOT NULL DEFAULT 7");
   await sql(

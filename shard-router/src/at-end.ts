@@ -1,4 +1,5 @@
 import type { ApplyStatus } from "./apply-status.ts";
+import type { AwaitedCopies } from "./copy-requests.ts";
 import type { EventBatch, EventConsumer } from "./event-consumer.ts";
 import type { ProgressBook } from "./progress-book.ts";
 import type { SchemaBook } from "./schema-book.ts";
@@ -7,6 +8,8 @@ import type { TableBook } from "./table-book.ts";
 interface AtEndPorts {
   readonly schemas: Pick<SchemaBook, "settle">;
   readonly tables: TableBook;
+  /** A change may have made the table wait for one. */
+  readonly copies: Pick<AwaitedCopies, "askAgain">;
   readonly consumer: Pick<EventConsumer, "ends" | "lookAtEnd">;
   readonly progress: ProgressBook;
   /** Whether an error has stopped the partition, and that none does any more. */
@@ -21,7 +24,7 @@ const AGAIN_MS = 200;
  * one, renames, drops. Only there, for rows before the end may be of what the table was.
  */
 export async function atEnd({ partition, table, nextOffset }: EventBatch, ports: AtEndPorts): Promise<void> {
-  const { schemas, tables, consumer, progress, status } = ports;
+  const { schemas, tables, copies, consumer, progress, status } = ports;
   await schemas.settle();
   const change = await tables.due(table);
   if (change === null && !status.isHeld(partition)) return;
@@ -30,6 +33,7 @@ export async function atEnd({ partition, table, nextOffset }: EventBatch, ports:
   if (end === undefined) return;
   if (nextOffset < end) return consumer.lookAtEnd(partition.topic, AGAIN_MS);
   await change?.({ partition, from: progress.current(partition), nextOffset });
+  await copies.askAgain(table);
   if (change !== null) consumer.lookAtEnd(partition.topic);
   status.mended(partition);
 }

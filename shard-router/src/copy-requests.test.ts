@@ -2,7 +2,10 @@ import { expect, test } from "bun:test";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import { historyOf, memoryReplica, tableBook } from "../test/memory-replica.ts";
 import { changed } from "../test/table-changer.ts";
+import { atEnd } from "./at-end.ts";
+import { topicsLostBefore } from "./awaited-copy.ts";
 import { type AskedTable, AwaitedCopies } from "./copy-requests.ts";
+import { KeyRefusedError } from "./key-refused.ts";
 import { ProgressBook } from "./progress-book.ts";
 import type { Progress } from "./replica.ts";
 import type { SchemaHistory } from "./schema-history.ts";
@@ -80,3 +83,61 @@ test("of a name that nobody knows nothing can be asked for", async () => {
   const { recover } = await copiesOf(historyOf([asB, 3n]));
   expect(await recover(5n)).toBeNull();
 });
+
+test("a table whose rows do not allow main-db's key is emptied in the same change, and its copy is asked for, once", async () => {
+  const keyless = changed(a, { key: [], identity: "full" });
+  const history = historyOf([keyless, 1n], [a, 5n]);
+  const refusing = (waitsFor: string | null = null) => {
+    const memory = memoryReplica();
+    memory.tables.set(a.oid, { oid: a.oid, schema: keyless, at: at(1n), named: keyless, revision: 1, awaiting: waitsFor });
+    const replica: typeof memory.replica = {
+      ...memory.replica,
+      change: async (changes, advance) => {
+        if (changes.some((change) => change.kind === "alter" && !change.empties)) throw new KeyRefusedError(a, "a");
+        await memory.replica.change(changes, advance);
+      },
+    };
+    return { ...memory, replica };
+  };
+  const place = { partition, from: null, nextOffset: 3n };
+  const refused: string[] = [];
+  const keyRefused = ({ table }: { readonly table: string }) => void refused.push(table);
+
+  const one = refusing();
+  await expect(tableBook(one.replica, { history }).bring(a, at(5n), place)).rejects.toBeInstanceOf(KeyRefusedError);
+  expect(one.changes).toEqual([]); // nobody would ask
+  const book = tableBook(one.replica, { history, keyRefused });
+  let fails = true;
+  const asked: string[] = [];
+  const copies = new AwaitedCopies({
+    tables: book,
+    requests: {
+      ask: async (copy: string) => {
+        if (fails) throw new Error("Kafka is away");
+        asked.push(copy);
+      },
+    },
+  } as unknown as ConstructorParameters<typeof AwaitedCopies>[0]);
+  const looked: (number | undefined)[] = [];
+  const held = { isHeld: () => true, mended: () => void looked.push(-1) };
+  const ports = {
+    ...{ tables: book, copies, status: held, schemas: { settle: async () => {} } },
+    consumer: { ends: async () => new Map([[0, 3n]]), lookAtEnd: (_: string, afterMs?: number) => void looked.push(afterMs) },
+    progress: new ProgressBook({ progress: async () => null }),
+  };
+  const batch = { partition, table: a, events: [], nextOffset: 3n, bytes: 0, lagEvents: 0n, traceParents: [] };
+  await ports.progress.resume(partition);
+  await expect(atEnd(batch, ports)).rejects.toThrow("Kafka is away");
+  expect([refused, one.changes, looked]).toEqual([["a"], [`await ${a.oid} as a`, `alter ${a.oid} as a`], []]);
+  const { awaiting } = one.tables.get(a.oid) as { awaiting: string };
+  expect(topicsLostBefore(awaiting)).toEqual([partition.topic]);
+  fails = false;
+  for (let look = 0; look < 2; look++) await atEnd(batch, ports);
+  expect([asked, one.changes.length, looked]).toEqual([[awaiting], 2, [-1, -1]]);
+
+  const waiting = refusing("a copy"); // which is still to come
+  await tableBook(waiting.replica, { history, keyRefused }).bring(a, at(5n), place);
+  expect([waiting.changes, waiting.tables.get(a.oid)?.awaiting]).toEqual([[`alter ${a.oid} as a`], "a copy"]);
+});
+
+const at = (commitLsn: bigint) => ({ commitLsn, ordinal: 0 });

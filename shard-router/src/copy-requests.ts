@@ -66,7 +66,7 @@ export class AwaitedCopies {
     return goneOn() ?? low;
   }
 
-  /** The request may not have got out when the one who asked ended. */
+  /** Asks for the copy that the table waits for, which nobody may have asked for, or whose request may not have got out. Once in a life. */
   async askAgain(name: TableName): Promise<void> {
     const table = await this.#options.tables.awaited(name);
     const awaiting = table?.awaiting ?? null;

@@ -137,10 +137,10 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       },
       traced: (batch, work) => applySpan(telemetry, name, batch, work),
       turn: (batch, poison) =>
-        turn(batch, { replicaName: name, dialect: replica.dialect, schemas, tables, progress, deadLetters }, poison),
+        turn(batch, { replicaName: name, dialect: replica.dialect, schemas, tables, progress, copies, deadLetters }, poison),
       poison: deadLetters,
       atEnd: async (batch) => {
-        await atEnd(batch, { schemas, tables, consumer, progress, status });
+        await atEnd(batch, { schemas, tables, copies, consumer, progress, status });
         if (config.ROUTER_DDL === "apply")
           await deadLetters.releaseGone(batch.partition, (oid) => schemas.history.newest(oid) === null);
       },
@@ -212,6 +212,8 @@ function tablesOf({ config, context, status }: Routing, replica: Replica, life: 
       lookAtEnd(name);
       lookAtEnd(now);
     },
+    keyRefused: (name, { message }) =>
+      context.logger.warn({ table: formatTableName(name) }, `${message}: it is emptied, and this replica asks for a copy`),
   });
 }
 

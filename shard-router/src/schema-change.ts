@@ -85,6 +85,8 @@ export function losesKeys(steps: readonly SchemaStep[], to: TableSchema, rewritt
   );
 }
 
+export const addsKey = (steps: readonly SchemaStep[]): boolean => steps.some(({ kind }) => kind === "add-key");
+
 /** The renames one by one, so that no name is taken when it is given: what goes round goes by way of `spare` names. */
 export function orderRenames(renames: readonly Rename[], spare: (index: number) => string): readonly Rename[] {
   const waiting = [...renames];

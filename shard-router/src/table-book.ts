@@ -1,15 +1,16 @@
 import { CascadeError } from "@cascade/shared/errors";
 import { comparePositions, type Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import { formatTableName, type TableName, tableOfTopic } from "@cascade/shared/topic";
+import { formatTableName, type TableName, tableOfTopic, topicOf } from "@cascade/shared/topic";
 import { awaitedCopy, topicsLostBefore } from "./awaited-copy.ts";
 import type { ReplicaTable } from "./dialect.ts";
 import type { Partition } from "./event-consumer.ts";
 import { Fence, type FenceOptions, justBefore } from "./fence.ts";
+import { KeyRefusedError } from "./key-refused.ts";
 import type { Progress, RememberedTable, Replica, TableChange } from "./replica.ts";
 import { describeSteps, type SchemaPolicy } from "./schema-change.ts";
 import { isSameName, type SchemaVersion } from "./schema-history.ts";
-import { bringChanges, dropChanges } from "./table-changes.ts";
+import { bringChanges, dropChanges, emptied } from "./table-changes.ts";
 import { WaitingError } from "./waiting.ts";
 
 /** People may change a table in a way that no statement of ours fails at, and that rounds values from then on: it is looked at again. */
@@ -33,6 +34,8 @@ export interface TableBookOptions extends Omit<FenceOptions, "progress"> {
   moved(advance: Parameters<Replica["change"]>[1]): void;
   /** A table was changed: `what`, in words. Names only. `now`: what it is called from here on. */
   changed(name: TableName, what: string, now: TableName): void;
+  /** Rows of the replica's table are not main-db's: it is emptied. Without this it is not, where nobody would ask for its copy. */
+  keyRefused?(name: TableName, error: KeyRefusedError): void;
 }
 
 /** How a row of a schema stands to the replica's table. */
@@ -91,16 +94,24 @@ export class TableBook {
   }
 
   /**
-   * Brings the table to the schema, which main-db's has at `position`. Rejects with WaitingError while rows must come first, with a
+   * Brings the table to the schema, which main-db's has at `position`. Where its rows do not allow the key, which proves them wrong, it is emptied
+   * and waits for a copy, which is then to be asked for. Rejects with WaitingError while rows must come first, with a
    * CascadeError that stops the table when the policy or the replica do not let it be changed. `elsewhere`: the place is of another topic than
    * the schema's.
    */
   async bring(schema: TableSchema, position: Position, place: Place, elsewhere = false): Promise<void> {
-    const { history, policy } = this.#options;
+    const { history, policy, prefix } = this.#options;
     const all = await this.#all();
     await this.#passFence(schema, position, place, elsewhere);
     const at = history.startOf(schema, position);
-    await this.#change(bringChanges({ schema, at, history, policy, all, mayCreate: this.#mayCreate(schema, place) }), place);
+    const changes = bringChanges({ schema, at, history, policy, all, mayCreate: this.#mayCreate(schema, place) });
+    try {
+      await this.#change(changes, place);
+    } catch (error) {
+      if (!(error instanceof KeyRefusedError) || this.#options.keyRefused === undefined) throw error;
+      this.#options.keyRefused(schema, error);
+      await this.#change(emptied(changes, awaitedCopy([topicOf(prefix, schema)])), place);
+    }
   }
 
   /** See Fence: null where no table has ever been renamed, which is quick to see. */

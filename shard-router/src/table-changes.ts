@@ -3,7 +3,7 @@ import type { Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { RememberedTable, TableChange } from "./replica.ts";
-import { allowedSteps, losesKeys, planChange, type SchemaPolicy } from "./schema-change.ts";
+import { addsKey, allowedSteps, losesKeys, planChange, type SchemaPolicy } from "./schema-change.ts";
 import { isSameName, type SchemaHistory } from "./schema-history.ts";
 
 export interface Bringing {
@@ -29,6 +29,22 @@ export function bringChanges(bringing: Bringing): readonly TableChange[] {
   const room = makeRoom(bringing, named);
   return [...room, ofTable(bringing, from, nameOf(named)), ...backFrom(room, bringing, nameOf(named))];
 }
+
+/**
+ * The same where the rows of the table do not allow its key: they go, and the table waits for a copy, for `copy` unless for one already. That
+ * first: where DDL is no part of a transaction a crash may come between.
+ */
+export const emptied = (changes: readonly TableChange[], copy: string): readonly TableChange[] =>
+  changes.flatMap((change): readonly TableChange[] => {
+    if (change.kind !== "alter" || !addsKey(change.steps)) return [change];
+    const { from } = change;
+    if (from.awaiting !== null) return [{ ...change, empties: true }];
+    const waiting = { ...from, revision: from.revision + 1, awaiting: copy };
+    return [
+      { kind: "await", from, awaiting: copy },
+      { ...change, from: waiting, empties: true },
+    ];
+  });
 
 export const dropChanges = (gone: readonly RememberedTable[]): readonly TableChange[] =>
   gone.map((from) => ({ kind: "drop", from }));

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { type ChangeEvent, eventEncoder } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import { identifySchema, type TableSchema } from "@cascade/shared/table-schema";
+import type { TableName } from "@cascade/shared/topic";
 import { historyOf, memoryReplica, tableBook } from "../test/memory-replica.ts";
 import { changed } from "../test/table-changer.ts";
 import { sqliteDialect } from "./dialects/sqlite.ts";
@@ -91,7 +92,9 @@ async function turned(
     },
     [Symbol.asyncDispose]: async () => {},
   };
-  const options = { replicaName: "mine", dialect: sqliteDialect, schemas, tables, progress: book };
+  const asked: string[] = [];
+  const copies = { askAgain: async ({ table }: TableName) => void asked.push(table) };
+  const options = { replicaName: "mine", dialect: sqliteDialect, schemas, tables, progress: book, copies };
   const steps: Step[] = [];
   for (let rest: EventBatch | null = batch; rest !== null; rest = steps.at(-1)?.rest ?? null) {
     const step: Step = await turn(rest, options);
@@ -99,7 +102,7 @@ async function turned(
     steps.push(step);
   }
   const rows = steps.flatMap(({ work }) => work.statements.map(({ parameterSets }) => parameterSets));
-  return { step: steps.at(-1) as Step, steps, prepared, changes, rows };
+  return { step: steps.at(-1) as Step, steps, prepared, changes, rows, asked };
 }
 
 test("a batch becomes one step from what the replica has to its last event", async () => {
@@ -174,6 +177,14 @@ test("what comes late in a topic that its table has left since comes to nothing;
     remembered: { ...remembered, schema: older, named: older, at: at(1n) },
   });
   expect(before.rows).toEqual([[[1, 1]], [[2, 2]]]);
+});
+
+test("while a table waits for its copy nothing of it is applied, and whoever has its events sees to it that the copy is asked for", async () => {
+  const remembered = { oid: 1, schema: older, named: older, revision: 1, awaiting: "copy", at: { commitLsn: 1n, ordinal: 0 } };
+  const batch = batchOf([{ at: [4n, 0], after: { id: 1, a: 1 } }]);
+  const waiting = await turned(batch, null, [older], { history: historyOf([older, 1n]), remembered });
+  expect([waiting.rows, waiting.asked, waiting.step.advance.to.nextOffset]).toEqual([[], ["t"], 1n]);
+  expect((await turned(batch, null)).asked).toEqual([]);
 });
 
 test("with nothing new only the offset moves", async () => {

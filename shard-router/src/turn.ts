@@ -3,6 +3,7 @@ import { type CascadeError, FencedError } from "@cascade/shared/errors";
 import { comparePositions, type Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
+import type { AwaitedCopies } from "./copy-requests.ts";
 import type { DeadLetter } from "./dead-letter.ts";
 import type { DeadLetters } from "./dead-letters.ts";
 import type { Dialect } from "./dialect.ts";
@@ -35,6 +36,8 @@ export interface TurnOptions {
   readonly schemas: SchemaBook;
   readonly tables: TableBook;
   readonly progress: Pick<ProgressBook, "current">;
+  /** Where a table that must wait for a copy can ask for it. */
+  readonly copies?: Pick<AwaitedCopies, "askAgain">;
   readonly deadLetters?: Pick<DeadLetters, "plan" | "sync">;
 }
 
@@ -114,6 +117,7 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
     }
     const { table, remembered } = standing;
     if (remembered.awaiting !== null) {
+      await options.copies?.askAgain(batch.table);
       // Whether a truncate ends the waiting depends on all names that the table has had.
       if (run.events.some(({ op }) => op === "t")) await options.schemas.settle();
       const isBegin = (event: ReceivedEvent): boolean => beginsCopy(event, remembered, batch.partition, options);

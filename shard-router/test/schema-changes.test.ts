@@ -4,6 +4,7 @@ import { CascadeError } from "@cascade/shared/errors";
 import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
 import { comparableRows } from "@cascade/shared/testing/table-histories";
 import { columnSchema, tableSchema } from "@cascade/shared/testing/table-schemas";
+import { KeyRefusedError } from "../src/key-refused.ts";
 import type { Replica } from "../src/replica.ts";
 import { after, applier, event, REPLICA_KINDS, type ReplicaKind, type ReplicaLab, replicaLab } from "./replica-labs.ts";
 import { type Changer, changed, changer, tableChanger } from "./table-changer.ts";
@@ -206,6 +207,27 @@ describe.each(KINDS)("%s replica", (kind: ReplicaKind) => {
     await alter(anew, { rewritten: true, empties: true });
     await put(replica, anew, { a: "a1", b: "b1", n: 1 });
     await expectRows(l, anew, [{ a: "a1", b: "b1", n: 1 }]);
+  });
+
+  test("rows that do not allow a new key are told from all else that may be in the way, and the table takes the key without them", async () => {
+    const { lab: l, replica, alter, remembered, change } = await filled();
+    const none = changed(t, { key: [], identity: "full" });
+    await alter(none);
+    await put(replica, none, { id: 2, a: "a3", b: "b3" });
+    const keyed = changed(t, { columns: [{ ...id, name: "ident" }, a, b], key: ["ident"] });
+    const byB = changed(t, { columns: [id, a, { ...b, nullable: false }], key: ["b"] });
+    for (const refused of [keyed, byB]) {
+      const error = await failure(alter(refused));
+      expect(error).toBeInstanceOf(KeyRefusedError);
+      expect(error.message + error.advice).not.toMatch(/a3|b3/);
+      expect(await l.rows(none)).toHaveLength(3);
+    }
+    const from = await remembered(t.oid);
+    await change({ kind: "await", from, awaiting: "copy" });
+    await alter(keyed, { from: { ...from, revision: from.revision + 1 }, empties: true });
+    expect(await remembered(t.oid)).toMatchObject({ awaiting: "copy", schema: { id: keyed.id } });
+    await put(replica, keyed, { ident: 2, a: "a4", b: null }, { ident: 2, a: "a5", b: null });
+    await expectRows(l, keyed, [{ ident: 2, a: "a5", b: null }]);
   });
 
   test("tables are renamed, swap their names, and are dropped", async () => {

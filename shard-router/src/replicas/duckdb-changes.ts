@@ -2,7 +2,9 @@ import type { CascadeError } from "@cascade/shared/errors";
 import type { TableName } from "@cascade/shared/topic";
 import { duckdbChange } from "../dialects/duckdb-changes.ts";
 import { foldAscii } from "../dialects/table-names.ts";
+import { KeyRefusedError } from "../key-refused.ts";
 import type { Advance, TableChange } from "../replica.ts";
+import { addsKey } from "../schema-change.ts";
 import { changeRefused, unknownValues } from "./change-refused.ts";
 import { type FoundChangedTable, findChangedTable } from "./duckdb-changed-table.ts";
 import { duckdbError, isConstraintError, isUnfitValue } from "./duckdb-errors.ts";
@@ -100,6 +102,7 @@ async function alterTable({ session, unfit }: Changing, change: Alter): Promise<
     for (const text of statements) await session.ddl(text);
   } catch (error) {
     if (!isUnfitValue(error) && !isConstraintError(error)) throw error;
+    if (isConstraintError(error) && addsKey(steps)) throw new KeyRefusedError(schema, table.sqlName);
     const { message } = duckdbError(error, "making the table anew");
     const refusal = changeRefused(schema, table.sqlName, message, fillAnew("cascade_progress"));
     throw isUnfitValue(error) ? new UnfitValues(refusal) : refusal;

@@ -27,6 +27,10 @@ const CURES: ReadonlyMap<number, string> = new Map([
 export const isUnfitValue = (error: unknown): boolean => error instanceof SqlError && UNFIT.has(error.errno ?? 0);
 const UNFIT: ReadonlySet<number> = new Set([1264, 1265, 1292, 1366, 1406, 1690]);
 
+/** A row is there twice, or a column of its key is NULL, which MariaDB also calls truncated data. */
+export const isKeyError = (error: unknown): boolean => error instanceof SqlError && KEY.has(error.errno ?? 0);
+const KEY: ReadonlySet<number> = new Set([1062, 1138, 1265]);
+
 /** What the server says to the DDL of a change. */
 export function changeError(error: unknown, schema: TableSchema): CascadeError {
   const said = mysqlError(error, `changing the replica's table of ${formatTableName(schema)}`);

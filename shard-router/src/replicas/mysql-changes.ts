@@ -1,14 +1,15 @@
-import { FencedError } from "@cascade/shared/errors";
+import { type CascadeError, FencedError } from "@cascade/shared/errors";
 import { formatLsn } from "@cascade/shared/lsn";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import { type MysqlDialect, quoteMysql } from "../dialects/mysql.ts";
 import { type MysqlChange, mysqlChange } from "../dialects/mysql-changes.ts";
 import { flatTableName } from "../dialects/table-names.ts";
+import { KeyRefusedError } from "../key-refused.ts";
 import type { Advance, RememberedTable, TableChange } from "../replica.ts";
-import { planChange } from "../schema-change.ts";
+import { addsKey, planChange } from "../schema-change.ts";
 import { unknownValues } from "./change-refused.ts";
 import { findMysqlTable } from "./mysql-catalog.ts";
-import { changeError, isUnfitValue } from "./mysql-change-errors.ts";
+import { changeError, isKeyError, isUnfitValue } from "./mysql-change-errors.ts";
 import { findChangedTable } from "./mysql-changed-table.ts";
 import { advanceProgress, checkProgress } from "./mysql-progress.ts";
 import {
@@ -174,11 +175,16 @@ async function carryOut(
     await run(plan);
   } catch (error) {
     const other = change.rewritten && isUnfitValue(error) ? await planOf(changing, change, { mark, unfit: true }) : null;
-    if (other === null) throw changeError(error, change.schema);
+    if (other === null) throw refusalOf(error, change);
     await run(other).catch((again: unknown) => {
-      throw changeError(again, change.schema);
+      throw refusalOf(again, change);
     });
   }
+}
+
+function refusalOf(error: unknown, { schema, steps, named }: Alter): CascadeError {
+  if (addsKey(steps) && isKeyError(error)) return new KeyRefusedError(schema, quoteMysql(flatTableName(named)));
+  return changeError(error, schema);
 }
 
 async function ddl(session: MysqlSession, texts: readonly (string | null)[]): Promise<void> {

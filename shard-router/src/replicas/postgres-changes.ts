@@ -1,11 +1,11 @@
-import type { TableSchema } from "@cascade/shared/table-schema";
 import { DatabaseError } from "pg";
 import { postgresTableName } from "../dialects/postgres.ts";
 import { addColumnTexts, changeTypeText, moveTexts, renameColumnTexts, replaceColumnTexts } from "../dialects/postgres-alter.ts";
 import { holds, replicaType } from "../dialects/postgres-types.ts";
 import { quote } from "../dialects/sql.ts";
+import { KeyRefusedError } from "../key-refused.ts";
 import type { Advance, TableChange } from "../replica.ts";
-import { pendingSteps, type SchemaStep } from "../schema-change.ts";
+import { addsKey, pendingSteps, type SchemaStep } from "../schema-change.ts";
 import { advanceQuery, checkAdvanced, ensureSchema, SCHEMA_CHANGE_LOCK } from "./postgres-progress.ts";
 import { RememberedRows } from "./postgres-remembered.ts";
 import type { PostgresSession } from "./postgres-session.ts";
@@ -68,7 +68,7 @@ async function ddl(session: PostgresSession, texts: readonly string[]): Promise<
 }
 
 async function alterTable(session: PostgresSession, change: Alter): Promise<void> {
-  const { named, steps, schema } = change;
+  const { named, steps } = change;
   const sqlName = postgresTableName(named);
   if (change.empties) await ddl(session, [`DELETE FROM ${sqlName}`]);
   let found = await findTable(session, named);
@@ -78,7 +78,7 @@ async function alterTable(session: PostgresSession, change: Alter): Promise<void
     await takeStep(session, { change, sqlName, found }, step);
     found = await findTable(session, named);
   }
-  if (steps.some(({ kind }) => kind === "add-key" || kind === "change-type")) await ensureKey(session, change, schema);
+  if (steps.some(({ kind }) => kind === "add-key" || kind === "change-type")) await ensureKey(session, change);
 }
 
 interface Altered {
@@ -151,10 +151,19 @@ async function isEmpty(session: PostgresSession, from: string): Promise<boolean>
   return answer?.rows.length === 0;
 }
 
+/** A row is there twice (unique_violation), or a column of its key is NULL (not_null_violation). */
+const isKeyError = (error: unknown): boolean => error instanceof DatabaseError && /^2350[25]$/.test(error.code ?? "");
+
 /** Where an index of somebody's own serves already, none is made. */
-async function ensureKey(session: PostgresSession, { named }: Alter, { key }: TableSchema): Promise<void> {
+async function ensureKey(session: PostgresSession, { named, schema, steps }: Alter): Promise<void> {
+  const { key } = schema;
   const found = await findTable(session, named);
   if (found === null || key.length === 0 || found.uniqueKeys.some((columns) => sameNames(columns, key))) return;
   const kind = primaryKeyOf(found).name === null ? "PRIMARY KEY" : "UNIQUE";
-  await ddl(session, [`ALTER TABLE ${postgresTableName(named)} ADD ${kind} (${key.map(quote).join(", ")})`]);
+  const sqlName = postgresTableName(named);
+  try {
+    await ddl(session, [`ALTER TABLE ${sqlName} ADD ${kind} (${key.map(quote).join(", ")})`]);
+  } catch (error) {
+    throw isKeyError(error) && addsKey(steps) ? new KeyRefusedError(schema, sqlName) : error;
+  }
 }

@@ -72,6 +72,10 @@ const primaryCode = (error: SQLiteError): string => /^SQLITE_[A-Z]+/.exec(error.
 export const isConstraintError = (error: unknown): boolean =>
   error instanceof SQLiteError && primaryCode(error) === "SQLITE_CONSTRAINT";
 
+/** A row is there twice, or a column of its key is NULL. */
+export const isKeyError = (error: unknown): boolean =>
+  error instanceof SQLiteError && /^SQLITE_CONSTRAINT_(?:PRIMARYKEY|UNIQUE|ROWID|NOTNULL)$/.test(error.code ?? "");
+
 export const isBusy = (error: unknown): boolean => error instanceof SQLiteError && SQLITE_RULES[primaryCode(error)] === busy;
 
 /**

@@ -7,8 +7,10 @@ import { ROWID_NAMES } from "../dialects/sqlite.ts";
 import { conversion, literal, renameColumnTexts } from "../dialects/sqlite-alter.ts";
 import { storageClass, storageIn } from "../dialects/sqlite-types.ts";
 import { flatTableName, foldAscii } from "../dialects/table-names.ts";
+import { KeyRefusedError } from "../key-refused.ts";
 import type { TableChange } from "../replica.ts";
-import type { SchemaStep } from "../schema-change.ts";
+import { addsKey, type SchemaStep } from "../schema-change.ts";
+import { isKeyError } from "./sqlite-errors.ts";
 import { type FoundColumn, type FoundTable, findTable } from "./sqlite-tables.ts";
 
 /** What is declared with a table of somebody's own and cannot be read back from the catalog. */
@@ -52,11 +54,15 @@ export function rebuildTable(database: Database, change: Alter, found: FoundTabl
     .all(name);
   const anew = quote(`cascade rebuild ${name}`);
   const lines = [...columns.map((column) => column.declaration), ...keyTexts(change, now)];
-  ddl([
-    `CREATE TABLE ${anew} (\n  ${lines.join(",\n  ")}\n)${found.strict ? " STRICT" : ""}`,
-    `INSERT INTO ${anew} (${columns.map((column) => quote(column.name)).join(", ")}) SELECT ${columns.map((column) => column.sql).join(", ")} FROM ${sqlName}`,
-    `DROP TABLE ${sqlName}`,
-  ]);
+  ddl([`CREATE TABLE ${anew} (\n  ${lines.join(",\n  ")}\n)${found.strict ? " STRICT" : ""}`]);
+  try {
+    ddl([
+      `INSERT INTO ${anew} (${columns.map((column) => quote(column.name)).join(", ")}) SELECT ${columns.map((column) => column.sql).join(", ")} FROM ${sqlName}`,
+    ]);
+  } catch (error) {
+    throw addsKey(steps) && isKeyError(error) ? new KeyRefusedError(schema, sqlName) : error;
+  }
+  ddl([`DROP TABLE ${sqlName}`]);
   // Else SQLite would look at the views, which have no table now.
   database.run("PRAGMA legacy_alter_table = ON");
   try {
