@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { CascadeError } from "@cascade/shared/errors";
 import type { Reading, Telemetry } from "@cascade/shared/telemetry";
+import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import { ApplyStatus } from "./apply-status.ts";
 import type { EventBatch } from "./event-consumer.ts";
 import { atOffset } from "./poison.ts";
@@ -60,6 +61,16 @@ test("a message that holds its partition is named by its place", () => {
   const { made } = status();
   made.held(a, atOffset(error, { events: [{ offset: 12n, key: null, value: "{" }] } as unknown as EventBatch));
   expect(made.toJSON()).toMatchObject({ tables: [{ error: { ...a, offset: "12" } }, {}] });
+});
+
+test("a table that waits for its copy says so", () => {
+  const { made } = status();
+  const schema = tableSchema("b", { id: "integer" });
+  made.follow(
+    () => [a, b],
+    () => new Map([["public.b", { schema, awaiting: "copy" }]]),
+  );
+  expect(made.toJSON()).toMatchObject({ tables: [{ awaitsCopy: false }, { awaitsCopy: true, schema: { id: schema.id } }] });
 });
 
 test("a table some of whose keys are held back is not ready, and counts them", () => {

@@ -6,6 +6,7 @@ import { formatTableName, type TableName, tableOfTopic } from "@cascade/shared/t
 import { type EventBatch, type Partition, partitionKey } from "./event-consumer.ts";
 import { LagWindow } from "./lag-window.ts";
 import { offsetOf } from "./poison.ts";
+import type { RememberedTable } from "./replica.ts";
 import type { Step } from "./turn.ts";
 
 /**
@@ -34,6 +35,8 @@ interface HoldReport extends ErrorReport {
   readonly offset: string | null;
 }
 
+export type RememberedByName = ReadonlyMap<string, Pick<RememberedTable, "schema" | "awaiting">>;
+
 /** How many keys are held back. */
 export type HeldKeysOf = (partition: Partition) => number;
 
@@ -43,7 +46,7 @@ export class ApplyStatus {
   readonly #lag = new LagWindow();
   readonly #partitions = new Map<string, PartitionStatus>();
   #assigned: (() => readonly Partition[]) | null = null;
-  #schemaIds: () => ReadonlyMap<string, string> = () => new Map();
+  #remembered: () => RememberedByName = () => new Map();
   #heldKeys: HeldKeysOf = () => 0;
   /** Of each table, in this process. */
   readonly #schemaChanges = new Map<string, number>();
@@ -68,15 +71,15 @@ export class ApplyStatus {
 
   /**
    * Which partitions this router holds, asked whenever the status is: what is another router's now is forgotten. null between two lives:
-   * nothing is known to be another's, and what waits goes on waiting. `schemaIds`: which schema each of the replica's tables is at.
+   * nothing is known to be another's, and what waits goes on waiting. `remembered`: how the replica's tables are.
    */
   follow(
     assigned: (() => readonly Partition[]) | null,
-    schemaIds: (() => ReadonlyMap<string, string>) | null = null,
+    remembered: (() => RememberedByName) | null = null,
     heldKeys: HeldKeysOf | null = null,
   ): void {
     this.#assigned = assigned;
-    this.#schemaIds = schemaIds ?? this.#schemaIds;
+    this.#remembered = remembered ?? this.#remembered;
     this.#heldKeys = heldKeys ?? this.#heldKeys;
   }
 
@@ -145,15 +148,17 @@ export class ApplyStatus {
 
   toJSON(): object {
     const partitions = this.#mine();
-    const schemaIds = this.#schemaIds();
+    const remembered = this.#remembered();
     return {
       eventsTotal: this.#eventsTotal,
       lagMs: this.#lag.summary(),
       lagEvents: Number(partitions.reduce((sum, { lagEvents }) => sum + lagEvents, 0n)),
       tables: this.#tables().map(([table, of]) => {
         const error = of.find(({ held }) => held !== null)?.held?.report ?? null;
-        const schema = { id: schemaIds.get(table) ?? null, changes: this.#schemaChanges.get(table) ?? 0 };
-        return { table, state: this.#stateOf(of), schema, error, heldKeys: this.#keysHeld(of) };
+        const { schema: known, awaiting = null } = remembered.get(table) ?? {};
+        const schema = { id: known?.id ?? null, changes: this.#schemaChanges.get(table) ?? 0 };
+        // Until the copy is here everything of the table is passed over.
+        return { table, state: this.#stateOf(of), awaitsCopy: awaiting !== null, schema, error, heldKeys: this.#keysHeld(of) };
       }),
       partitions: partitions.map(({ partition, nextOffset, lagEvents, sourceCommittedAtMs }) => ({
         ...partition,

@@ -33,7 +33,7 @@ export async function atEnd({ partition, table, nextOffset }: EventBatch, ports:
   if (end === undefined) return;
   if (nextOffset < end) return consumer.lookAtEnd(partition.topic, AGAIN_MS);
   await change?.({ partition, from: progress.current(partition), nextOffset });
-  await copies.askAgain(table);
+  await copies.askAgain();
   if (change !== null) consumer.lookAtEnd(partition.topic);
   status.mended(partition);
 }

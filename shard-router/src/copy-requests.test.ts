@@ -1,4 +1,6 @@
 import { expect, test } from "bun:test";
+import { FencedError } from "@cascade/shared/errors";
+import type { TableSchema } from "@cascade/shared/table-schema";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import { historyOf, memoryReplica, tableBook } from "../test/memory-replica.ts";
 import { changed } from "../test/table-changer.ts";
@@ -87,23 +89,11 @@ test("of a name that nobody knows nothing can be asked for", async () => {
 test("a table whose rows do not allow main-db's key is emptied in the same change, and its copy is asked for, once", async () => {
   const keyless = changed(a, { key: [], identity: "full" });
   const history = historyOf([keyless, 1n], [a, 5n]);
-  const refusing = (waitsFor: string | null = null) => {
-    const memory = memoryReplica();
-    memory.tables.set(a.oid, { oid: a.oid, schema: keyless, at: at(1n), named: keyless, revision: 1, awaiting: waitsFor });
-    const replica: typeof memory.replica = {
-      ...memory.replica,
-      change: async (changes, advance) => {
-        if (changes.some((change) => change.kind === "alter" && !change.empties)) throw new KeyRefusedError(a, "a");
-        await memory.replica.change(changes, advance);
-      },
-    };
-    return { ...memory, replica };
-  };
   const place = { partition, from: null, nextOffset: 3n };
   const refused: string[] = [];
   const keyRefused = ({ table }: { readonly table: string }) => void refused.push(table);
 
-  const one = refusing();
+  const one = refusing(keyless);
   await expect(tableBook(one.replica, { history }).bring(a, at(5n), place)).rejects.toBeInstanceOf(KeyRefusedError);
   expect(one.changes).toEqual([]); // nobody would ask
   const book = tableBook(one.replica, { history, keyRefused });
@@ -135,9 +125,74 @@ test("a table whose rows do not allow main-db's key is emptied in the same chang
   for (let look = 0; look < 2; look++) await atEnd(batch, ports);
   expect([asked, one.changes.length, looked]).toEqual([[awaiting], 2, [-1, -1]]);
 
-  const waiting = refusing("a copy"); // which is still to come
+  const waiting = refusing(keyless, "a copy"); // which is still to come
   await tableBook(waiting.replica, { history, keyRefused }).bring(a, at(5n), place);
   expect([waiting.changes, waiting.tables.get(a.oid)?.awaiting]).toEqual([[`alter ${a.oid} as a`], "a copy"]);
 });
+
+test("the copy of a table that is emptied from the topic of a former name is asked for as well; where nobody takes the new name it is not emptied", async () => {
+  const keyless = changed(a, { key: [], identity: "full" });
+  const history = historyOf([keyless, 1n], [asB, 5n]);
+  const emptiedAtEnd = async (matches: (table: string) => boolean) => {
+    const { replica, changes, tables } = refusing(keyless);
+    const asked: AskedTable[] = [];
+    const book = tableBook(replica, { history, keyRefused: () => {}, matches: ({ table }) => matches(table) });
+    const copies = new AwaitedCopies({
+      tables: book,
+      requests: { ask: async (_: string, table: AskedTable) => void asked.push(table) },
+    } as unknown as ConstructorParameters<typeof AwaitedCopies>[0]);
+    const progress = new ProgressBook({ progress: async () => null });
+    await progress.resume(partition);
+    const consumer = { ends: async () => new Map([[0, 3n]]), lookAtEnd: () => {} };
+    const status = { isHeld: () => false, mended: () => {} };
+    await atEnd(
+      { partition, table: a, events: [], nextOffset: 3n, bytes: 0, lagEvents: 0n, traceParents: [] },
+      { tables: book, copies, progress, consumer, status, schemas: { settle: async () => {} } },
+    );
+    return { asked, changes, topics: topicsLostBefore(tables.get(a.oid)?.awaiting ?? "") };
+  };
+  const { asked, topics } = await emptiedAtEnd(() => true);
+  expect([asked, topics]).toEqual([[{ oid: a.oid, schema: "public", table: "b" }], ["cascade.public.b"]]);
+  expect(await emptiedAtEnd((table) => table !== "b")).toEqual({ asked: [], changes: [], topics: [] });
+  const direct = refusing(keyless);
+  const narrow = tableBook(direct.replica, {
+    history: historyOf([keyless, 1n], [a, 5n], [asB, 7n]),
+    keyRefused: () => {},
+    matches: ({ table }) => table !== "b",
+  });
+  await expect(narrow.bring(a, at(5n), { partition, from: null, nextOffset: 3n })).rejects.toBeInstanceOf(KeyRefusedError);
+  expect(direct.changes).toEqual([]);
+});
+
+test("what an engine without transactions had done before the refusal is not done again", async () => {
+  const keyless = changed(a, { key: [], identity: "full" });
+  const { replica, tables, changes } = refusing(keyless);
+  const inTheWay = changed(a, { oid: 2 });
+  const elsewhere = changed(inTheWay, { table: "c" });
+  tables.set(2, { oid: 2, schema: inTheWay, at: at(1n), named: inTheWay, revision: 1, awaiting: null });
+  tables.set(a.oid, { oid: a.oid, schema: keyless, at: at(1n), named: asB, revision: 1, awaiting: null });
+  const history = historyOf([keyless, 1n], [inTheWay, 1n], [elsewhere, 4n], [a, 5n]);
+  const book = tableBook(replica, { history, keyRefused: () => {} });
+  await book.bring(a, at(5n), { partition, from: null, nextOffset: 3n });
+  expect(changes).toEqual(["move 2 as cascade moving 2", `await ${a.oid} as b`, `alter ${a.oid} as a`]);
+});
+
+/** A replica whose rows of the table do not allow a key, and whose DDL is no part of a transaction. */
+function refusing(keyless: TableSchema, awaiting: string | null = null) {
+  const memory = memoryReplica();
+  memory.tables.set(a.oid, { oid: a.oid, schema: keyless, at: at(1n), named: keyless, revision: 1, awaiting });
+  const replica: typeof memory.replica = {
+    ...memory.replica,
+    change: async (changes, advance) => {
+      for (const change of changes) {
+        if (change.kind === "alter" && !change.empties) throw new KeyRefusedError(a, "a");
+        if (change.kind !== "create" && change.from.revision !== memory.tables.get(change.from.oid)?.revision)
+          throw new FencedError("topic", 0);
+        await memory.replica.change([change], advance);
+      }
+    },
+  };
+  return { ...memory, replica };
+}
 
 const at = (commitLsn: bigint) => ({ commitLsn, ordinal: 0 });

@@ -66,11 +66,13 @@ export class AwaitedCopies {
     return goneOn() ?? low;
   }
 
-  /** Asks for the copy that the table waits for, which nobody may have asked for, or whose request may not have got out. Once in a life. */
-  async askAgain(name: TableName): Promise<void> {
-    const table = await this.#options.tables.awaited(name);
-    const awaiting = table?.awaiting ?? null;
-    if (table !== null && awaiting !== null && !this.#asked.has(awaiting)) await this.#ask(awaiting, { oid: table.oid, ...name });
+  /**
+   * Asks for the copies that tables wait for and that this life has not asked for: nobody may have, or whoever did may have ended before the
+   * request got out. Of all tables, for who has made one wait need not have the topic that the copy comes in.
+   */
+  async askAgain(): Promise<void> {
+    for (const { awaiting, ...table } of await this.#options.tables.awaited())
+      if (!this.#asked.has(awaiting)) await this.#ask(awaiting, table);
   }
 
   async #ask(copy: string, { oid, schema, table }: AskedTable): Promise<void> {

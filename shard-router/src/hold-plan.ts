@@ -63,6 +63,8 @@ export class HoldPlan {
    */
   withhold(schema: TableSchema, events: readonly ReceivedEvent[]): readonly ReceivedEvent[] {
     const { poison } = this.#options;
+    // Also of a key that the table has no more: a copy begins so where the rows did not allow the new one.
+    if (poison === null && events[0]?.op === "t") this.release(schema.oid);
     const held = this.#ofTable(schema.oid);
     if (held.length === 0 && poison === null) return events;
     const columns = keyColumns(schema);

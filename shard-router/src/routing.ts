@@ -1,7 +1,7 @@
 import { kafkaOptions } from "@cascade/shared/config";
 import { collectAfter } from "@cascade/shared/memory-bound";
 import type { Service, ServiceContext } from "@cascade/shared/service";
-import { formatTableName, type TableName, tableOfTopic, topicOf } from "@cascade/shared/topic";
+import { formatTableName, type TableName, topicOf } from "@cascade/shared/topic";
 import { whileAnswering } from "@cascade/shared/while-answering";
 import { ApplyStatus } from "./apply-status.ts";
 import { atEnd } from "./at-end.ts";
@@ -109,7 +109,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       const offset = await progress.resume(partition);
       await held.reread();
       tables.reread(); // whoever had the partition before may have changed some
-      await copies.askAgain(tableOfTopic(config.KAFKA_TOPIC_PREFIX, partition.topic) as TableName);
+      await copies.askAgain();
       return offset;
     },
     settleSchemas: () => schemas.settle(),
@@ -121,7 +121,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   await using deadLetters = deadLettersOf(routing, { replica, held, tables });
   status.follow(
     () => consumer.assigned(),
-    () => tables.schemaIds(),
+    () => tables.byName(),
     (partition) => held.current(partition).length,
   );
   using _ = { [Symbol.dispose]: () => status.follow(null) };

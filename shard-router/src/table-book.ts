@@ -38,6 +38,12 @@ export interface TableBookOptions extends Omit<FenceOptions, "progress"> {
   keyRefused?(name: TableName, error: KeyRefusedError): void;
 }
 
+export interface AwaitedTable extends TableName {
+  readonly oid: number;
+  /** The copy's name. */
+  readonly awaiting: string;
+}
+
 /** How a row of a schema stands to the replica's table. */
 export type Standing =
   /** Its table is like this, or past this: then the row is mapped. */
@@ -100,17 +106,20 @@ export class TableBook {
    * the schema's.
    */
   async bring(schema: TableSchema, position: Position, place: Place, elsewhere = false): Promise<void> {
-    const { history, policy, prefix } = this.#options;
-    const all = await this.#all();
+    const { history, policy, prefix, keyRefused } = this.#options;
     await this.#passFence(schema, position, place, elsewhere);
     const at = history.startOf(schema, position);
-    const changes = bringChanges({ schema, at, history, policy, all, mayCreate: this.#mayCreate(schema, place) });
+    const changes = async (): Promise<readonly TableChange[]> =>
+      bringChanges({ schema, at, history, policy, all: await this.#all(), mayCreate: this.#mayCreate(schema, place) });
     try {
-      await this.#change(changes, place);
+      await this.#change(await changes(), place);
     } catch (error) {
-      if (!(error instanceof KeyRefusedError) || this.#options.keyRefused === undefined) throw error;
-      this.#options.keyRefused(schema, error);
-      await this.#change(emptied(changes, awaitedCopy([topicOf(prefix, schema)])), place);
+      // The copy comes under the newest name.
+      const isTaken = this.takes(history.newest(schema.oid)?.schema ?? schema);
+      if (!(error instanceof KeyRefusedError) || keyRefused === undefined || !isTaken) throw error;
+      this.reread(); // some of it may be done, where DDL is no part of a transaction
+      await this.#change(emptied(await changes(), awaitedCopy([topicOf(prefix, schema)])), place);
+      keyRefused(schema, error);
     }
   }
 
@@ -126,12 +135,14 @@ export class TableBook {
     return this.#fence.beforeReturn(schema, events, at);
   }
 
-  /** The table that has the name and waits for a copy; null when it does not. */
-  async awaited(name: TableName): Promise<RememberedTable | null> {
+  /** The tables that wait for a copy, by their newest names. */
+  async awaited(): Promise<readonly AwaitedTable[]> {
     await this.#all();
-    if (this.#awaited.length === 0) return null;
     const { history } = this.#options;
-    return this.#awaited.find(({ oid, schema }) => isSameName(history.newest(oid)?.schema ?? schema, name)) ?? null;
+    return this.#awaited.flatMap(({ oid, schema: remembered, awaiting }) => {
+      const { schema, table } = history.newest(oid)?.schema ?? remembered;
+      return awaiting === null ? [] : [{ oid, schema, table, awaiting }];
+    });
   }
 
   /**
@@ -253,9 +264,9 @@ export class TableBook {
     this.#relaxed.set(remembered.oid, columns.union(this.#relaxed.get(remembered.oid) ?? NONE));
   }
 
-  /** The schema that a table of the replica is at, for /status. */
-  schemaIds(): ReadonlyMap<string, string> {
-    return new Map([...this.#lastRead.values()].map(({ schema }) => [formatTableName(schema), schema.id]));
+  /** What the replica remembers, as it was last read, by the names of schemas: for /status. */
+  byName(): ReadonlyMap<string, RememberedTable> {
+    return new Map([...this.#lastRead.values()].map((table) => [formatTableName(table.schema), table]));
   }
 
   /**

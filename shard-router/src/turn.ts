@@ -117,7 +117,7 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
     }
     const { table, remembered } = standing;
     if (remembered.awaiting !== null) {
-      await options.copies?.askAgain(batch.table);
+      await options.copies?.askAgain();
       // Whether a truncate ends the waiting depends on all names that the table has had.
       if (run.events.some(({ op }) => op === "t")) await options.schemas.settle();
       const isBegin = (event: ReceivedEvent): boolean => beginsCopy(event, remembered, batch.partition, options);

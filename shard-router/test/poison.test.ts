@@ -386,6 +386,17 @@ describe.each(REPLICA_KINDS)("%s", (kind) => {
     expect(await rows()).toContainEqual([2, 2, 5]);
   });
 
+  test("a truncate under another key voids what is held of the one before", async () => {
+    await go([put(1, POISON)]);
+    await cure(kind, lab);
+    const other = otherwise({ key: ["w"] });
+    line.announce(other, 2n);
+    more({ op: "t", schema: other }, { ...put(2, 2, 5), schema: other });
+    expect((await line.route()).error).toBeNull();
+    expect(await heldTexts()).toEqual([]);
+    expect(await rows()).toEqual([[2, 2, 5]]);
+  });
+
   test("what is held from before a change of the table is replayed into the table as it is now", async () => {
     const renamed = keyed.columns.map((one) => (one.name === "w" ? { ...one, name: "z" } : one));
     const wider = otherwise({ columns: [...renamed, { ...column(4, "x", "integer", 23), missing: 5 }] });

@@ -216,7 +216,12 @@ describe.each(KINDS)("%s replica", (kind: ReplicaKind) => {
     await put(replica, none, { id: 2, a: "a3", b: "b3" });
     const keyed = changed(t, { columns: [{ ...id, name: "ident" }, a, b], key: ["ident"] });
     const byB = changed(t, { columns: [id, a, { ...b, nullable: false }], key: ["b"] });
-    for (const refused of [keyed, byB]) {
+    // Not announced as rewritten: what main-db put into it came by updates.
+    const added = changed(t, {
+      columns: [...t.columns, columnSchema("k", "integer", { attnum: 9, nullable: false })],
+      key: ["k"],
+    });
+    for (const refused of [keyed, byB, added]) {
       const error = await failure(alter(refused));
       expect(error).toBeInstanceOf(KeyRefusedError);
       expect(error.message + error.advice).not.toMatch(/a3|b3/);
@@ -228,6 +233,28 @@ describe.each(KINDS)("%s replica", (kind: ReplicaKind) => {
     expect(await remembered(t.oid)).toMatchObject({ awaiting: "copy", schema: { id: keyed.id } });
     await put(replica, keyed, { ident: 2, a: "a4", b: null }, { ident: 2, a: "a5", b: null });
     await expectRows(l, keyed, [{ ident: 2, a: "a5", b: null }]);
+  });
+
+  test("a NULL is no key, not even of one integer; an index of the replica's own that rows do not allow is not the key", async () => {
+    const { lab: l, replica, alter, create } = await changer(await lab());
+    const none = changed(t, { key: [], identity: "full", columns: [{ ...id, nullable: true }, a, b] });
+    await create(none);
+    await put(replica, none, { id: 1, a: "1", b: null }, { id: null, a: "01", b: null });
+    const error = await failure(alter(t));
+    expect(error).toBeInstanceOf(KeyRefusedError);
+    expect(await l.rows(none)).toHaveLength(2);
+    await l.sql(`UPDATE ${l.nameOf(t)} SET id = 2 WHERE id IS NULL`);
+    if (kind === "mariadb") {
+      await l.sql(`CREATE UNIQUE INDEX own ON ${l.nameOf(t)} (a(20))`);
+      const numbers = changed(t, { columns: [id, columnSchema("a", "integer", { attnum: a.attnum }), b] });
+      expect(await failure(alter(numbers, { rewritten: true }))).not.toBeInstanceOf(KeyRefusedError);
+      await l.sql(`DROP INDEX own ON ${l.nameOf(t)}`);
+    }
+    await alter(t);
+    await expectRows(l, t, [
+      { id: 1, a: "1", b: null },
+      { id: 2, a: "01", b: null },
+    ]);
   });
 
   test("tables are renamed, swap their names, and are dropped", async () => {

@@ -74,7 +74,7 @@ describe.each(REPLICA_KINDS)("a router of %s", (kind) => {
     expect(router.lines).toContain("info public.t: renamed column a to z, added column n");
     const { tables } = router.status() as { tables: readonly object[] };
     const schema = { id: other.id, changes: 5 };
-    expect(tables).toContainEqual({ table: "public.t", state: "live", error: null, schema, heldKeys: 0 });
+    expect(tables).toContainEqual({ table: "public.t", state: "live", awaitsCopy: false, error: null, schema, heldKeys: 0 });
   }, 60_000);
 
   test("a table dropped and made anew under its name is emptied before the first row of the new one", async () => {

@@ -96,6 +96,7 @@ async function alterTable({ session, unfit }: Changing, change: Alter): Promise<
   if (old !== null && !sameName(from.named, named)) await checkName(session, change);
   const { statements, unknown, lost } = duckdbChange(table, { ...change, from: from.schema, to: schema, sqlName, unfit });
   if (statements.length === 0) return;
+  if (addsKey(steps) && unknown.some((name) => schema.key.includes(name))) throw new KeyRefusedError(schema, table.sqlName);
   if (unknown.length > 0) throw unknownValues(schema, table.sqlName, unknown);
   refuseLosses(change, table, lost);
   try {

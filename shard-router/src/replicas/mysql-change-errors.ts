@@ -2,6 +2,7 @@ import { CascadeError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
 import { SqlError } from "mariadb";
+import { addsKey, type SchemaStep } from "../schema-change.ts";
 import { mysqlError } from "./mysql-errors.ts";
 import { fillAnew } from "./table-mismatch.ts";
 
@@ -27,9 +28,15 @@ const CURES: ReadonlyMap<number, string> = new Map([
 export const isUnfitValue = (error: unknown): boolean => error instanceof SqlError && UNFIT.has(error.errno ?? 0);
 const UNFIT: ReadonlySet<number> = new Set([1264, 1265, 1292, 1366, 1406, 1690]);
 
-/** A row is there twice, or a column of its key is NULL, which MariaDB also calls truncated data. */
-export const isKeyError = (error: unknown): boolean => error instanceof SqlError && KEY.has(error.errno ?? 0);
-const KEY: ReadonlySet<number> = new Set([1062, 1138, 1265]);
+/**
+ * A row is there twice under the new key, or a column of it is NULL, which MariaDB also calls truncated data: as it does what cannot be
+ * converted. An index of the replica's own has another name.
+ */
+export function isKeyError(error: unknown, steps: readonly SchemaStep[]): boolean {
+  if (!(error instanceof SqlError) || !addsKey(steps)) return false;
+  if (error.errno === 1062) return /for key '(?:[^']*\.)?PRIMARY'/.test(error.sqlMessage ?? "");
+  return (error.errno === 1138 || error.errno === 1265) && !steps.some(({ kind }) => kind === "change-type");
+}
 
 /** What the server says to the DDL of a change. */
 export function changeError(error: unknown, schema: TableSchema): CascadeError {

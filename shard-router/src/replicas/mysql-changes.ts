@@ -160,6 +160,7 @@ async function planOf(
     sqlName: isCalledSo ? table.sqlName : quoteMysql(flatTableName(named)),
     comment: markedComment(table.comment, mark),
   });
+  if (addsKey(steps) && plan.unknown.some((name) => schema.key.includes(name))) throw new KeyRefusedError(schema, table.sqlName);
   if (plan.unknown.length > 0) throw unknownValues(schema, table.sqlName, plan.unknown);
   return plan;
 }
@@ -182,10 +183,8 @@ async function carryOut(
   }
 }
 
-function refusalOf(error: unknown, { schema, steps, named }: Alter): CascadeError {
-  if (addsKey(steps) && isKeyError(error)) return new KeyRefusedError(schema, quoteMysql(flatTableName(named)));
-  return changeError(error, schema);
-}
+const refusalOf = (error: unknown, { schema, steps, named }: Alter): CascadeError =>
+  isKeyError(error, steps) ? new KeyRefusedError(schema, quoteMysql(flatTableName(named))) : changeError(error, schema);
 
 async function ddl(session: MysqlSession, texts: readonly (string | null)[]): Promise<void> {
   for (const text of texts) if (text !== null) await session.query(text);

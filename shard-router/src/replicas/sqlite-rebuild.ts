@@ -55,6 +55,11 @@ export function rebuildTable(database: Database, change: Alter, found: FoundTabl
   const anew = quote(`cascade rebuild ${name}`);
   const lines = [...columns.map((column) => column.declaration), ...keyTexts(change, now)];
   ddl([`CREATE TABLE ${anew} (\n  ${lines.join(",\n  ")}\n)${found.strict ? " STRICT" : ""}`]);
+  // SQLite would make up a value for an integer that is the whole key.
+  const ofKey = columns.filter((column) => schema.key.some((key) => foldAscii(key) === foldAscii(column.name)));
+  const isNull = ofKey.map((column) => `${column.sql} IS NULL`).join(" OR ");
+  if (addsKey(steps) && ofKey.length > 0 && !isEmpty(database, `${sqlName} WHERE ${isNull}`))
+    throw new KeyRefusedError(schema, sqlName);
   try {
     ddl([
       `INSERT INTO ${anew} (${columns.map((column) => quote(column.name)).join(", ")}) SELECT ${columns.map((column) => column.sql).join(", ")} FROM ${sqlName}`,
