@@ -300,7 +300,8 @@ export class TableBook {
 
   async #read(version: number): Promise<Tables> {
     try {
-      const tables = new Map((await this.#options.replica.remembered()).map((table) => [table.oid, table]));
+      const found = await this.#options.replica.remembered();
+      const tables = new Map(found.map((table) => [table.oid, this.#sharing(table)]));
       this.#note(tables);
       // What is to be read again meanwhile may be older than that.
       if (version === this.#version) this.#remembered = tables;
@@ -308,6 +309,12 @@ export class TableBook {
     } finally {
       this.#reading = null;
     }
+  }
+
+  /** With the schema that the history has: there may be thousands of tables, and each has read its own from the replica. */
+  #sharing(table: RememberedTable): RememberedTable {
+    const known = this.#options.history.last(table.oid)?.schema;
+    return known?.id === table.schema.id ? { ...table, schema: known } : table;
   }
 
   #note(tables: Tables): void {
@@ -326,7 +333,7 @@ export class TableBook {
     if (this.#remembered !== known) return; // read anew, or to be, meanwhile
     const all = new Map(known);
     for (const oid of oids) all.delete(oid);
-    for (const table of tables) all.set(table.oid, table);
+    for (const table of tables) all.set(table.oid, this.#sharing(table));
     this.#note(all);
     this.#remembered = all;
   }

@@ -13,21 +13,12 @@ export type Binder = (row: WireRow) => SqlValue[];
 /** Makes a wire value one that is bound; null for a column whose wire values are bound as they are. */
 export type Encoder = ((value: WireValue) => SqlValue) | null;
 
+type EncoderOf = (source: ColumnSchema, type: string) => Encoder;
+
 /** `encoderOf` is asked once per column, with the type that the replica's column has. */
-export function binderOver(
-  table: ReplicaTable,
-  columns: readonly ShapeColumn[],
-  encoderOf: (source: ColumnSchema, type: string) => Encoder,
-): Binder {
-  const types = new Map(table.columns.map(({ name, type }) => [name, type]));
-  const sources = new Map(table.source.columns.map((source) => [source.name, source]));
+export function binderOver(table: ReplicaTable, columns: readonly ShapeColumn[], encoderOf: EncoderOf): Binder {
   const names = columns.map((column) => column.name);
-  const encoders: readonly Encoder[] = names.map((name) => {
-    const source = sources.get(name);
-    const type = types.get(name);
-    if (source === undefined || type === undefined) throw new TypeError(`${formatTableName(table.source)} has no column ${name}`);
-    return encoderOf(source, type);
-  });
+  const encoders = encodersOf(table, names, encoderOf);
   return (row) => {
     const values: SqlValue[] = new Array(names.length);
     for (let index = 0; index < names.length; index++) {
@@ -37,6 +28,18 @@ export function binderOver(
     }
     return values;
   };
+}
+
+/** By itself: a binder lives as long as its table is known, and would keep these maps. */
+function encodersOf(table: ReplicaTable, names: readonly string[], encoderOf: EncoderOf): readonly Encoder[] {
+  const types = new Map(table.columns.map(({ name, type }) => [name, type]));
+  const sources = new Map(table.source.columns.map((source) => [source.name, source]));
+  return names.map((name) => {
+    const source = sources.get(name);
+    const type = types.get(name);
+    if (source === undefined || type === undefined) throw new TypeError(`${formatTableName(table.source)} has no column ${name}`);
+    return encoderOf(source, type);
+  });
 }
 
 export function rowsWriter(text: string, bind: Binder, presence?: "must exist"): (run: Run) => Statement {

@@ -47,7 +47,7 @@ const REBALANCE_TIMEOUT_MS = 2_000;
 /** Longest poll of an idle topic: data end it at once (minBytes 1), so it only bounds how long stopping takes. */
 const MAX_WAIT_MS = 100;
 /** kafkajs's objects cost a multiple of their bytes while a fetch is decoded: larger fetches are no faster, only larger. */
-const MAX_FETCH_BYTES = 4 * 1024 * 1024;
+const MAX_FETCH_BYTES = 2 * 1024 * 1024;
 const MAX_PARTITION_FETCH_BYTES = 1024 * 1024;
 /** A topic that is deleted while this router fetches nothing is made anew by cdc's next life, and past the router's offset, later than this. */
 const UNASKED_MS = 500;
