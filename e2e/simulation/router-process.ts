@@ -1,8 +1,8 @@
 import { readRouterConfig } from "@cascade/shard-router/src/config.ts";
 import { consumerOver } from "@cascade/shard-router/src/kafka/kafka-consumer.ts";
+import { requestMessages } from "@cascade/shard-router/src/kafka/signals.ts";
 import { consumerSettings, type RouterKafka, routingService } from "@cascade/shard-router/src/routing.ts";
-import { encodeSnapshotRequest } from "@cascade/shared/snapshot-request";
-import { formatTableName, signalsTopic } from "@cascade/shared/topic";
+import { signalsTopic } from "@cascade/shared/topic";
 import { deadLetterLog } from "./dead-letters.ts";
 import type { GroupContext } from "./group.ts";
 import { connectConsumer } from "./kafkajs-consumer.ts";
@@ -38,10 +38,7 @@ export function routerProcess(world: RouterWorld): (host: Host) => Live {
       },
       openDeadLetters: async () => deadLetterLog(world),
       requests: {
-        ask: (copy, { oid, ...table }) => {
-          const value = encodeSnapshotRequest({ type: "snapshot", tables: [formatTableName(table)], oid, replica: replica.name });
-          return network.call("kafka", () => kafka.append(signalsTopic(PREFIX), [{ key: copy, value }]));
-        },
+        ask: (copies) => network.call("kafka", () => kafka.append(signalsTopic(PREFIX), requestMessages(copies, replica.name))),
       },
     };
     const service = routingService(config, context, simulated);

@@ -6,7 +6,7 @@ import { historyOf, memoryReplica, tableBook } from "../test/memory-replica.ts";
 import { changed } from "../test/table-changer.ts";
 import { atEnd } from "./at-end.ts";
 import { topicsLostBefore } from "./awaited-copy.ts";
-import { type AskedTable, AwaitedCopies } from "./copy-requests.ts";
+import { type AskedCopy, type AskedTable, AwaitedCopies } from "./copy-requests.ts";
 import { KeyRefusedError } from "./key-refused.ts";
 import { ProgressBook } from "./progress-book.ts";
 import type { Progress } from "./replica.ts";
@@ -34,7 +34,7 @@ async function copiesOf(history: SchemaHistory, matches = (_table: string) => tr
     schemas: schemas as ConstructorParameters<typeof AwaitedCopies>[0]["schemas"],
     tables,
     progress,
-    requests: { ask: async (copy, table) => void asked.push({ copy, table }) },
+    requests: { ask: async (copies) => void asked.push(...copies) },
     warn: () => {},
   });
   const recover = (low: bigint, remembered = progress.current(partition)?.nextOffset ?? null) =>
@@ -102,9 +102,9 @@ test("a table whose rows do not allow main-db's key is emptied in the same chang
   const copies = new AwaitedCopies({
     tables: book,
     requests: {
-      ask: async (copy: string) => {
+      ask: async (copies: readonly AskedCopy[]) => {
         if (fails) throw new Error("Kafka is away");
-        asked.push(copy);
+        asked.push(...copies.map(({ copy }) => copy));
       },
     },
   } as unknown as ConstructorParameters<typeof AwaitedCopies>[0]);
@@ -139,7 +139,7 @@ test("the copy of a table that is emptied from the topic of a former name is ask
     const book = tableBook(replica, { history, keyRefused: () => {}, matches: ({ table }) => matches(table) });
     const copies = new AwaitedCopies({
       tables: book,
-      requests: { ask: async (_: string, table: AskedTable) => void asked.push(table) },
+      requests: { ask: async (copies: readonly AskedCopy[]) => void asked.push(...copies.map(({ table }) => table)) },
     } as unknown as ConstructorParameters<typeof AwaitedCopies>[0]);
     const progress = new ProgressBook({ progress: async () => null });
     await progress.resume(partition);
@@ -175,6 +175,38 @@ test("what an engine without transactions had done before the refusal is not don
   const book = tableBook(replica, { history, keyRefused: () => {} });
   await book.bring(a, at(5n), { partition, from: null, nextOffset: 3n });
   expect(changes).toEqual(["move 2 as cascade moving 2", `await ${a.oid} as b`, `alter ${a.oid} as a`]);
+});
+
+test("whoever asks while the requests are under way waits for them; those of tables that are no more, or not taken, are not asked for", async () => {
+  const schemas = [1, 2, 3, 4].map((oid) => changed(tableSchema(`t${oid}`, { id: "integer" }), { oid }));
+  const { replica, tables } = memoryReplica();
+  for (const schema of schemas)
+    tables.set(schema.oid, { oid: schema.oid, schema, at: at(1n), named: schema, revision: 1, awaiting: `copy ${schema.oid}` });
+  const history = historyOf(...schemas.map((schema) => [schema, 1n] as const));
+  history.learn({ kind: "dropped", schema: "public", table: "t3", oid: 3, at: at(4n) });
+  const book = tableBook(replica, { history, matches: ({ table }) => table !== "t4" });
+  const requests: (readonly string[])[] = [];
+  let answer = Promise.withResolvers<void>();
+  const copies = new AwaitedCopies({
+    tables: book,
+    requests: {
+      ask: (asked: readonly AskedCopy[]) => {
+        requests.push(asked.map(({ copy }) => copy));
+        return answer.promise;
+      },
+    },
+  } as unknown as ConstructorParameters<typeof AwaitedCopies>[0]);
+  const outcomes = Promise.all([1, 2, 3].map(() => copies.askAgain().then(() => "asked", String)));
+  await Bun.sleep(0);
+  answer.reject(new Error("away"));
+  expect(await outcomes).toEqual(["Error: away", "Error: away", "Error: away"]);
+  answer = Promise.withResolvers<void>();
+  answer.resolve();
+  for (let again = 0; again < 2; again++) await copies.askAgain();
+  expect(requests).toEqual([
+    ["copy 1", "copy 2"],
+    ["copy 1", "copy 2"],
+  ]);
 });
 
 /** A replica whose rows of the table do not allow a key, and whose DDL is no part of a transaction. */

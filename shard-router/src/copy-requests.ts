@@ -10,10 +10,15 @@ export interface AskedTable extends TableName {
   readonly oid: number;
 }
 
+export interface AskedCopy {
+  readonly copy: string;
+  readonly table: AskedTable;
+}
+
 /** Where copies of tables are asked for. */
 export interface CopyRequests {
-  /** Resolves when cdc will read it. Asked again under the same name it is the same request. */
-  ask(copy: string, table: AskedTable): Promise<void>;
+  /** Resolves when cdc will read them. Asked again under the same name it is the same request. */
+  ask(copies: readonly AskedCopy[]): Promise<void>;
 }
 
 export interface AwaitedCopiesOptions {
@@ -28,6 +33,8 @@ export interface AwaitedCopiesOptions {
 export class AwaitedCopies {
   readonly #options: AwaitedCopiesOptions;
   readonly #asked = new Set<string>();
+  /** Requests under way, by the copy's name: at the start there may be thousands of partitions, and each asks for what waits. */
+  readonly #asking = new Map<string, Promise<void>>();
 
   constructor(options: AwaitedCopiesOptions) {
     this.#options = options;
@@ -61,7 +68,7 @@ export class AwaitedCopies {
         schema,
         `${formatTableName(schema)}: its changes are no longer all in Kafka; this replica asks for a copy, and passes over what comes before it`,
       );
-      await this.#ask(copy, schema);
+      await this.#ask([{ copy, table: schema }]);
     }
     return goneOn() ?? low;
   }
@@ -71,12 +78,28 @@ export class AwaitedCopies {
    * request got out. Of all tables, for who has made one wait need not have the topic that the copy comes in.
    */
   async askAgain(): Promise<void> {
-    for (const { awaiting, ...table } of await this.#options.tables.awaited())
-      if (!this.#asked.has(awaiting)) await this.#ask(awaiting, table);
+    const waiting = await this.#options.tables.awaited();
+    await this.#ask(waiting.map(({ awaiting, ...table }) => ({ copy: awaiting, table })));
   }
 
-  async #ask(copy: string, { oid, schema, table }: AskedTable): Promise<void> {
-    await this.#options.requests.ask(copy, { oid, schema, table });
-    this.#asked.add(copy);
+  async #ask(copies: readonly AskedCopy[]): Promise<void> {
+    const wanted = copies.filter(({ copy }) => !this.#asked.has(copy));
+    const fresh = wanted.filter(({ copy }) => !this.#asking.has(copy));
+    if (fresh.length > 0) {
+      const asking = this.#send(fresh);
+      for (const { copy } of fresh) this.#asking.set(copy, asking);
+    }
+    await Promise.all(new Set(wanted.map(({ copy }) => this.#asking.get(copy))));
+  }
+
+  async #send(copies: readonly AskedCopy[]): Promise<void> {
+    try {
+      await this.#options.requests.ask(
+        copies.map(({ copy, table: { oid, schema, table } }) => ({ copy, table: { oid, schema, table } })),
+      );
+      for (const { copy } of copies) this.#asked.add(copy);
+    } finally {
+      for (const { copy } of copies) this.#asking.delete(copy);
+    }
   }
 }

@@ -117,9 +117,10 @@ export class TableBook {
       // The copy comes under the newest name.
       const isTaken = this.takes(history.newest(schema.oid)?.schema ?? schema);
       if (!(error instanceof KeyRefusedError) || keyRefused === undefined || !isTaken) throw error;
-      this.reread(); // some of it may be done, where DDL is no part of a transaction
-      await this.#change(emptied(await changes(), awaitedCopy([topicOf(prefix, schema)])), place);
-      keyRefused(schema, error);
+      this.reread(); // some of it may be done, where DDL is no part of a transaction, or all, by another router
+      const emptying = emptied(await changes(), awaitedCopy([topicOf(prefix, schema)]));
+      await this.#change(emptying, place);
+      if (emptying.some((change) => change.kind === "alter" && change.empties)) keyRefused(schema, error);
     }
   }
 
@@ -135,13 +136,14 @@ export class TableBook {
     return this.#fence.beforeReturn(schema, events, at);
   }
 
-  /** The tables that wait for a copy, by their newest names. */
+  /** The tables that wait for a copy, by their newest names: those that main-db still has, under names that this replica takes. */
   async awaited(): Promise<readonly AwaitedTable[]> {
     await this.#all();
     const { history } = this.#options;
     return this.#awaited.flatMap(({ oid, schema: remembered, awaiting }) => {
-      const { schema, table } = history.newest(oid)?.schema ?? remembered;
-      return awaiting === null ? [] : [{ oid, schema, table, awaiting }];
+      const newest = history.newest(oid);
+      const { schema, table } = newest?.schema ?? remembered;
+      return awaiting === null || newest === null || !this.takes({ schema, table }) ? [] : [{ oid, schema, table, awaiting }];
     });
   }
 

@@ -171,6 +171,13 @@ test("what comes late in a topic that its table has left since comes to nothing;
   const { step, rows } = await turned(batch, null, schemas, { history, remembered });
   expect(rows).toEqual([[[2, 2]]]);
   expect(step.advance.to).toMatchObject({ nextOffset: 2n, commitLsn: 7n });
+  // What came late is passed: the message before the offset would else look newer than what was applied there.
+  const late = batchOf([
+    { at: [2n, 0], after: { id: 2, a: 2 }, schema: another },
+    { at: [4n, 0], after: { id: 1, a: 1 } },
+  ]);
+  const passed = await turned(late, null, schemas, { history, remembered });
+  expect(passed.step.advance.to).toMatchObject({ nextOffset: 2n, commitLsn: 4n });
   const before = await turned(batch, null, schemas, {
     history,
     remembered: { ...remembered, schema: older, named: older, at: at(1n) },

@@ -49,14 +49,17 @@ export interface TurnOptions {
  */
 export async function turn(batch: EventBatch, options: TurnOptions, poison: CascadeError | null = null): Promise<Step> {
   const { dialect, progress, tables } = options;
-  const found = withoutLate(newEvents(batch, progress.current(batch.partition)), await tables.leavings(), options.schemas);
+  const fresh = newEvents(batch, progress.current(batch.partition));
+  const found = withoutLate(fresh, await tables.leavings(), options.schemas);
   const { plan, end, ...ready } = await turnRuns({ batch, found, poison }, options);
   const events = end < found.events.length ? found.events.slice(0, end) : found.events;
   const { done, rest } = cutAt(batch, found.indexes[end]);
+  // Of those that came late too: a position from before them would look as if another log had taken their place.
+  const last = rest === null ? fresh.events.at(-1) : lastBefore(fresh, found.indexes[end] as number);
   const from = progress.current(batch.partition);
   return {
     work: { ...workOf(dialect, ready), ...(plan === null ? {} : { holds: plan.changes() }) },
-    advance: { partition: batch.partition, from, to: progressAfter(done, events.at(-1), from) },
+    advance: { partition: batch.partition, from, to: progressAfter(done, last, from) },
     events: plan === null ? events : events.filter((event) => !plan.isWithheld(event)),
     letters: plan?.letters ?? [],
     rest,
@@ -227,6 +230,9 @@ function newEvents({ events }: EventBatch, from: Progress | null): NewEvents {
   }
   return { events: found, indexes };
 }
+
+const lastBefore = ({ events, indexes }: NewEvents, index: number): ReceivedEvent | undefined =>
+  events[indexes.findLastIndex((at) => at < index)];
 
 /** Without those from before their table left the topic, once the replica has it from there: all that was new of them is applied. */
 function withoutLate(

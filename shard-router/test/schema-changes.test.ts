@@ -244,11 +244,17 @@ describe.each(KINDS)("%s replica", (kind: ReplicaKind) => {
     expect(error).toBeInstanceOf(KeyRefusedError);
     expect(await l.rows(none)).toHaveLength(2);
     await l.sql(`UPDATE ${l.nameOf(t)} SET id = 2 WHERE id IS NULL`);
-    if (kind === "mariadb") {
-      await l.sql(`CREATE UNIQUE INDEX own ON ${l.nameOf(t)} (a(20))`);
+    // The others do not convert that.
+    if (kind === "mariadb" || kind === "postgres") {
+      await l.sql(`CREATE UNIQUE INDEX own ON ${l.nameOf(t)} (${kind === "mariadb" ? "a(20)" : "a"})`);
       const numbers = changed(t, { columns: [id, columnSchema("a", "integer", { attnum: a.attnum }), b] });
-      expect(await failure(alter(numbers, { rewritten: true }))).not.toBeInstanceOf(KeyRefusedError);
-      await l.sql(`DROP INDEX own ON ${l.nameOf(t)}`);
+      const own = await alter(numbers, { rewritten: true }).catch((refusal: unknown) => refusal);
+      expect(own).toBeInstanceOf(Error);
+      expect(own).not.toBeInstanceOf(KeyRefusedError);
+      await l.sql(kind === "mariadb" ? `DROP INDEX own ON ${l.nameOf(t)}` : "DROP INDEX public.own");
+      await l.sql(`UPDATE ${l.nameOf(t)} SET id = NULL WHERE id = 2`);
+      expect(await failure(alter(numbers, { rewritten: true }))).toBeInstanceOf(KeyRefusedError);
+      await l.sql(`UPDATE ${l.nameOf(t)} SET id = 2 WHERE id IS NULL`);
     }
     await alter(t);
     await expectRows(l, t, [

@@ -101,6 +101,7 @@ describe("MySQL and MariaDB", () => {
       rename: null,
       last: [],
       unknown: [],
+      unfitKey: false,
     });
     const computed =
       "CASE WHEN `at` LIKE '%infinity' THEN `at` WHEN `at` LIKE '% BC' THEN CONCAT(LEFT(`at`, CHAR_LENGTH(`at`) - 3), '+00 BC') ELSE CONCAT(`at`, '+00') END";
@@ -114,6 +115,7 @@ describe("MySQL and MariaDB", () => {
       rename: null,
       last: [],
       unknown: [],
+      unfitKey: false,
     });
     expect(sayMysql(dialect, added)).toEqual({
       first: [],
@@ -121,6 +123,7 @@ describe("MySQL and MariaDB", () => {
       rename: null,
       last: ["ALTER TABLE `t` ALTER COLUMN `n` DROP DEFAULT, ALTER COLUMN `s` DROP DEFAULT"],
       unknown: [],
+      unfitKey: false,
     });
     expect(sayMysql(dialect, rekeyed).alter).toBe(
       `ALTER TABLE \`t\` CHANGE COLUMN \`a\` \`a\` VARCHAR(768) CHARACTER SET utf8mb4 COLLATE ${collation} NOT NULL, DROP PRIMARY KEY, ADD PRIMARY KEY (\`a\`), COMMENT = 'm'`,
@@ -131,7 +134,14 @@ describe("MySQL and MariaDB", () => {
     const to = changed({ columns: [id, a, { ...b, type: "jsonb", typeOid: 3802 }, at, from.columns[4]] as never });
     expect(sayMysql(mariadbDialect, to).unknown).toEqual(["b"]);
     const alter = `ALTER TABLE \`t\` DROP COLUMN \`b\`, ADD COLUMN \`b\` ${longtext("utf8mb4_nopad_bin")} NULL COMMENT 'it''s', COMMENT = 'm'`;
-    expect(sayMysql(mariadbDialect, to, { rewritten: true })).toEqual({ first: [], alter, rename: null, last: [], unknown: [] });
+    expect(sayMysql(mariadbDialect, to, { rewritten: true })).toEqual({
+      first: [],
+      alter,
+      rename: null,
+      last: [],
+      unknown: [],
+      unfitKey: false,
+    });
     expect(sayMysql(mariadbDialect, to, { rewritten: true, empties: true }).first).toEqual(["TRUNCATE TABLE `t`"]);
   });
 
@@ -194,6 +204,7 @@ describe("DuckDB", () => {
     const onlyAdded = changed({ columns: [...from.columns, columnSchema("x", "text", { attnum: 9 })] });
     expect(sayDuckdb(onlyAdded, { indexes, hasForeignKeys: true })).toEqual({
       statements: alters('ADD COLUMN "x" VARCHAR'),
+      keyValues: ['"id"'],
       unknown: [],
       lost: [],
     });

@@ -47,6 +47,8 @@ export interface ChangedIndex {
 export interface DuckdbChange {
   /** In one transaction, in which nothing else is done. */
   readonly statements: readonly string[];
+  /** The key's values, from the table as it is, where they are known. */
+  readonly keyValues: readonly string[];
   /** Columns whose values are not known for certain to be what main-db's became; not empty: nothing may be run. */
   readonly unknown: readonly string[];
   /** What of the user's own would be lost; not empty: nothing may be run. */
@@ -78,6 +80,7 @@ export function duckdbChange(given: ChangedTable, options: TableChangeOptions): 
   const altered = empties ? null : alters(table, { targets, dropped, changed }, options);
   return {
     statements: altered ?? rebuild(table, { targets, kept, changed }, options),
+    keyValues: targets.flatMap(({ isKey, value }) => (isKey && value !== null ? [value] : [])),
     unknown: table.isEmpty ? [] : unknown.map(({ name }) => name),
     lost:
       altered === null

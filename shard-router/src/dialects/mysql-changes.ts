@@ -55,6 +55,8 @@ export interface MysqlChange {
   readonly last: readonly string[];
   /** Columns, by their new names, whose values are not known for certain to be what main-db's became; not empty: nothing may be run. */
   readonly unknown: readonly string[];
+  /** A column of the new key has NULLs, or values that are not known. */
+  readonly unfitKey: boolean;
 }
 
 /** Takes its name from nothing of the user's: a column that computes another one's new values. */
@@ -101,6 +103,10 @@ export function mysqlChange(table: ChangedTable, options: MysqlChangeOptions): M
     rename,
     last: draft.last.length === 0 ? [] : [`ALTER TABLE ${sqlName} ${draft.last.join(", ")}`],
     unknown: draft.unknown,
+    unfitKey: changed.columns.some(
+      ({ inKey, oldName, column }) =>
+        inKey && changed.newKey !== null && (table.withNulls.has(foldName(oldName)) || draft.unknown.includes(column.name)),
+    ),
   };
 }
 

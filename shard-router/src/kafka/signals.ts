@@ -3,7 +3,7 @@ import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { encodeSnapshotRequest } from "@cascade/shared/snapshot-request";
 import { formatTableName, signalsTopic } from "@cascade/shared/topic";
-import type { CopyRequests } from "../copy-requests.ts";
+import type { AskedCopy, CopyRequests } from "../copy-requests.ts";
 
 export interface SignalsOptions {
   readonly kafka: KafkaOptions;
@@ -15,17 +15,23 @@ export interface SignalsOptions {
 
 const DEADLINE_MS = 20_000;
 
+export const requestMessages = (copies: readonly AskedCopy[], replica: string) =>
+  copies.map(({ copy, table: { oid, ...table } }) => ({
+    key: copy,
+    value: encodeSnapshotRequest({ type: "snapshot", tables: [formatTableName(table)], oid, replica }),
+  }));
+
 /** Requests go by `<prefix>.signals` (contract.md §3), each over a connection of its own: they are rare. */
 export function signals({ kafka: options, prefix, replica }: SignalsOptions): CopyRequests {
   const topic = signalsTopic(prefix);
   return {
-    ask: async (copy, { oid, ...table }) => {
+    ask: async (copies) => {
       const sockets = new KafkaSockets();
       const producer = kafkaClient(options, sockets).producer({ allowAutoTopicCreation: false, retry: KAFKA_RETRY });
-      const value = encodeSnapshotRequest({ type: "snapshot", tables: [formatTableName(table)], oid, replica });
+      const messages = requestMessages(copies, replica);
       const send = async () => {
         await producer.connect();
-        await producer.send({ topic, acks: -1, messages: [{ key: copy, value }] });
+        await producer.send({ topic, acks: -1, messages });
       };
       try {
         await withDeadline(send(), DEADLINE_MS, `write to topic ${topic}`);

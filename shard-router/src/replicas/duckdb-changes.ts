@@ -1,4 +1,5 @@
 import type { CascadeError } from "@cascade/shared/errors";
+import type { TableSchema } from "@cascade/shared/table-schema";
 import type { TableName } from "@cascade/shared/topic";
 import { duckdbChange } from "../dialects/duckdb-changes.ts";
 import { foldAscii } from "../dialects/table-names.ts";
@@ -86,7 +87,7 @@ async function changeTable(changing: Changing, change: TableChange): Promise<voi
 const whereIs = async (session: DuckdbSession, named: TableName) => ({ sqlName: await sqlNameOf(session, named), key: [] });
 
 async function alterTable({ session, unfit }: Changing, change: Alter): Promise<void> {
-  const { from, schema, named, steps } = change;
+  const { from, schema, named, steps, empties } = change;
   const sqlName = await sqlNameOf(session, named);
   const find = async (name: TableName) => findChangedTable(session, name, await sqlNameOf(session, name), steps);
   const old = await find(from.named);
@@ -94,20 +95,40 @@ async function alterTable({ session, unfit }: Changing, change: Alter): Promise<
   const table = old ?? (await find(named));
   if (table === null) return; // `prepare` says it
   if (old !== null && !sameName(from.named, named)) await checkName(session, change);
-  const { statements, unknown, lost } = duckdbChange(table, { ...change, from: from.schema, to: schema, sqlName, unfit });
+  const { statements, unknown, lost, keyValues } = duckdbChange(table, {
+    ...change,
+    from: from.schema,
+    to: schema,
+    sqlName,
+    unfit,
+  });
   if (statements.length === 0) return;
   if (addsKey(steps) && unknown.some((name) => schema.key.includes(name))) throw new KeyRefusedError(schema, table.sqlName);
   if (unknown.length > 0) throw unknownValues(schema, table.sqlName, unknown);
   refuseLosses(change, table, lost);
   try {
+    if (!empties && addsKey(steps)) await checkKey(session, schema, table, keyValues);
     for (const text of statements) await session.ddl(text);
   } catch (error) {
     if (!isUnfitValue(error) && !isConstraintError(error)) throw error;
-    if (isConstraintError(error) && addsKey(steps)) throw new KeyRefusedError(schema, table.sqlName);
     const { message } = duckdbError(error, "making the table anew");
     const refusal = changeRefused(schema, table.sqlName, message, fillAnew("cascade_progress"));
     throw isUnfitValue(error) ? new UnfitValues(refusal) : refusal;
   }
+}
+
+/** Asked, for DuckDB says the same of the primary key and of a unique index of the replica's own. */
+async function checkKey(
+  session: DuckdbSession,
+  schema: TableSchema,
+  { sqlName }: FoundChangedTable,
+  values: readonly string[],
+): Promise<void> {
+  const names = values.map((_, at) => `k${at}`);
+  const keys = `SELECT ${values.map((value, at) => `${value} AS ${names[at]}`).join(", ")} FROM ${sqlName}`;
+  const isRefused = ["count(*) > 1", ...names.map((name) => `${name} IS NULL`)].join(" OR ");
+  const rows = await session.rows(`SELECT 1 FROM (${keys}) GROUP BY ${names.join(", ")} HAVING ${isRefused} LIMIT 1`);
+  if (rows.length > 0) throw new KeyRefusedError(schema, sqlName);
 }
 
 const sameName = (a: TableName, b: TableName): boolean =>

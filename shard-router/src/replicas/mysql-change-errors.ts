@@ -28,15 +28,12 @@ const CURES: ReadonlyMap<number, string> = new Map([
 export const isUnfitValue = (error: unknown): boolean => error instanceof SqlError && UNFIT.has(error.errno ?? 0);
 const UNFIT: ReadonlySet<number> = new Set([1264, 1265, 1292, 1366, 1406, 1690]);
 
-/**
- * A row is there twice under the new key, or a column of it is NULL, which MariaDB also calls truncated data: as it does what cannot be
- * converted. An index of the replica's own has another name.
- */
-export function isKeyError(error: unknown, steps: readonly SchemaStep[]): boolean {
-  if (!(error instanceof SqlError) || !addsKey(steps)) return false;
-  if (error.errno === 1062) return /for key '(?:[^']*\.)?PRIMARY'/.test(error.sqlMessage ?? "");
-  return (error.errno === 1138 || error.errno === 1265) && !steps.some(({ kind }) => kind === "change-type");
-}
+/** A row is there twice under the new key: an index of the replica's own has another name. */
+export const isKeyError = (error: unknown, steps: readonly SchemaStep[]): boolean =>
+  error instanceof SqlError &&
+  error.errno === 1062 &&
+  addsKey(steps) &&
+  /for key '(?:[^']*\.)?PRIMARY'/.test(error.sqlMessage ?? "");
 
 /** What the server says to the DDL of a change. */
 export function changeError(error: unknown, schema: TableSchema): CascadeError {

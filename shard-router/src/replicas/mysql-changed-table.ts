@@ -52,7 +52,10 @@ async function columnsWithNulls(
   steps: readonly SchemaStep[],
 ): Promise<ReadonlySet<string>> {
   const oldName = namesBefore(steps);
-  const wanted = steps.flatMap((step) => (step.kind === "set-not-null" ? [foldName(oldName(step.column.name))] : []));
+  const named = steps.flatMap((step) =>
+    step.kind === "set-not-null" ? [step.column.name] : step.kind === "add-key" ? step.key : [],
+  );
+  const wanted = new Set(named.map((name) => foldName(oldName(name))));
   const withNulls = new Set<string>();
   for (const name of wanted) {
     if (!columns.some((column) => foldName(column.name) === name)) continue;

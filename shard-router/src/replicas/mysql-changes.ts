@@ -160,7 +160,7 @@ async function planOf(
     sqlName: isCalledSo ? table.sqlName : quoteMysql(flatTableName(named)),
     comment: markedComment(table.comment, mark),
   });
-  if (addsKey(steps) && plan.unknown.some((name) => schema.key.includes(name))) throw new KeyRefusedError(schema, table.sqlName);
+  if (addsKey(steps) && !change.empties && plan.unfitKey) throw new KeyRefusedError(schema, table.sqlName);
   if (plan.unknown.length > 0) throw unknownValues(schema, table.sqlName, plan.unknown);
   return plan;
 }
