@@ -82,7 +82,7 @@ test("trouble is the held table's own words before all else", () => {
     ...router,
     ready: false,
     reasons: ["a table is held"],
-    tables: [{ table: "public.t", state: "held", error, heldKeys: 0 }],
+    tables: [{ table: "public.t", state: "held", awaitsCopy: false, error, heldKeys: 0 }],
   };
   expect(troubleOf(held)).toBe("public.t is held: column a is missing");
   expect(adviceOf(held)).toEqual(["add it"]);

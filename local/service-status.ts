@@ -58,6 +58,8 @@ export interface RouterStatus {
 export interface TableStatus {
   readonly table: string;
   readonly state: "live" | "held" | "keys-held";
+  /** Everything of it is passed over until the copy that the router has asked for is here. */
+  readonly awaitsCopy: boolean;
   readonly error:
     | (Omit<LastError, "at"> & { readonly topic: string; readonly partition: number; readonly offset: string | null })
     | null;

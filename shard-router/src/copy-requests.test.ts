@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { FencedError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import { tableSchema } from "@cascade/shared/testing/table-schemas";
+import { columnSchema, tableSchema } from "@cascade/shared/testing/table-schemas";
 import { historyOf, memoryReplica, tableBook } from "../test/memory-replica.ts";
 import { changed } from "../test/table-changer.ts";
 import { atEnd } from "./at-end.ts";
@@ -207,6 +207,25 @@ test("whoever asks while the requests are under way waits for them; those of tab
     ["copy 1", "copy 2"],
     ["copy 1", "copy 2"],
   ]);
+});
+
+test("after a refusal a table that another router has changed meanwhile is looked at again first", async () => {
+  const keyless = changed(a, { key: [], identity: "full" });
+  const wider = changed(a, { columns: [...a.columns, columnSchema("c", "text", { attnum: 2 })] });
+  const { replica, tables, changes } = refusing(keyless);
+  const overtaken: typeof replica = {
+    ...replica,
+    change: async (given, advance) => {
+      await replica.change(given, advance).finally(() => {
+        tables.set(a.oid, { oid: a.oid, schema: wider, at: at(7n), named: a, revision: 5, awaiting: null });
+      });
+    },
+  };
+  const history = historyOf([keyless, 1n], [a, 5n], [wider, 7n]);
+  const book = tableBook(overtaken, { history, keyRefused: () => {} });
+  const brought = book.bring(a, at(5n), { partition, from: null, nextOffset: 3n });
+  await expect(brought).rejects.toBeInstanceOf(KeyRefusedError);
+  expect([changes, tables.get(a.oid)?.schema]).toEqual([[], wider]);
 });
 
 /** A replica whose rows of the table do not allow a key, and whose DDL is no part of a transaction. */

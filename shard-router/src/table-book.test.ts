@@ -128,3 +128,22 @@ test("tables that are not as main-db's are found however they came there, now an
   expect(await book.overdue()).toEqual([]);
   expect(await tableBook(replica, { ...options, policy: "off" }).overdue(0)).toEqual([]);
 });
+
+test("what another router has brought further since it was looked at stays as it is: its newer columns would go", async () => {
+  const first = schemaOf(1);
+  const between = changed(first, { table: "u" });
+  const wider = changed(between, { columns: [...between.columns, columnSchema("c", "text", { attnum: 2 })] });
+  const history = historyOf([first, 1n], [between, 3n], [wider, 5n]);
+  const at = (commitLsn: bigint) => ({ commitLsn, ordinal: 0 });
+  const { replica, tables, changes } = memoryReplica();
+  tables.set(1, { oid: 1, schema: first, named: first, revision: 1, awaiting: null, at: at(1n) });
+  const book = tableBook(replica, { history });
+  const due = await book.due(first);
+  const standing = await book.standing(between, at(3n), placeOf(between));
+  expect(standing).toEqual({ kind: "change", seen: 1 });
+  tables.set(1, { oid: 1, schema: wider, named: wider, revision: 2, awaiting: null, at: at(5n) });
+  book.reread();
+  await due?.(placeOf(first));
+  await book.bring(between, at(3n), placeOf(between), { seen: 1 });
+  expect([changes, tables.get(1)?.schema]).toEqual([[], wider]);
+});

@@ -50,8 +50,15 @@ export type Standing =
   | { readonly kind: "ready"; readonly table: ReplicaTable; readonly remembered: RememberedTable }
   /** Its table is no more on main-db, nor shall be here. */
   | { readonly kind: "gone" }
-  /** The table must be brought to the schema first. */
-  | { readonly kind: "change" };
+  /** The table must be brought to the schema first. `seen`: its revision as it was looked at; null where nothing is remembered of it. */
+  | { readonly kind: "change"; readonly seen: number | null };
+
+/** What led to a change. */
+interface Decided {
+  /** As Standing's. */
+  readonly seen?: number | null;
+  readonly elsewhere?: boolean;
+}
 
 type Tables = Map<number, RememberedTable>;
 
@@ -92,35 +99,39 @@ export class TableBook {
     const remembered = (await this.#all()).get(schema.oid);
     const { history, policy } = this.#options;
     if (policy === "apply" && history.newest(schema.oid) === null) return { kind: "gone" };
-    if (remembered === undefined) return { kind: "change" };
+    if (remembered === undefined) return { kind: "change", seen: null };
     const isOld = comparePositions(position, remembered.at) < 0;
     const isSame = remembered.schema.id === schema.id;
-    if (!isOld && (!isSame || this.#fence.movedAt(schema, position, remembered) !== null)) return { kind: "change" };
+    if (!isOld && (!isSame || this.#fence.movedAt(schema, position, remembered) !== null))
+      return { kind: "change", seen: remembered.revision };
     return { kind: "ready", table: await this.#prepare(remembered, place), remembered };
   }
 
   /**
-   * Brings the table to the schema, which main-db's has at `position`. Where its rows do not allow the key, which proves them wrong, it is emptied
-   * and waits for a copy, which is then to be asked for. Rejects with WaitingError while rows must come first, with a
-   * CascadeError that stops the table when the policy or the replica do not let it be changed. `elsewhere`: the place is of another topic than
-   * the schema's.
+   * Brings the table to the schema, which main-db's has at `position`; does nothing where it is not as it was `seen` any more. Where its rows
+   * do not allow the key, which proves them wrong, it is emptied and waits for a copy, which is then to be asked for. Rejects with WaitingError
+   * while rows must come first, with a CascadeError that stops the table when the policy or the replica do not let it be changed. `elsewhere`:
+   * the place is of another topic than the schema's.
    */
-  async bring(schema: TableSchema, position: Position, place: Place, elsewhere = false): Promise<void> {
+  async bring(schema: TableSchema, position: Position, place: Place, { seen, elsewhere = false }: Decided = {}): Promise<void> {
     const { history, policy, prefix, keyRefused } = this.#options;
+    const all = await this.#all();
+    // Another router may have brought it past this schema, and back there its newer columns would go.
+    if (seen !== undefined && seen !== revisionIn(all, schema)) return;
     await this.#passFence(schema, position, place, elsewhere);
     const at = history.startOf(schema, position);
-    const changes = async (): Promise<readonly TableChange[]> =>
-      bringChanges({ schema, at, history, policy, all: await this.#all(), mayCreate: this.#mayCreate(schema, place) });
+    const bringing = { schema, at, history, policy, mayCreate: this.#mayCreate(schema, place) };
     try {
-      await this.#change(await changes(), place);
+      await this.#change(bringChanges({ ...bringing, all }), place);
     } catch (error) {
       // The copy comes under the newest name.
       const isTaken = this.takes(history.newest(schema.oid)?.schema ?? schema);
       if (!(error instanceof KeyRefusedError) || keyRefused === undefined || !isTaken) throw error;
-      this.reread(); // some of it may be done, where DDL is no part of a transaction, or all, by another router
-      const emptying = emptied(await changes(), awaitedCopy([topicOf(prefix, schema)]));
-      await this.#change(emptying, place);
-      if (emptying.some((change) => change.kind === "alter" && change.empties)) keyRefused(schema, error);
+      this.reread(); // what is done of it already, where DDL is no part of a transaction
+      const now = await this.#all();
+      if (revisionIn(now, schema) !== revisionIn(all, schema)) throw error; // looked at again before it is tried again
+      await this.#change(emptied(bringChanges({ ...bringing, all: now }), awaitedCopy([topicOf(prefix, schema)])), place);
+      keyRefused(schema, error);
     }
   }
 
@@ -214,7 +225,8 @@ export class TableBook {
     const isCurrent = current !== null && !isHere(current);
     const wanted = isCurrent ? current : this.#calledOtherwise(name, all);
     if (wanted === null) return null;
-    return (place) => this.bring(wanted.schema, wanted.at ?? place.from ?? NOWHERE, place, !isCurrent);
+    const decided = { seen: revisionIn(all, wanted.schema), elsewhere: !isCurrent };
+    return (place) => this.bring(wanted.schema, wanted.at ?? place.from ?? NOWHERE, place, decided);
   }
 
   /**
@@ -417,5 +429,7 @@ function describeChange(change: TableChange): string {
 
 const NONE: ReadonlySet<string> = new Set();
 const NOWHERE: Position = { commitLsn: 0n, ordinal: 0 };
+
+const revisionIn = (all: Tables, { oid }: TableSchema): number | null => all.get(oid)?.revision ?? null;
 
 const isUntouched = ({ from }: Place): boolean => from === null || from.commitLsn === 0n;

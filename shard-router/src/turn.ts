@@ -192,7 +192,7 @@ async function standingOf(
   const standing = await tables.standing(schema, position, place());
   if (standing.kind !== "change" || !mayChange) return standing;
   const { topic, partition } = place().partition;
-  await tables.bring(schema, position, place()).catch((error: unknown) => {
+  await tables.bring(schema, position, place(), standing).catch((error: unknown) => {
     throw asOfTable(error);
   });
   const brought = await tables.standing(schema, position, place());

@@ -43,6 +43,8 @@ export interface PublisherOptions {
 /** Above what kafkajs needs to ride over a leader election or one hanging connection. */
 const DEFAULT_DEADLINE_MS = 45_000;
 const CHECK_DEADLINE_MS = 10_000;
+/** A batch of CDC_BATCH_ROWS changes may be of as many tables. Where it is not, each request costs a round trip, so not too few. */
+const MAX_REQUEST_TOPICS = 256;
 /** A raised max.message.bytes reaches the partition's leader within this. */
 const LIMIT_TAKES_EFFECT_MS = 5_000;
 const SCHEMAS_FIRST = { [SCHEMAS_FIRST_HEADER]: "1" } as const;
@@ -207,7 +209,8 @@ class KafkaPublisher implements EventPublisher {
   /** A topic may allow more than its broker: cut to the smaller, or the broker drops the connection without a word. */
   #sizeLimits(): SizeLimits {
     const { topics, maxRequestBytes } = this.#kafka;
-    return { maxRequestBytes, maxBatchBytes: (topic) => Math.min(topics.limits(topic).maxMessageBytes, maxRequestBytes) };
+    const maxBatchBytes = (topic: string) => Math.min(topics.limits(topic).maxMessageBytes, maxRequestBytes);
+    return { maxRequestBytes, maxBatchBytes, maxRequestTopics: MAX_REQUEST_TOPICS };
   }
 
   async #send(request: readonly RecordBatch[]): Promise<void> {

@@ -19,8 +19,14 @@ const messages = fc
       ),
   );
 const limits = fc
-  .record({ a: fc.integer({ min: 600, max: 9_000 }), other: fc.integer({ min: 600, max: 9_000 }), request: fc.nat(30_000) })
-  .map(({ a, other, request }) => ({
+  .record({
+    a: fc.integer({ min: 600, max: 9_000 }),
+    other: fc.integer({ min: 600, max: 9_000 }),
+    request: fc.nat(30_000),
+    topics: fc.integer({ min: 1, max: 5 }),
+  })
+  .map(({ a, other, request, topics }) => ({
+    maxRequestTopics: topics,
     maxBatchBytes: (topic: string) => (topic === "a" ? a : other),
     maxRequestBytes: Math.max(a, other) + request,
   }));
@@ -49,6 +55,7 @@ describe("planRequests", () => {
             expect(request).toHaveLength(1);
             expect(oversized[0]?.messages).toHaveLength(1);
           } else expect(total(request)).toBeLessThanOrEqual(limit.maxRequestBytes);
+          expect(request.length).toBeLessThanOrEqual(limit.maxRequestTopics);
         }
       }),
     );
@@ -73,18 +80,20 @@ describe("planRequests", () => {
       ["a", [message("a0", 100), message("a1", 100)]],
       ["b", [message("b0", 100)]],
     ]);
-    const planned = planRequests(given, { maxBatchBytes: () => 10_000, maxRequestBytes: 10_000 });
+    const planned = planRequests(given, { maxBatchBytes: () => 10_000, maxRequestBytes: 10_000, maxRequestTopics: 9 });
     expect(planned.map((request) => request.map(values))).toEqual([[["a0", "a1"], ["b0"]]]);
   });
 
   test("sends an oversized message after what came before it and before what comes after", () => {
     const given = new Map([["a", [message("a0", 100), message("a1", 5_000), message("a2", 100)]]]);
-    const planned = planRequests(given, { maxBatchBytes: () => 1_000, maxRequestBytes: 10_000 });
+    const planned = planRequests(given, { maxBatchBytes: () => 1_000, maxRequestBytes: 10_000, maxRequestTopics: 9 });
     expect(planned.map((request) => request.map(values))).toEqual([[["a0"]], [["a1"]], [["a2"]]]);
   });
 
   test("plans nothing for nothing", () => {
-    expect(planRequests(new Map([["a", []]]), { maxBatchBytes: () => 1_000, maxRequestBytes: 1_000 })).toEqual([]);
+    expect(
+      planRequests(new Map([["a", []]]), { maxBatchBytes: () => 1_000, maxRequestBytes: 1_000, maxRequestTopics: 9 }),
+    ).toEqual([]);
   });
 
   test("allows a message the longest varints of its record, and its trace header", () => {

@@ -19,6 +19,8 @@ export interface SizeLimits {
   maxBatchBytes(topic: string): number;
   /** Of one request to a broker. */
   readonly maxRequestBytes: number;
+  /** Of one request: what kafkajs holds for a topic while it is sent takes far more memory than a few rows. */
+  readonly maxRequestTopics: number;
 }
 
 /** Length, attributes, timestamp and offset deltas, key, value and header lengths: at most. */
@@ -48,7 +50,7 @@ export function planRequests(messages: ReadonlyMap<string, readonly SizedMessage
       const batch = queue[round];
       if (!batch) continue;
       const alone = batch.bytes > limits.maxBatchBytes(batch.topic);
-      if (alone || requestBytes + batch.bytes > limits.maxRequestBytes) flush();
+      if (alone || request.length >= limits.maxRequestTopics || requestBytes + batch.bytes > limits.maxRequestBytes) flush();
       request.push(batch);
       requestBytes += batch.bytes;
       if (alone) flush();
