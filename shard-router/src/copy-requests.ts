@@ -93,6 +93,7 @@ export class AwaitedCopies {
   }
 
   async #send(copies: readonly AskedCopy[]): Promise<void> {
+    await Promise.resolve(); // noted as under way first
     try {
       await this.#options.requests.ask(
         copies.map(({ copy, table: { oid, schema, table } }) => ({ copy, table: { oid, schema, table } })),

@@ -147,14 +147,14 @@ export class TableBook {
     return this.#fence.beforeReturn(schema, events, at);
   }
 
-  /** The tables that wait for a copy, by their newest names: those that main-db still has, under names that this replica takes. */
+  /** The tables that wait for a copy, by their newest names: those that main-db still has. One that is not taken by its name now may come back. */
   async awaited(): Promise<readonly AwaitedTable[]> {
     await this.#all();
     const { history } = this.#options;
     return this.#awaited.flatMap(({ oid, schema: remembered, awaiting }) => {
       const newest = history.newest(oid);
       const { schema, table } = newest?.schema ?? remembered;
-      return awaiting === null || newest === null || !this.takes({ schema, table }) ? [] : [{ oid, schema, table, awaiting }];
+      return awaiting === null || newest === null ? [] : [{ oid, schema, table, awaiting }];
     });
   }
 

@@ -263,6 +263,25 @@ describe.each(KINDS)("%s replica", (kind: ReplicaKind) => {
     ]);
   });
 
+  test("a key of a new column is taken by an empty table, and one of a column that somebody has added by rows that allow it", async () => {
+    const { lab: l, replica, alter, create } = await changer(await lab());
+    const none = changed(t, { key: [], identity: "full" });
+    await create(none);
+    const k = columnSchema("k", "integer", { attnum: 9, nullable: false });
+    const keyed = changed(t, { columns: [...t.columns, k], key: ["k"] });
+    await alter(keyed);
+    await put(replica, keyed, { id: 1, a: null, b: null, k: 1 }, { id: 1, a: null, b: null, k: 2 });
+    const both = changed(keyed, { columns: [...t.columns, k, { ...k, name: "m", attnum: 10 }], key: ["id", "m"] });
+    await l.sql(`ALTER TABLE ${l.nameOf(t)} ADD COLUMN m integer`);
+    await l.sql(`UPDATE ${l.nameOf(t)} SET m = k`);
+    await alter(both);
+    await put(replica, both, { id: 1, a: "new", b: null, k: 2, m: 2 });
+    await expectRows(l, both, [
+      { id: 1, a: null, b: null, k: 1, m: 1 },
+      { id: 1, a: "new", b: null, k: 2, m: 2 },
+    ]);
+  });
+
   test("tables are renamed, swap their names, and are dropped", async () => {
     const { lab: l, replica, change, remembered, create, alter } = await filled();
     const u = changed(tableSchema("u", { id: "integer" }), { oid: 2 });

@@ -204,7 +204,7 @@ describe("DuckDB", () => {
     const onlyAdded = changed({ columns: [...from.columns, columnSchema("x", "text", { attnum: 9 })] });
     expect(sayDuckdb(onlyAdded, { indexes, hasForeignKeys: true })).toEqual({
       statements: alters('ADD COLUMN "x" VARCHAR'),
-      keyValues: ['"id"'],
+      keyValues: null,
       unknown: [],
       lost: [],
     });

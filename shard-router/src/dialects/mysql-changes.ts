@@ -104,8 +104,10 @@ export function mysqlChange(table: ChangedTable, options: MysqlChangeOptions): M
     last: draft.last.length === 0 ? [] : [`ALTER TABLE ${sqlName} ${draft.last.join(", ")}`],
     unknown: draft.unknown,
     unfitKey: changed.columns.some(
-      ({ inKey, oldName, column }) =>
-        inKey && changed.newKey !== null && (table.withNulls.has(foldName(oldName)) || draft.unknown.includes(column.name)),
+      ({ inKey, oldName, column, added }) =>
+        inKey &&
+        changed.newKey !== null &&
+        (draft.unknown.includes(column.name) || (added === null && table.withNulls.has(foldName(oldName)))),
     ),
   };
 }

@@ -14,6 +14,8 @@ export interface SignalsOptions {
 }
 
 const DEADLINE_MS = 20_000;
+/** Some 300 bytes each; a broker takes a megabyte at once unless it is told otherwise. */
+const MOST_AT_ONCE = 1_000;
 
 export const requestMessages = (copies: readonly AskedCopy[], replica: string) =>
   copies.map(({ copy, table: { oid, ...table } }) => ({
@@ -31,7 +33,8 @@ export function signals({ kafka: options, prefix, replica }: SignalsOptions): Co
       const messages = requestMessages(copies, replica);
       const send = async () => {
         await producer.connect();
-        await producer.send({ topic, acks: -1, messages });
+        for (let at = 0; at < messages.length; at += MOST_AT_ONCE)
+          await producer.send({ topic, acks: -1, messages: messages.slice(at, at + MOST_AT_ONCE) });
       };
       try {
         await withDeadline(send(), DEADLINE_MS, `write to topic ${topic}`);

@@ -107,7 +107,7 @@ async function alterTable({ session, unfit }: Changing, change: Alter): Promise<
   if (unknown.length > 0) throw unknownValues(schema, table.sqlName, unknown);
   refuseLosses(change, table, lost);
   try {
-    if (!empties && addsKey(steps)) await checkKey(session, schema, table, keyValues);
+    if (!empties && !table.isEmpty && addsKey(steps) && keyValues !== null) await checkKey(session, schema, table, keyValues);
     for (const text of statements) await session.ddl(text);
   } catch (error) {
     if (!isUnfitValue(error) && !isConstraintError(error)) throw error;

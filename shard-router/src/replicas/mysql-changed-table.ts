@@ -55,12 +55,15 @@ async function columnsWithNulls(
   const named = steps.flatMap((step) =>
     step.kind === "set-not-null" ? [step.column.name] : step.kind === "add-key" ? step.key : [],
   );
-  const wanted = new Set(named.map((name) => foldName(oldName(name))));
+  const there = new Set(columns.map(({ name }) => foldName(name)));
   const withNulls = new Set<string>();
-  for (const name of wanted) {
-    if (!columns.some((column) => foldName(column.name) === name)) continue;
-    const rows = await session.query(`SELECT 1 FROM ${sqlName} WHERE ${quoteMysql(name)} IS NULL LIMIT 1`);
-    if (rows.length > 0) withNulls.add(name);
+  for (const name of new Set(named)) {
+    const old = foldName(oldName(name));
+    // Somebody may have renamed it already.
+    const found = [old, foldName(name)].find((candidate) => there.has(candidate));
+    if (found === undefined) continue;
+    const rows = await session.query(`SELECT 1 FROM ${sqlName} WHERE ${quoteMysql(found)} IS NULL LIMIT 1`);
+    if (rows.length > 0) withNulls.add(old);
   }
   return withNulls;
 }
