@@ -27,13 +27,15 @@ export async function atEnd({ partition, table, nextOffset }: EventBatch, ports:
   const { schemas, tables, copies, consumer, progress, status } = ports;
   await schemas.settle();
   const change = await tables.due(table);
+  // Also where nothing is due: what waits for a copy may not have been asked for.
+  await copies.askAgain();
   if (change === null && !status.isHeld(partition)) return;
   // Fetched after the schemas: every row from before a change is before this end.
   const end = (await consumer.ends(partition.topic))?.get(partition.partition);
   if (end === undefined) return;
   if (nextOffset < end) return consumer.lookAtEnd(partition.topic, AGAIN_MS);
   await change?.({ partition, from: progress.current(partition), nextOffset });
+  if (change === null) return status.mended(partition);
   await copies.askAgain();
-  if (change !== null) consumer.lookAtEnd(partition.topic);
-  status.mended(partition);
+  consumer.lookAtEnd(partition.topic);
 }

@@ -19,6 +19,10 @@ interface LabOptions {
   readonly listings?: readonly (readonly string[])[];
   readonly topicPollMs?: number;
   readonly settleSchemas?: () => Promise<void>;
+  readonly reviewMs?: number;
+  /** Where the log begins at each look. */
+  readonly lowNow?: () => number;
+  readonly onStart?: () => void;
 }
 
 /** A reader on a kafkajs that the test plays: it holds partition 0 of one topic, from offset 10 on, of a log from `low` to `high`. */
@@ -53,7 +57,9 @@ async function lab(options: LabOptions = {}) {
   } as unknown as Consumer;
   const admin = {
     listTopics: async () => (listings.length > 1 ? listings.shift() : listings[0]),
-    fetchOffsetsOfTopics: async () => [{ topic, partitions: [{ partition: 0, low: String(low), high: String(high) }] }],
+    fetchOffsetsOfTopics: async () => [
+      { topic, partitions: [{ partition: 0, low: String(options.lowNow?.() ?? low), high: String(high) }] },
+    ],
   } as unknown as Admin;
   const queues = new EventQueues({ maxBatchRows: 1_000, maxBatchBytes: 1_000_000, maxBufferedBytes });
   const located = Promise.withResolvers<void>();
@@ -61,7 +67,10 @@ async function lab(options: LabOptions = {}) {
     control: { pause() {}, resume: () => located.resolve(), seek() {} },
     onReading: () => {},
     tableOf: () => ({ schema: "public", table: "t" }),
-    start: async () => ({ offset: 10n, applied }),
+    start: async () => {
+      options.onStart?.();
+      return { offset: 10n, applied };
+    },
     onPartitionError: (_partition, error) => errors.push(error.code),
     recheckMs: 60_000,
     onFailure: (error) => failures.push(error),
@@ -71,7 +80,15 @@ async function lab(options: LabOptions = {}) {
   const reader = new GroupReader({
     checkGroup: async () => {},
     ...{ admin, looks: new WatermarkLooks(admin), consumer, prefix: "p", matches: () => true, topicPollMs },
-    ...{ queues, assignment, roomMade, onArrived() {}, onFailure, settleSchemas: options.settleSchemas },
+    ...{
+      queues,
+      assignment,
+      roomMade,
+      onArrived() {},
+      onFailure,
+      settleSchemas: options.settleSchemas,
+      reviewMs: options.reviewMs ?? 60_000,
+    },
   });
   void reader.run();
   const eachBatch = await running.promise;
@@ -112,6 +129,25 @@ async function lab(options: LabOptions = {}) {
 const queued = (queues: EventQueues) => queues.take()?.events.map(({ offset }) => Number(offset)) ?? null;
 
 describe("a fetch", () => {
+  test("a log that was deleted up to its end before it was fetched is noticed, though nothing comes of it", async () => {
+    let low = 10;
+    let starts = 0;
+    const started = Promise.withResolvers<void>();
+    await lab({
+      topicPollMs: 5,
+      reviewMs: 10,
+      lowNow: () => low,
+      onStart: () => {
+        starts++;
+        if (starts === 2) started.resolve();
+      },
+    });
+    await Bun.sleep(50);
+    expect(starts).toBe(1);
+    low = 11;
+    await started.promise;
+  });
+
   test("is queued, and resolved at its last offset", async () => {
     const l = await lab();
     expect(await l.deliver([10, 11, 12])).toEqual(["12"]);

@@ -22,6 +22,8 @@ export interface GroupReaderOptions {
   readonly matches: (name: TableName) => boolean;
   readonly topicPollMs: number;
   readonly silenceMs?: number;
+  /** How often it is looked where all topics begin. */
+  readonly reviewMs?: number;
   readonly queues: EventQueues;
   readonly assignment: Assignment;
   /** Notified when something was taken from the queues or dropped. */
@@ -58,6 +60,7 @@ const UNASKED_MS = 500;
 const JOIN_PAUSE_MS = 10_000;
 /** kafkajs neither fetched nor beat for this long: a broker hangs. Longer than a rebalance may take. */
 const DEFAULT_SILENCE_MS = 30_000;
+const DEFAULT_REVIEW_MS = 60_000;
 
 /** Keeps this member in its group, subscribed to the topics there are, and moves what it fetches into the queues. */
 export class GroupReader {
@@ -70,6 +73,7 @@ export class GroupReader {
   #stopping = false;
   #joining: Promise<unknown> = Promise.resolve();
   #lastSignMs = performance.now();
+  #reviewedMs = performance.now();
 
   static consumer(
     kafka: Kafka,
@@ -133,6 +137,7 @@ export class GroupReader {
         // kafkajs alone would ask a hanging broker for three minutes.
         await withDeadline(this.#followTopics(), silenceMs, "follow the topics");
         this.#checkAlive(silenceMs);
+        await withDeadline(this.#reviewLogs(), silenceMs, "look where the topics begin");
         await this.#stopped.wait(this.#options.topicPollMs);
       }
     } catch (error) {
@@ -177,6 +182,24 @@ export class GroupReader {
     this.#joining = joined.catch(() => {});
     await joined;
     this.#joinedMs = performance.now();
+  }
+
+  /**
+   * Where Kafka has deleted all that was left of a topic before it was fetched, kafkajs goes on behind it, and no message comes that would
+   * show the gap.
+   */
+  async #reviewLogs(): Promise<void> {
+    if (performance.now() - this.#reviewedMs < (this.#options.reviewMs ?? DEFAULT_REVIEW_MS)) return;
+    this.#reviewedMs = performance.now();
+    const { assignment, looks } = this.#options;
+    const reading = assignment.list().filter(({ state }) => state === "reading");
+    await Promise.all(
+      reading.map(async (assigned) => {
+        const { epoch, partition } = assigned;
+        const { low } = await looks.of(partition);
+        if (assignment.isCurrent(assigned, epoch) && assigned.nextOffset < low) assignment.hold(assigned, 0);
+      }),
+    );
   }
 
   #checkAlive(allowedMs: number): void {
