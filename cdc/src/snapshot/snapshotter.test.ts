@@ -26,7 +26,14 @@ async function doneFor(
     table,
     enough,
     now = schema,
-  }: { readonly table: "there" | "gone" | "looked at"; readonly enough: number; readonly now?: TableSchema },
+    ends = [],
+  }: {
+    readonly table: "there" | "gone" | "looked at";
+    readonly enough: number;
+    readonly now?: TableSchema;
+    /** Of these it counts that they are written down. */
+    readonly ends?: readonly CopyState["status"][];
+  },
 ): Promise<readonly string[]> {
   const done: string[] = [];
   const { promise, resolve } = Promise.withResolvers<void>();
@@ -62,7 +69,11 @@ async function doneFor(
     messages: new Map(),
     next: () => new Promise(nothing),
     write: async (messages) => {
-      for (const { value } of messages) if (decodeState(value ?? "")?.state.mayBeEmpty) doing("may be empty");
+      for (const { value } of messages) {
+        const state = decodeState(value ?? "")?.state;
+        if (state !== undefined && ends.includes(state.status)) doing(state.status);
+        else if (state?.mayBeEmpty) doing("may be empty");
+      }
     },
     [Symbol.asyncDispose]: async () => undefined,
   };
@@ -97,4 +108,16 @@ test("a copy that begins anew as one of a table without a key waits for what the
   const jobs = [{ request: INITIAL, replica: null }];
   const done = await doneFor(schemaOf(["id"]), jobs, { table: "looked at", now: schemaOf([]), enough: 7 });
   expect(done).toEqual(["snapshot", INITIAL, "chunk", "snapshot", INITIAL, "scan", "mark"]);
+});
+
+test("where a copy has emptied its table and finds it gone, what the stream still brings of it is known to lack rows", async () => {
+  const endOf = (state: Partial<CopyState>, enough: number) =>
+    doneFor(schemaOf(["id"]), [{ request: "asked", replica: "r", state }], { table: "gone", enough, ends: ["left", "failed"] });
+  // Copying by chunks has begun with its truncate.
+  expect(await endOf({ status: "copying", begun: true, mayBeEmpty: true, after: '{"id":1}' }, 3)).toEqual([
+    "asked",
+    "left",
+    "failed",
+  ]);
+  expect(await endOf({}, 2)).toEqual(["asked", "failed"]);
 });

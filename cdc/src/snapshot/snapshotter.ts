@@ -312,6 +312,9 @@ export class Snapshotter {
       return await this.#writer.saved();
     }
     copy.set({ error: TABLE_GONE });
+    const { oid, name } = copy.job;
+    // It has emptied the table where it was for, and the stream, which is behind, still brings changes of rows that never come there.
+    if (copy.state.begun || copy.state.mayBeEmpty) this.#leave(initialJob({ oid, ...name }));
     await this.#end(copy, "failed");
   }
 
