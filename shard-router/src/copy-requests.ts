@@ -78,29 +78,23 @@ export class AwaitedCopies {
    * request got out. Of all tables, for who has made one wait need not have the topic that the copy comes in.
    */
   async askAgain(): Promise<void> {
-    const waiting = await this.#options.tables.awaited();
-    await this.#ask(waiting.map(({ awaiting, ...table }) => ({ copy: awaiting, table })));
+    await this.#ask(await this.#options.tables.awaited());
   }
 
   async #ask(copies: readonly AskedCopy[]): Promise<void> {
     const wanted = copies.filter(({ copy }) => !this.#asked.has(copy));
     const fresh = wanted.filter(({ copy }) => !this.#asking.has(copy));
     if (fresh.length > 0) {
-      const asking = this.#send(fresh);
+      const asking = this.#send(fresh).finally(() => {
+        for (const { copy } of fresh) this.#asking.delete(copy);
+      });
       for (const { copy } of fresh) this.#asking.set(copy, asking);
     }
     await Promise.all(new Set(wanted.map(({ copy }) => this.#asking.get(copy))));
   }
 
   async #send(copies: readonly AskedCopy[]): Promise<void> {
-    await Promise.resolve(); // noted as under way first
-    try {
-      await this.#options.requests.ask(
-        copies.map(({ copy, table: { oid, schema, table } }) => ({ copy, table: { oid, schema, table } })),
-      );
-      for (const { copy } of copies) this.#asked.add(copy);
-    } finally {
-      for (const { copy } of copies) this.#asking.delete(copy);
-    }
+    await this.#options.requests.ask(copies);
+    for (const { copy } of copies) this.#asked.add(copy);
   }
 }

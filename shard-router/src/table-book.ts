@@ -3,6 +3,7 @@ import { comparePositions, type Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName, tableOfTopic, topicOf } from "@cascade/shared/topic";
 import { awaitedCopy, topicsLostBefore } from "./awaited-copy.ts";
+import type { AskedCopy } from "./copy-requests.ts";
 import type { ReplicaTable } from "./dialect.ts";
 import type { Partition } from "./event-consumer.ts";
 import { Fence, type FenceOptions, justBefore } from "./fence.ts";
@@ -36,12 +37,6 @@ export interface TableBookOptions extends Omit<FenceOptions, "progress"> {
   changed(name: TableName, what: string, now: TableName): void;
   /** Rows of the replica's table are not main-db's: it is emptied. Without this it is not, where nobody would ask for its copy. */
   keyRefused?(name: TableName, error: KeyRefusedError): void;
-}
-
-export interface AwaitedTable extends TableName {
-  readonly oid: number;
-  /** The copy's name. */
-  readonly awaiting: string;
 }
 
 /** How a row of a schema stands to the replica's table. */
@@ -148,13 +143,13 @@ export class TableBook {
   }
 
   /** The tables that wait for a copy, by their newest names: those that main-db still has. One that is not taken by its name now may come back. */
-  async awaited(): Promise<readonly AwaitedTable[]> {
+  async awaited(): Promise<readonly AskedCopy[]> {
     await this.#all();
     const { history } = this.#options;
     return this.#awaited.flatMap(({ oid, schema: remembered, awaiting }) => {
       const newest = history.newest(oid);
       const { schema, table } = newest?.schema ?? remembered;
-      return awaiting === null || newest === null ? [] : [{ oid, schema, table, awaiting }];
+      return awaiting === null || newest === null ? [] : [{ copy: awaiting, table: { oid, schema, table } }];
     });
   }
 

@@ -55,7 +55,7 @@ export async function turn(batch: EventBatch, options: TurnOptions, poison: Casc
   const events = end < found.events.length ? found.events.slice(0, end) : found.events;
   const { done, rest } = cutAt(batch, found.indexes[end]);
   // Of those that came late too: a position from before them would look as if another log had taken their place.
-  const last = rest === null ? fresh.events.at(-1) : lastBefore(fresh, found.indexes[end] as number);
+  const last = lastBefore(fresh, found.indexes[end] ?? Number.POSITIVE_INFINITY);
   const from = progress.current(batch.partition);
   return {
     work: { ...workOf(dialect, ready), ...(plan === null ? {} : { holds: plan.changes() }) },

@@ -47,7 +47,7 @@ export interface ChangedIndex {
 export interface DuckdbChange {
   /** In one transaction, in which nothing else is done. */
   readonly statements: readonly string[];
-  /** The new key's values, from the table as it is; null where there is none, or they are not all known. */
+  /** The new key's values, from the table as it is; null where there is none, no row has any, or they are not all known. */
   readonly keyValues: readonly string[] | null;
   /** Columns whose values are not known for certain to be what main-db's became; not empty: nothing may be run. */
   readonly unknown: readonly string[];
@@ -80,7 +80,7 @@ export function duckdbChange(given: ChangedTable, options: TableChangeOptions): 
   const altered = empties ? null : alters(table, { targets, dropped, changed }, options);
   return {
     statements: altered ?? rebuild(table, { targets, kept, changed }, options),
-    keyValues: keyValuesOf(targets, changed),
+    keyValues: table.isEmpty ? null : keyValuesOf(targets, changed),
     unknown: table.isEmpty ? [] : unknown.map(({ name }) => name),
     lost:
       altered === null
@@ -93,10 +93,11 @@ export function duckdbChange(given: ChangedTable, options: TableChangeOptions): 
 }
 
 function keyValuesOf(targets: readonly Target[], { newKey }: ChangedColumns): readonly string[] | null {
+  if (newKey === null) return null;
   // Columns of the replica's own among them: somebody may have added one of the key's already.
   const values = new Map(targets.map(({ name, value }) => [foldAscii(name), value]));
-  const found = newKey?.flatMap((name) => values.get(foldAscii(name)) ?? []) ?? [];
-  return found.length > 0 && found.length === newKey?.length ? found : null;
+  const found = newKey.flatMap((name) => values.get(foldAscii(name)) ?? []);
+  return found.length === newKey.length ? found : null;
 }
 
 function targetsOf(table: ChangedTable, changed: ChangedColumns, { from, to, unfit }: TableChangeOptions): readonly Target[] {

@@ -55,7 +55,7 @@ export interface MysqlChange {
   readonly last: readonly string[];
   /** Columns, by their new names, whose values are not known for certain to be what main-db's became; not empty: nothing may be run. */
   readonly unknown: readonly string[];
-  /** A column of the new key has NULLs, or values that are not known. */
+  /** Rows that stay have NULLs in a column of the new key, or values that are not known. */
   readonly unfitKey: boolean;
 }
 
@@ -103,12 +103,13 @@ export function mysqlChange(table: ChangedTable, options: MysqlChangeOptions): M
     rename,
     last: draft.last.length === 0 ? [] : [`ALTER TABLE ${sqlName} ${draft.last.join(", ")}`],
     unknown: draft.unknown,
-    unfitKey: changed.columns.some(
-      ({ inKey, oldName, column, added }) =>
-        inKey &&
-        changed.newKey !== null &&
-        (draft.unknown.includes(column.name) || (added === null && table.withNulls.has(foldName(oldName)))),
-    ),
+    unfitKey:
+      !context.isEmpty &&
+      changed.newKey !== null &&
+      changed.columns.some(
+        ({ inKey, oldName, column, added }) =>
+          inKey && (draft.unknown.includes(column.name) || (added === null && table.withNulls.has(foldName(oldName)))),
+      ),
   };
 }
 

@@ -18,9 +18,9 @@ const DEADLINE_MS = 20_000;
 const MOST_AT_ONCE = 1_000;
 
 export const requestMessages = (copies: readonly AskedCopy[], replica: string) =>
-  copies.map(({ copy, table: { oid, ...table } }) => ({
+  copies.map(({ copy, table }) => ({
     key: copy,
-    value: encodeSnapshotRequest({ type: "snapshot", tables: [formatTableName(table)], oid, replica }),
+    value: encodeSnapshotRequest({ type: "snapshot", tables: [formatTableName(table)], oid: table.oid, replica }),
   }));
 
 /** Requests go by `<prefix>.signals` (contract.md §3), each over a connection of its own: they are rare. */

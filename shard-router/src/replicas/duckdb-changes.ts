@@ -87,7 +87,7 @@ async function changeTable(changing: Changing, change: TableChange): Promise<voi
 const whereIs = async (session: DuckdbSession, named: TableName) => ({ sqlName: await sqlNameOf(session, named), key: [] });
 
 async function alterTable({ session, unfit }: Changing, change: Alter): Promise<void> {
-  const { from, schema, named, steps, empties } = change;
+  const { from, schema, named, steps } = change;
   const sqlName = await sqlNameOf(session, named);
   const find = async (name: TableName) => findChangedTable(session, name, await sqlNameOf(session, name), steps);
   const old = await find(from.named);
@@ -107,7 +107,7 @@ async function alterTable({ session, unfit }: Changing, change: Alter): Promise<
   if (unknown.length > 0) throw unknownValues(schema, table.sqlName, unknown);
   refuseLosses(change, table, lost);
   try {
-    if (!empties && !table.isEmpty && addsKey(steps) && keyValues !== null) await checkKey(session, schema, table, keyValues);
+    if (keyValues !== null) await checkKey(session, schema, table, keyValues);
     for (const text of statements) await session.ddl(text);
   } catch (error) {
     if (!isUnfitValue(error) && !isConstraintError(error)) throw error;

@@ -6,7 +6,7 @@ import { type MysqlChange, mysqlChange } from "../dialects/mysql-changes.ts";
 import { flatTableName } from "../dialects/table-names.ts";
 import { KeyRefusedError } from "../key-refused.ts";
 import type { Advance, RememberedTable, TableChange } from "../replica.ts";
-import { addsKey, planChange } from "../schema-change.ts";
+import { planChange } from "../schema-change.ts";
 import { unknownValues } from "./change-refused.ts";
 import { findMysqlTable } from "./mysql-catalog.ts";
 import { changeError, isKeyError, isUnfitValue } from "./mysql-change-errors.ts";
@@ -160,7 +160,7 @@ async function planOf(
     sqlName: isCalledSo ? table.sqlName : quoteMysql(flatTableName(named)),
     comment: markedComment(table.comment, mark),
   });
-  if (addsKey(steps) && !change.empties && plan.unfitKey) throw new KeyRefusedError(schema, table.sqlName);
+  if (plan.unfitKey) throw new KeyRefusedError(schema, table.sqlName);
   if (plan.unknown.length > 0) throw unknownValues(schema, table.sqlName, plan.unknown);
   return plan;
 }
