@@ -85,7 +85,7 @@ export async function serviceMain<Config extends CommonConfig>(
 /** Runs a service until it is asked to stop or cannot go on, and resolves to its exit status (contract.md §2). */
 export async function runService(options: ServiceOptions, create: (context: ServiceContext) => Service): Promise<number> {
   const logger = createLogger(options.name, options.logLevel);
-  const telemetry = startTelemetry(options.name, options.version);
+  const telemetry = await startTelemetry(options.name, options.version);
   const health = new ServiceHealth();
   const service = create({ logger, telemetry, health });
   try {

@@ -2,7 +2,7 @@ import { afterAll, expect, test } from "bun:test";
 import { CascadeError } from "./errors.ts";
 import { startTelemetry } from "./telemetry.ts";
 
-const telemetry = startTelemetry("test", "1.2.3");
+const telemetry = await startTelemetry("test", "1.2.3");
 afterAll(() => telemetry[Symbol.asyncDispose]());
 
 test("metrics come under their Prometheus names with their labels, durations in buckets of seconds", async () => {

@@ -1,7 +1,5 @@
 import { type Attributes, context, type Link, metrics, type Span, SpanKind, SpanStatusCode, trace } from "@opentelemetry/api";
 import { PrometheusExporter, PrometheusSerializer } from "@opentelemetry/exporter-prometheus";
-import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-http";
-import { NodeSDK } from "@opentelemetry/sdk-node";
 import { CascadeError } from "./errors.ts";
 import {
   type CounterName,
@@ -11,6 +9,7 @@ import {
   INSTRUMENTS,
   type SpanName,
 } from "./instruments.ts";
+import { type Sdk, startSdk } from "./telemetry-sdk.ts";
 import { formatTraceparent, parseTraceparent } from "./trace-context.ts";
 
 export type Labels = Readonly<Record<string, string | number>>;
@@ -46,31 +45,12 @@ const SHUTDOWN_MS = 1_000;
 const MAX_SERIES = 1_000_000;
 
 /** Starts OpenTelemetry by the standard `OTEL_*` variables. Without an endpoint nothing is exported and nothing complains. */
-export function startTelemetry(service: string, version: string): Telemetry {
-  // The default detectors put the whole command line into spans.
-  process.env["OTEL_NODE_RESOURCE_DETECTORS"] ??= "env";
+export async function startTelemetry(service: string, version: string): Promise<Telemetry> {
   const exporter = new PrometheusExporter({ preventServerStart: true });
-  const endpoint = process.env["OTEL_EXPORTER_OTLP_ENDPOINT"] || process.env["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
-  const exports = Boolean(endpoint) && process.env["OTEL_TRACES_EXPORTER"] !== "none";
-  const sdk = new NodeSDK({
-    serviceName: process.env["OTEL_SERVICE_NAME"] || service,
-    instrumentations: [],
-    metricReaders: [exporter],
-    views: [{ instrumentName: "*", aggregationCardinalityLimit: MAX_SERIES }],
-    logRecordProcessors: [],
-    // Spans exist without an exporter too: the traceparent in the messages lets whoever reads them go on with the trace.
-    ...(exports ? { traceExporter: new OTLPTraceExporter() } : { spanProcessors: [DISCARD] }),
-  });
-  sdk.start();
+  const views = [{ instrumentName: "*", aggregationCardinalityLimit: MAX_SERIES }];
+  const sdk = await startSdk({ service, reader: exporter, views });
   return new OpenTelemetry(sdk, exporter, version);
 }
-
-const DISCARD = {
-  onStart: () => {},
-  onEnd: () => {},
-  forceFlush: async () => {},
-  shutdown: async () => {},
-};
 
 const KINDS = {
   internal: SpanKind.INTERNAL,
@@ -80,7 +60,7 @@ const KINDS = {
 } as const;
 
 class OpenTelemetry implements Telemetry {
-  readonly #sdk: NodeSDK;
+  readonly #sdk: Sdk;
   readonly #exporter: PrometheusExporter;
   readonly #serializer = new PrometheusSerializer("", false, undefined, true, true);
   readonly #meter = metrics.getMeter("cascade");
@@ -88,7 +68,7 @@ class OpenTelemetry implements Telemetry {
   readonly #counters = new Map<CounterName, ReturnType<typeof this.counter>>();
   readonly #histograms = new Map<HistogramName, ReturnType<typeof this.histogram>>();
 
-  constructor(sdk: NodeSDK, exporter: PrometheusExporter, version: string) {
+  constructor(sdk: Sdk, exporter: PrometheusExporter, version: string) {
     this.#sdk = sdk;
     this.#exporter = exporter;
     this.observe("cascade_build_info", () => [{ value: 1, labels: { version } }]);
