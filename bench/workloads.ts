@@ -120,13 +120,14 @@ const spread: Workload = {
   changes: 500_000,
   what: `rows of 200 bytes over ${SPREAD_TABLES} tables, inserted in transactions of 10 each into 10 of them`,
   schema: `
+    CREATE FUNCTION spread_rows(first bigint, last bigint) RETURNS SETOF bench LANGUAGE sql AS $$
+      SELECT ${benchRow("'new'")} FROM generate_series(first, last) AS id $$;
     DO $$ BEGIN
       FOR n IN 0..${SPREAD_TABLES - 1} LOOP
         EXECUTE format('CREATE TABLE spread_%s (LIKE bench INCLUDING ALL)', n);
+        EXECUTE format('INSERT INTO spread_%s SELECT * FROM spread_rows(0, 0)', n);
       END LOOP;
     END $$;
-    CREATE FUNCTION spread_rows(first bigint, last bigint) RETURNS SETOF bench LANGUAGE sql AS $$
-      SELECT ${benchRow("'new'")} FROM generate_series(first, last) AS id $$;
     CREATE PROCEDURE fill_spread(total bigint) LANGUAGE plpgsql AS $$
     DECLARE n bigint := 0;
     BEGIN
@@ -138,7 +139,7 @@ const spread: Workload = {
       END LOOP;
     END $$;`,
   write: (rows) => `CALL fill_spread(${rows})`,
-  base: 0,
+  base: SPREAD_TABLES,
   counted: null,
   isOfBenchRows: false,
 };
