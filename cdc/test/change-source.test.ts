@@ -61,7 +61,7 @@ describe.each<Mode>(["stream", "poll"])("%s source", (mode) => {
     const seen = await read(await open(mode, l), (all) => all.some((m) => m.kind === "mark" && m.prefix === "cascade.snapshot"));
     const places = seen.flatMap((m) => {
       if (m.kind === "mark") return [[m.prefix, m.content, m.ordinal, m.table?.table ?? null]];
-      return m.kind === "change" ? [[m.event.op, m.event.key, m.event.ordinal]] : [];
+      return m.kind === "change" ? [[m.event.op, String(m.event.key), m.event.ordinal]] : [];
     });
     expect(places).toEqual([
       ["c", '{"id":1}', 0],

@@ -1,4 +1,4 @@
-import type { ChangeEvent } from "@cascade/shared/change-event";
+import { type ChangeEvent, type OwnedEvent, withOwnRows } from "@cascade/shared/change-event";
 import { type Lsn, parseLsn } from "@cascade/shared/lsn";
 import { parseTableFilter } from "@cascade/shared/table-pattern";
 import { decodeSchemaMessage, encodeSchemaNews, type SchemaMessage, type TableSchema } from "@cascade/shared/table-schema";
@@ -21,7 +21,7 @@ import { cleanups, type Lab } from "./source-lab.ts";
 /** Lives of cdc on a real server, with what they would leave in Kafka in memory. */
 
 /** What is in Kafka, in the order in which it became durable: an announcement, or an event. */
-export type Durable = { readonly said: SchemaMessage } | { readonly event: ChangeEvent };
+export type Durable = { readonly said: SchemaMessage } | { readonly event: OwnedEvent };
 
 export class DdlLab {
   readonly log: Durable[] = [];
@@ -44,7 +44,7 @@ export class DdlLab {
   get said(): readonly SchemaMessage[] {
     return this.log.flatMap((one) => ("said" in one ? [one.said] : []));
   }
-  get events(): readonly ChangeEvent[] {
+  get events(): readonly OwnedEvent[] {
     return this.log.flatMap((one) => ("event" in one ? [one.event] : []));
   }
 
@@ -110,7 +110,7 @@ export class DdlLab {
     for (const batch of batchesOf(messages, { maxRows: 3, maxBytes: 1e6 })) {
       if (done++ >= batches) return done;
       this.#announce(batch.schemas);
-      for (const event of batch.events) this.log.push({ event });
+      for (const event of batch.events) this.log.push({ event: withOwnRows(event) });
       if (batch.confirmable !== null) confirm(batch.confirmable);
     }
     return done;

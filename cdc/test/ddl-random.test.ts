@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from "bun:test";
-import type { ChangeEvent } from "@cascade/shared/change-event";
+import type { ChangeEvent, OwnedEvent } from "@cascade/shared/change-event";
 import { oidOf } from "../src/schema-history.ts";
 import { DdlLab } from "./ddl-lab.ts";
 import { cleanUp, type Lab, lab } from "./source-lab.ts";
@@ -131,7 +131,7 @@ class RandomDdl {
 }
 
 const place = ({ transaction, ordinal }: ChangeEvent) => `${transaction.commitLsn}/${ordinal}`;
-const idOf = ({ after, before }: ChangeEvent): string => String((JSON.parse(after ?? before ?? "{}") as { id: number }).id);
+const idOf = ({ after, before }: OwnedEvent): string => String((JSON.parse(after ?? before ?? "{}") as { id: number }).id);
 
 /** Every event against what main-db showed when it was written, and every delivery of it against the first. */
 function check(l: DdlLab, random: RandomDdl): void {

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { randomOf } from "@cascade/local/random.ts";
 import { testPostgres } from "@cascade/local/servers.ts";
 import { until } from "@cascade/local/wait.ts";
-import type { ChangeEvent } from "@cascade/shared/change-event";
+import type { OwnedEvent } from "@cascade/shared/change-event";
 import type { CascadeError } from "@cascade/shared/errors";
 import { parseTableFilter } from "@cascade/shared/table-pattern";
 import pg from "pg";
@@ -25,10 +25,10 @@ const { losesNumbers } = await probePlugin(session, probe.slot);
 await session.end();
 for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 
-const after = (events: readonly ChangeEvent[]) => events.map((event) => JSON.parse(event.after ?? "null"));
+const after = (events: readonly OwnedEvent[]) => events.map((event) => JSON.parse(event.after ?? "null"));
 
 /** Everything up to `count` commits, read at once after all of them. */
-async function history(l: Lab, count: number, warnings: string[] = []): Promise<readonly ChangeEvent[]> {
+async function history(l: Lab, count: number, warnings: string[] = []): Promise<readonly OwnedEvent[]> {
   await using source = await open("stream", l, warnings);
   return eventsOf(await read(source, commits(count)));
 }
@@ -234,7 +234,7 @@ describe.skipIf(!losesNumbers)("wal2json before 2.6", () => {
     await advance(l);
     await l.sql("INSERT INTO k VALUES (1, 'NaN')");
     await l.sql("BEGIN; SAVEPOINT s; INSERT INTO p VALUES (4, 'Infinity'); RELEASE s; INSERT INTO k VALUES (2, 'NaN'); COMMIT");
-    const seen: ChangeEvent[] = [];
+    const seen: OwnedEvent[] = [];
     const source = await open("stream", l);
     const failing = read(source, (all) => {
       seen.splice(0, seen.length, ...eventsOf(all));
@@ -318,7 +318,7 @@ describe.skipIf(!losesNumbers)("wal2json before 2.6", () => {
       const warnings: string[] = [];
       const source = await open(mode, l, warnings);
       const standbyIsBack = await withoutStandby(l);
-      let events: readonly ChangeEvent[] | null = null;
+      let events: readonly OwnedEvent[] | null = null;
       const writing = await elsewhere(l, "INSERT INTO t VALUES (1, 'Infinity', '-Infinity')");
       const reading = read(source, (all) => eventsOf(all).length > 0).then((all) => {
         events = eventsOf(all);

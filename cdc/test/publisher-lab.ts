@@ -1,4 +1,4 @@
-import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
+import type { EventTable, OwnedEvent } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import { type KafkaLab, kafkaLab } from "@cascade/shared/testing/kafka-lab";
 import { topicOf } from "@cascade/shared/topic";
@@ -46,7 +46,7 @@ export const tableOf = (lab: KafkaLab, table = "orders"): EventTable => ({
 
 const transaction = { txId: 771, commitLsn: 22_781_520n, committedAtMs: 1_795_402_676_163 };
 
-export const insert = (table: EventTable, ordinal: number, after = `{"id":${ordinal}}`): ChangeEvent => ({
+export const insert = (table: EventTable, ordinal: number, after = `{"id":${ordinal}}`): OwnedEvent => ({
   op: "c",
   table,
   transaction,
@@ -57,11 +57,11 @@ export const insert = (table: EventTable, ordinal: number, after = `{"id":${ordi
   after,
 });
 
-export const inserts = (table: EventTable, count: number, from = 0): ChangeEvent[] =>
+export const inserts = (table: EventTable, count: number, from = 0): OwnedEvent[] =>
   Array.from({ length: count }, (_, i) => insert(table, from + i));
 
 /** A row of about this many bytes. */
-export const padded = (table: EventTable, ordinal: number, bytes: number): ChangeEvent =>
+export const padded = (table: EventTable, ordinal: number, bytes: number): OwnedEvent =>
   insert(table, ordinal, `{"t":"${"x".repeat(bytes)}"}`);
 
 export async function failure(act: Promise<unknown>): Promise<CascadeError> {

@@ -1,11 +1,11 @@
-import type { ChangeEvent } from "@cascade/shared/change-event";
+import type { OwnedEvent } from "@cascade/shared/change-event";
 import { keyIn, membersOf, rowOf } from "../src/snapshot/row-json.ts";
 
 /**
  * What a replica that had no row before has after these events, as JSON by key; of a table without a key, its rows in order. Fails where a
  * router would hold the table: an update that must find its row and does not.
  */
-export function replicaOf(events: readonly ChangeEvent[], key: readonly string[], replica = "any"): ReadonlyMap<string, string> {
+export function replicaOf(events: readonly OwnedEvent[], key: readonly string[], replica = "any"): ReadonlyMap<string, string> {
   const rows = new Map<string, string>();
   let at: readonly [bigint, number] = [-1n, -1];
   for (const event of events) {
@@ -30,7 +30,7 @@ export function replicaOf(events: readonly ChangeEvent[], key: readonly string[]
 }
 
 /** The same for a table without a key: its rows in order of their text. Fails where a router would: an old row that is not there. */
-export function keylessReplicaOf(events: readonly ChangeEvent[], replica = "any"): readonly string[] {
+export function keylessReplicaOf(events: readonly OwnedEvent[], replica = "any"): readonly string[] {
   const rows: string[] = [];
   let at: readonly [bigint, number] = [-1n, -1];
   for (const { op, table, before, after, transaction, ordinal } of events) {

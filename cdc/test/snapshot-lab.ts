@@ -1,4 +1,4 @@
-import type { ChangeEvent } from "@cascade/shared/change-event";
+import { type OwnedEvent, withOwnRows } from "@cascade/shared/change-event";
 import { parseTableFilter } from "@cascade/shared/table-pattern";
 import { batchesOf } from "../src/batching.ts";
 import type { ChangeSource } from "../src/change-source.ts";
@@ -58,13 +58,13 @@ export interface LifeOptions {
   readonly log: MemoryLog;
   readonly chunkRows?: number;
   readonly initial?: boolean;
-  readonly onEvents?: (events: readonly ChangeEvent[]) => Promise<void> | void;
+  readonly onEvents?: (events: readonly OwnedEvent[]) => Promise<void> | void;
   readonly report?: SnapshotReport;
 }
 
 /** One life of cdc without Kafka: everything that it would have published, in order. */
 export class Life {
-  readonly events: ChangeEvent[] = [];
+  readonly events: OwnedEvent[] = [];
   readonly #stop = new AbortController();
   #ended: Promise<unknown> = Promise.resolve();
   failure: unknown = null;
@@ -102,8 +102,9 @@ export class Life {
   async #pump(source: ChangeSource, { onEvents }: Pick<LifeOptions, "onEvents">, signal: AbortSignal): Promise<void> {
     for await (const messages of source.messages(signal)) {
       for (const batch of batchesOf(messages, { maxRows: 500, maxBytes: 1e6 })) {
-        this.events.push(...batch.events);
-        await onEvents?.(batch.events);
+        const events = batch.events.map(withOwnRows);
+        this.events.push(...events);
+        await onEvents?.(events);
         if (signal.aborted) return;
         if (batch.confirmable !== null) source.confirm(batch.confirmable);
       }

@@ -1,5 +1,5 @@
 import { testPostgres } from "@cascade/local/servers.ts";
-import type { ChangeEvent } from "@cascade/shared/change-event";
+import { type OwnedEvent, withOwnRows } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import { parseTableFilter } from "@cascade/shared/table-pattern";
 import pg from "pg";
@@ -95,8 +95,8 @@ export async function read(source: ChangeSource, enough: (seen: readonly SourceM
 
 export const commits = (count: number) => (seen: readonly SourceMessage[]) =>
   seen.filter(({ kind }) => kind === "commit").length >= count;
-export const eventsOf = (seen: readonly SourceMessage[]): ChangeEvent[] =>
-  seen.flatMap((m) => (m.kind === "change" ? [m.event] : []));
+export const eventsOf = (seen: readonly SourceMessage[]): OwnedEvent[] =>
+  seen.flatMap((m) => (m.kind === "change" ? [withOwnRows(m.event)] : []));
 
 export async function codeOf(act: Promise<unknown>): Promise<string> {
   try {

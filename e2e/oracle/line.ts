@@ -1,7 +1,8 @@
 import type { SourceMessage } from "@cascade/cdc/src/change-source.ts";
 import type { RawEvent } from "@cascade/shard-router/src/event-consumer.ts";
-import { decodeChangeEvent, eventEncoder } from "@cascade/shared/change-event";
+import { decodeChangeEvent, withOwnRows } from "@cascade/shared/change-event";
 import { describeError } from "@cascade/shared/errors";
+import { eventEncoder } from "@cascade/shared/event-writer";
 import { decodeSchemaMessage, encodeSchemaMessage, type TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, tableOfTopic } from "@cascade/shared/topic";
 import type { OracleEngine } from "./engines.ts";
@@ -100,7 +101,7 @@ export class OracleLine implements AsyncDisposable {
         const read = decodeSchemaMessage(key, value);
         if (read.kind === "schema") schemas.set(message.schema.id, read.schema);
       } else if (message.kind === "change") {
-        const { event } = message;
+        const event = withOwnRows(message.event);
         const events = topics.get(event.table.topic) ?? [];
         topics.set(event.table.topic, events);
         events.push({ offset: BigInt(events.length), key: event.key, value: this.#encode(event, 1_795_402_676_163) });

@@ -1,8 +1,9 @@
 import { Announced, schemaMessageOf } from "@cascade/cdc/src/announced.ts";
 import type { Announcement, EventPublisher } from "@cascade/cdc/src/event-publisher.ts";
 import { SchemaMarks } from "@cascade/cdc/src/schema-marks.ts";
-import { type ChangeEvent, eventEncoder, SCHEMAS_FIRST_HEADER } from "@cascade/shared/change-event";
+import { type ChangeEvent, SCHEMAS_FIRST_HEADER, withOwnRows } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
+import { eventEncoder } from "@cascade/shared/event-writer";
 import { encodeSchemaNews, type SchemaMessage } from "@cascade/shared/table-schema";
 import { schemasTopic } from "@cascade/shared/topic";
 import type { LogMessage, SimulatedKafka } from "./kafka.ts";
@@ -66,7 +67,7 @@ export class SimulatedPublisher implements EventPublisher {
     for (const event of events) {
       const { topic } = event.table;
       const headers = this.#marks.take(topic) ? { headers: { [SCHEMAS_FIRST_HEADER]: "1" } } : {};
-      const message = { key: event.key, value: this.#encode(event, 0), ...headers };
+      const message = { key: withOwnRows(event).key, value: this.#encode(event, 0), ...headers };
       const messages = byTopic.get(topic);
       if (messages) messages.push(message);
       else byTopic.set(topic, [message]);

@@ -223,7 +223,9 @@ export class ApplyStatus {
 
 /** null when it is no event: why not, is said where it is turned. */
 function committedAtMs({ events }: EventBatch): number | null {
-  const value = events[0]?.value ?? null;
+  const [first] = events;
+  if (first?.decoded) return first.decoded.committedAtMs;
+  const value = first?.value ?? null;
   try {
     return value === null ? null : decodeChangeEvent(value).committedAtMs;
   } catch {

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
-import { type ChangeEvent, type EventTable, eventEncoder } from "@cascade/shared/change-event";
+import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
+import { eventEncoder } from "@cascade/shared/event-writer";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import { historyOf, memoryReplica, tableBook } from "../test/memory-replica.ts";
 import { changed } from "../test/table-changer.ts";

@@ -1,3 +1,4 @@
+import type { ReceivedEvent } from "@cascade/shared/change-event";
 import type { TableName } from "@cascade/shared/topic";
 
 export interface Partition {
@@ -8,7 +9,7 @@ export interface Partition {
 /** For maps: two objects may name one partition. */
 export const partitionKey = ({ topic, partition }: Partition): string => `${topic}/${partition}`;
 
-/** One Kafka message, still undecoded: decoding may fail, and that concerns its table only. */
+/** One Kafka message. */
 export interface RawEvent {
   readonly offset: bigint;
   readonly key: string | null;
@@ -16,6 +17,8 @@ export interface RawEvent {
   readonly value: string | null;
   /** Its own W3C `traceparent` header. */
   readonly traceParent?: string | null;
+  /** What `value` says, where it was read already. Absent where it is no event: why not, concerns its table only, and is said in its turn. */
+  readonly decoded?: ReceivedEvent | null;
 }
 
 /** Consecutive messages of one partition, in offset order; none when the partition may have been read to its end (see `lookAtEnd`). */

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
-import { type ChangeEvent, eventEncoder } from "@cascade/shared/change-event";
+import type { ChangeEvent } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
+import { eventEncoder } from "@cascade/shared/event-writer";
 import { identifySchema, type TableSchema } from "@cascade/shared/table-schema";
 import { historyOf, memoryReplica, tableBook } from "../test/memory-replica.ts";
 import { changed } from "../test/table-changer.ts";

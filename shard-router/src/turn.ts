@@ -219,9 +219,8 @@ function newEvents({ events }: EventBatch, from: Progress | null): NewEvents {
   const indexes: number[] = [];
   let last: Position | null = from;
   for (let index = 0; index < events.length; index++) {
-    const { value } = events[index] as RawEvent;
-    if (value === null) continue; // a tombstone
-    const event = decodeChangeEvent(value);
+    const event = eventOf(events[index] as RawEvent);
+    if (event === null) continue; // a tombstone
     // Against the last one taken, not only against the stored: cdc may have published an event twice in a row.
     if (last !== null && comparePositions(event, last) <= 0) continue;
     found.push(event);
@@ -229,6 +228,11 @@ function newEvents({ events }: EventBatch, from: Progress | null): NewEvents {
     last = event;
   }
   return { events: found, indexes };
+}
+
+function eventOf(raw: RawEvent): ReceivedEvent | null {
+  if (raw.decoded) return raw.decoded;
+  return raw.value === null ? null : decodeChangeEvent(raw.value);
 }
 
 const lastBefore = ({ events, indexes }: NewEvents, index: number): ReceivedEvent | undefined =>

@@ -1,8 +1,8 @@
 import { afterEach, expect, test } from "bun:test";
 import { testKafka } from "@cascade/local/servers.ts";
 import { until } from "@cascade/local/wait.ts";
-import { eventEncoder } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
+import { eventEncoder } from "@cascade/shared/event-writer";
 import { kafkaOptions } from "@cascade/shared/testing/kafka-lab";
 import type { Message } from "kafkajs";
 import { openSchemaTopic } from "../src/kafka/schema-topic.ts";

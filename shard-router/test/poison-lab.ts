@@ -1,5 +1,6 @@
-import { type ChangeEvent, eventEncoder, type Op } from "@cascade/shared/change-event";
+import type { ChangeEvent, Op } from "@cascade/shared/change-event";
 import { CascadeError, FencedError } from "@cascade/shared/errors";
+import { eventEncoder } from "@cascade/shared/event-writer";
 import { identifySchema, type TableSchema } from "@cascade/shared/table-schema";
 import type { DeadLetter } from "../src/dead-letter.ts";
 import { DeadLetters, type ErrorPolicy } from "../src/dead-letters.ts";

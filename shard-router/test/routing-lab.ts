@@ -1,5 +1,6 @@
 import { testKafka } from "@cascade/local/servers.ts";
-import { type ChangeEvent, eventEncoder, type Op } from "@cascade/shared/change-event";
+import type { ChangeEvent, Op } from "@cascade/shared/change-event";
+import { eventEncoder } from "@cascade/shared/event-writer";
 import type { Position } from "@cascade/shared/lsn";
 import type { ServiceContext } from "@cascade/shared/service";
 import { ServiceHealth } from "@cascade/shared/service-health";

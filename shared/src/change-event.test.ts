@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
-import { type ChangeEvent, decodeChangeEvent, eventEncoder, positionOf } from "./change-event.ts";
+import { type ChangeEvent, decodeChangeEvent, positionOf } from "./change-event.ts";
 import { CascadeError } from "./errors.ts";
+import { eventEncoder } from "./event-writer.ts";
 
 const event: ChangeEvent = {
   op: "u",

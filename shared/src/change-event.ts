@@ -1,11 +1,12 @@
 import { z } from "zod";
 import { CascadeError } from "./errors.ts";
+import type { JsonBytes } from "./json-bytes.ts";
 import type { Lsn, Position } from "./lsn.ts";
 import type { TableName } from "./topic.ts";
 
 /**
  * The wire format of row changes (contract.md §3): Debezium's change event without its schema part.
- * cdc holds rows as the JSON text it will publish (`RowJson`): it cuts it out of wal2json's text and never parses a value.
+ * cdc holds rows as the JSON it will publish (`CapturedRow`): it cuts it out of wal2json's bytes and never parses a value.
  * The router holds them parsed (`WireRow`).
  */
 
@@ -15,6 +16,8 @@ export type Op = (typeof OPS)[number];
 
 /** A JSON object of wire values by column name, as text. */
 export type RowJson = string;
+/** The same, as the bytes that are published where the stream has brought it. */
+export type CapturedRow = RowJson | JsonBytes;
 
 /** boolean: boolean; smallint, integer, real, double precision: number, or "NaN", "Infinity", "-Infinity"; all else: string; NULL: null. */
 export type WireValue = string | number | boolean | null;
@@ -50,62 +53,31 @@ export interface ChangeEvent {
   readonly ordinal: number;
   readonly lsn: Lsn;
   /** The message key: key columns in index order; null for a table without a key, and for a truncate. */
+  readonly key: CapturedRow | null;
+  readonly before: CapturedRow | null;
+  readonly after: CapturedRow | null;
+}
+
+/** One whose rows are texts. */
+export interface OwnedEvent extends ChangeEvent {
   readonly key: RowJson | null;
   readonly before: RowJson | null;
   readonly after: RowJson | null;
 }
+
+/** Its rows as texts of their own: what is held for long keeps no buffer of a delivery alive. */
+export function withOwnRows(event: ChangeEvent): OwnedEvent {
+  const { key, before, after } = event;
+  return { ...event, key: textOf(key), before: textOf(before), after: textOf(after) };
+}
+
+const textOf = (row: CapturedRow | null): RowJson | null => (row === null ? null : String(row));
 
 /**
  * A Kafka header, whatever its value: something was said of the table in `<prefix>.schemas` that must be read before this message is applied,
  * though its schema is known (`SchemaMarks` of cdc).
  */
 export const SCHEMAS_FIRST_HEADER = "cascade.schemas-first";
-
-/** Version of the wire format; `source.version` of every message. History: 1.0.0 first. */
-export const WIRE_VERSION = "1.0.0";
-const CONNECTOR = "cascade";
-
-export type EncodeEvent = (event: ChangeEvent, capturedAtMs: number) => string;
-
-/**
- * An encoder for one source. The parts that do not change from row to row are written once per table and once per transaction:
- * this runs for every row of main-db.
- * @param name the pipeline's name (`KAFKA_TOPIC_PREFIX`), `db` the captured database
- */
-export function eventEncoder(name: string, db: string): EncodeEvent {
-  const tableText = new WeakMap<EventTable, { readonly head: string; readonly tail: string }>();
-  const transactionText = new WeakMap<EventTransaction, { readonly id: string; readonly time: string; readonly place: string }>();
-  const source = `"source":{"version":"${WIRE_VERSION}","connector":"${CONNECTOR}","name":${JSON.stringify(name)},"db":${JSON.stringify(db)},"schema":`;
-
-  return (event, capturedAtMs) => {
-    let table = tableText.get(event.table);
-    if (!table) {
-      const { schema, table: tableName, schemaId } = event.table;
-      table = {
-        head: `${source}${JSON.stringify(schema)},"table":${JSON.stringify(tableName)},"txId":`,
-        tail: `,"schema_id":${JSON.stringify(schemaId)}${marksOf(event.table)}},"ts_ms":`,
-      };
-      tableText.set(event.table, table);
-    }
-    let transaction = transactionText.get(event.transaction);
-    if (!transaction) {
-      const { txId, committedAtMs, commitLsn } = event.transaction;
-      transaction = {
-        id: `${txId},"lsn":`,
-        time: `,"ts_ms":${committedAtMs},"snapshot":"`,
-        place: `","commit_lsn":${commitLsn},"ordinal":`,
-      };
-      transactionText.set(event.transaction, transaction);
-    }
-    return `{"op":"${event.op}","before":${event.before ?? "null"},"after":${event.after ?? "null"},${table.head}${transaction.id}${event.lsn}${transaction.time}${event.op === "r"}${transaction.place}${event.ordinal}${table.tail}${capturedAtMs}}`;
-  };
-}
-
-function marksOf({ filling, replica, notReplica, snapshotId }: EventTable): string {
-  const marks = { filling, replica, not_replica: notReplica, snapshot_id: snapshotId };
-  const json = JSON.stringify(marks); // leaves out what is undefined
-  return json === "{}" ? "" : `,${json.slice(1, -1)}`;
-}
 
 /** Whom an event is for, and what it belongs to, where that is not the ordinary. */
 export interface EventMarks {
@@ -179,7 +151,7 @@ export function decodeChangeEvent(text: string): ReceivedEvent {
 
 const PLACE = /"commit_lsn":(\d{1,20}),"ordinal":(\d{1,15})[,}]/y;
 
-/** The position of an event that `eventEncoder` has written, without reading its row; null for any other text. */
+/** The position of an event that `EventWriter` has written, without reading its row; null for any other text. */
 export function positionOf(text: string): Position | null {
   PLACE.lastIndex = text.lastIndexOf('"commit_lsn":'); // within a row's text its quotes would be escaped
   const [, commitLsn, ordinal] = (PLACE.lastIndex === -1 ? null : PLACE.exec(text)) ?? [];

@@ -1,5 +1,7 @@
-import { type ChangeEvent, type EncodeEvent, eventEncoder, SCHEMAS_FIRST_HEADER } from "@cascade/shared/change-event";
+import { type ChangeEvent, SCHEMAS_FIRST_HEADER } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
+import { EventWriter } from "@cascade/shared/event-writer";
+import { byteLengthOf } from "@cascade/shared/json-bytes";
 import {
   compressionType,
   idempotentProducer,
@@ -12,11 +14,12 @@ import { isKafkaError, kafkaError, withDeadline } from "@cascade/shared/kafka-er
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { encodeSchemaNews, type SchemaMessage } from "@cascade/shared/table-schema";
 import { compactedTopics, formatTableName, heartbeatTopic, schemasTopic, tableOfTopic } from "@cascade/shared/topic";
-import type { Message, Producer } from "kafkajs";
+import type { EncodedRecords, Message, Producer } from "kafkajs";
 import { Announced, schemaMessageOf } from "../announced.ts";
 import type { SourceHeartbeat } from "../change-source.ts";
 import type { Announcement, EventPublisher } from "../event-publisher.ts";
 import { SchemaMarks } from "../schema-marks.ts";
+import { encodeRecords, recordHeaders } from "./event-records.ts";
 import { FencedProducer, unacknowledged } from "./fenced-producer.ts";
 import { MESSAGE_OVERHEAD_BYTES, planRequests, type RecordBatch, type SizedMessage, type SizeLimits } from "./requests.ts";
 import { Topics } from "./topics.ts";
@@ -48,8 +51,9 @@ const MAX_REQUEST_TOPICS = 256;
 /** A raised max.message.bytes reaches the partition's leader within this. */
 const LIMIT_TAKES_EFFECT_MS = 5_000;
 const SCHEMAS_FIRST = { [SCHEMAS_FIRST_HEADER]: "1" } as const;
-/** With the lengths of its name and value. */
-const MARK_BYTES = SCHEMAS_FIRST_HEADER.length + 4;
+
+/** What kafkajs is given of a batch. */
+type Encode<M> = (batch: RecordBatch<M>) => EncodedRecords | Message[];
 
 /** Connects and gets a producer id. Rejects with CascadeError when Kafka is away or refuses us. */
 export async function openKafkaPublisher(options: PublisherOptions): Promise<EventPublisher> {
@@ -93,7 +97,7 @@ interface Connected {
 class KafkaPublisher implements EventPublisher {
   readonly #options: PublisherOptions;
   readonly #kafka: Connected;
-  readonly #encode: EncodeEvent;
+  readonly #writer: EventWriter;
   readonly #deadlineMs: number;
   readonly #announced = new Announced();
   readonly #marks: SchemaMarks;
@@ -102,7 +106,7 @@ class KafkaPublisher implements EventPublisher {
   constructor(options: PublisherOptions, kafka: Connected) {
     this.#options = options;
     this.#kafka = kafka;
-    this.#encode = eventEncoder(options.prefix, options.db);
+    this.#writer = new EventWriter(options.prefix, options.db);
     this.#marks = new SchemaMarks(options.prefix);
     this.#deadlineMs = options.deadlineMs ?? DEFAULT_DEADLINE_MS;
   }
@@ -133,7 +137,7 @@ class KafkaPublisher implements EventPublisher {
     });
   }
 
-  async #tell({ topic, messages }: RecordBatch): Promise<void> {
+  async #tell({ topic, messages }: RecordBatch<Message>): Promise<void> {
     const doing = `publish to topic ${topic}`;
     try {
       await withDeadline(this.#kafka.announcer.send(topic, messages), this.#deadlineMs, doing);
@@ -147,38 +151,40 @@ class KafkaPublisher implements EventPublisher {
     const topic = heartbeatTopic(prefix);
     // By hand: JSON has no bigint.
     const value = `{"slot":${JSON.stringify(slot)},"commit_lsn":${commitLsn},"source_ts_ms":${committedAtMs},"ts_ms":${Date.now()}}`;
-    await this.#publish(new Map([[topic, [sized({ key: JSON.stringify({ slot }), value })]]]), [topic]);
-  }
-
-  publish(events: readonly ChangeEvent[]): Promise<number> {
-    const messages = this.#encodeAll(events);
-    return this.#publish(messages, messages.keys());
-  }
-
-  #encodeAll(events: readonly ChangeEvent[]): Map<string, SizedMessage[]> {
-    const capturedAtMs = Date.now();
-    const timestamp = String(capturedAtMs);
-    const traceparent = this.#options.traceparent?.() ?? null;
-    const headers = traceparent === null ? undefined : { traceparent };
-    const headerBytes = traceparent === null ? 0 : "traceparent".length + traceparent.length;
-    const byTopic = new Map<string, SizedMessage[]>();
-    for (const event of events) {
-      const value = this.#encode(event, capturedAtMs);
-      const { topic } = event.table;
-      const isMarked = this.#marks.take(topic);
-      const own = isMarked ? { ...headers, ...SCHEMAS_FIRST } : headers;
-      const ownBytes = headerBytes + (isMarked ? MARK_BYTES : 0);
-      const message = sized({ key: event.key, value, timestamp, ...(own ? { headers: own } : {}) }, ownBytes);
-      const messages = byTopic.get(topic);
-      if (messages) messages.push(message);
-      else byTopic.set(topic, [message]);
-    }
-    return byTopic;
+    await this.#publish(new Map([[topic, [sized({ key: JSON.stringify({ slot }), value })]]]), ({ messages }) => [...messages]);
   }
 
   /** Resolves to the bytes sent, before compression. */
-  #publish(messages: ReadonlyMap<string, readonly SizedMessage[]>, topics: Iterable<string>): Promise<number> {
-    return this.#once(topics, () => this.#sendAll(messages));
+  publish(events: readonly ChangeEvent[]): Promise<number> {
+    const capturedAtMs = Date.now();
+    const traceparent = this.#options.traceparent?.() ?? null;
+    const headers = recordHeaders(traceparent === null ? {} : { traceparent });
+    const headersBefore = recordHeaders({ ...(traceparent === null ? {} : { traceparent }), ...SCHEMAS_FIRST });
+    const marked = new Set<ChangeEvent>();
+    const byTopic = new Map<string, SizedMessage<ChangeEvent>[]>();
+    let topic: string | null = null;
+    let sized: SizedMessage<ChangeEvent>[] = [];
+    for (const event of events) {
+      if (event.table.topic !== topic) {
+        topic = event.table.topic;
+        sized = byTopic.get(topic) ?? [];
+        byTopic.set(topic, sized);
+      }
+      const isMarked = this.#marks.take(topic);
+      if (isMarked) marked.add(event);
+      const keyBytes = event.key === null ? 0 : byteLengthOf(event.key);
+      const headerBytes = (isMarked ? headersBefore : headers).length;
+      const bytes = keyBytes + this.#writer.sizeOf(event, capturedAtMs) + headerBytes + MESSAGE_OVERHEAD_BYTES;
+      sized.push({ message: event, bytes });
+    }
+    const headersOf = marked.size === 0 ? () => headers : (event: ChangeEvent) => (marked.has(event) ? headersBefore : headers);
+    const encode = ({ messages, bytes }: RecordBatch<ChangeEvent>): EncodedRecords =>
+      encodeRecords(messages, { writer: this.#writer, capturedAtMs, headersOf, maxBytes: bytes });
+    return this.#publish(byTopic, encode);
+  }
+
+  #publish<M>(messages: ReadonlyMap<string, readonly SizedMessage<M>[]>, encode: Encode<M>): Promise<number> {
+    return this.#once(messages.keys(), () => this.#sendAll(messages, encode));
   }
 
   async #once<T>(topics: Iterable<string>, send: () => Promise<T>): Promise<T> {
@@ -193,14 +199,14 @@ class KafkaPublisher implements EventPublisher {
     }
   }
 
-  async #sendAll(messages: ReadonlyMap<string, readonly SizedMessage[]>): Promise<number> {
+  async #sendAll<M>(messages: ReadonlyMap<string, readonly SizedMessage<M>[]>, encode: Encode<M>): Promise<number> {
     const limits = this.#sizeLimits();
     let bytes = 0;
     // One request at a time: kafkajs would let a second one overtake the first when that is retried.
     for (const request of planRequests(messages, limits)) {
       const [first] = request;
-      if (first && first.bytes > limits.maxBatchBytes(first.topic)) await this.#sendOversized(first);
-      else await this.#send(request);
+      if (first && first.bytes > limits.maxBatchBytes(first.topic)) await this.#sendOversized(first, encode);
+      else await this.#send(request, encode);
       for (const batch of request) bytes += batch.bytes;
     }
     return bytes;
@@ -213,12 +219,12 @@ class KafkaPublisher implements EventPublisher {
     return { maxRequestBytes, maxBatchBytes, maxRequestTopics: MAX_REQUEST_TOPICS };
   }
 
-  async #send(request: readonly RecordBatch[]): Promise<void> {
+  async #send<M>(request: readonly RecordBatch<M>[], encode: Encode<M>): Promise<void> {
     const doing = `publish to ${request.length === 1 ? `topic ${request[0]?.topic}` : `${request.length} topics`}`;
     const sent = this.#kafka.producer.sendBatch({
       acks: -1,
       compression: compressionType(this.#options.compression),
-      topicMessages: request.map(({ topic, messages }) => ({ topic, messages: messages as Message[] })),
+      topicMessages: request.map((batch) => ({ topic: batch.topic, messages: encode(batch) })),
     });
     let acknowledged: ReadonlySet<string>;
     try {
@@ -232,7 +238,7 @@ class KafkaPublisher implements EventPublisher {
   }
 
   /** One message over its topic's limit: raises the limit, as nothing else gets the row to the replicas. */
-  async #sendOversized(batch: RecordBatch): Promise<void> {
+  async #sendOversized<M>(batch: RecordBatch<M>, encode: Encode<M>): Promise<void> {
     const { topics, maxRequestBytes } = this.#kafka;
     if (batch.bytes > maxRequestBytes)
       throw this.#rowTooLarge(batch, `the brokers' socket.request.max.bytes of ${maxRequestBytes}`);
@@ -254,7 +260,7 @@ class KafkaPublisher implements EventPublisher {
     const giveUpAt = performance.now() + LIMIT_TAKES_EFFECT_MS;
     for (;;) {
       try {
-        return await this.#send([batch]);
+        return await this.#send([batch], encode);
       } catch (error) {
         if (!isKafkaError(error, "MESSAGE_TOO_LARGE") || performance.now() > giveUpAt) throw error;
         await Bun.sleep(50);
@@ -262,7 +268,7 @@ class KafkaPublisher implements EventPublisher {
     }
   }
 
-  #rowTooLarge(batch: RecordBatch, limit: string, cause?: unknown): CascadeError {
+  #rowTooLarge(batch: Pick<RecordBatch<unknown>, "topic" | "bytes">, limit: string, cause?: unknown): CascadeError {
     const table = tableOfTopic(this.#options.prefix, batch.topic);
     return new CascadeError({
       code: "ROW_TOO_LARGE",
@@ -278,9 +284,9 @@ class KafkaPublisher implements EventPublisher {
   }
 }
 
-function sized(message: Message & { readonly value: string }, headerBytes = 0): SizedMessage {
+function sized(message: Message & { readonly value: string }): SizedMessage<Message> {
   const keyBytes = message.key ? Buffer.byteLength(message.key) : 0;
-  return { message, bytes: keyBytes + Buffer.byteLength(message.value) + headerBytes + MESSAGE_OVERHEAD_BYTES };
+  return { message, bytes: keyBytes + Buffer.byteLength(message.value) + MESSAGE_OVERHEAD_BYTES };
 }
 
 /** The plan kept to the limits read at the start: a fresh publisher reads them again. */

@@ -2,9 +2,9 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { MESSAGE_OVERHEAD_BYTES, planRequests, type RecordBatch, type SizedMessage } from "./requests.ts";
 
-const message = (value: string, bytes: number): SizedMessage => ({ message: { value }, bytes });
-const values = (batch: RecordBatch): string[] => batch.messages.map(({ value }) => String(value));
-const total = (request: readonly RecordBatch[]): number => request.reduce((sum, { bytes }) => sum + bytes, 0);
+const message = (value: string, bytes: number): SizedMessage<string> => ({ message: value, bytes });
+const values = (batch: RecordBatch<string>): readonly string[] => batch.messages;
+const total = (request: readonly RecordBatch<string>[]): number => request.reduce((sum, { bytes }) => sum + bytes, 0);
 
 /** Messages by topic, each value telling its topic and place. */
 const messages = fc
@@ -12,7 +12,7 @@ const messages = fc
   .map(
     (sizes) =>
       new Map(
-        Object.entries(sizes).map(([topic, list]): [string, SizedMessage[]] => [
+        Object.entries(sizes).map(([topic, list]): [string, SizedMessage<string>[]] => [
           topic,
           list.map((bytes, i) => message(`${topic}${i}`, bytes)),
         ]),
@@ -40,7 +40,7 @@ describe("planRequests", () => {
           planned.set(batch.topic, [...(planned.get(batch.topic) ?? []), ...values(batch)]);
         }
         for (const [topic, sized] of given) {
-          expect(planned.get(topic) ?? []).toEqual(sized.map((item) => String(item.message.value)));
+          expect(planned.get(topic) ?? []).toEqual(sized.map((item) => item.message));
         }
       }),
     );

@@ -1,15 +1,13 @@
-import type { Message } from "kafkajs";
-
 /** A message and its share of a record batch, bytes, rounded up. */
-export interface SizedMessage {
-  readonly message: Message;
+export interface SizedMessage<M> {
+  readonly message: M;
   readonly bytes: number;
 }
 
 /** Messages of one topic that go into one record batch. */
-export interface RecordBatch {
+export interface RecordBatch<M> {
   readonly topic: string;
-  readonly messages: readonly Message[];
+  readonly messages: readonly M[];
   /** An upper bound of what the broker will count, compressed or not. */
   readonly bytes: number;
 }
@@ -35,10 +33,13 @@ const COMPRESSION_GROWTH = 1.01;
  * topic, and the broker refuses it as a whole past max.message.bytes. Order within a topic is kept. A message over its topic's limit
  * comes in a request of its own: when it is refused nothing else is.
  */
-export function planRequests(messages: ReadonlyMap<string, readonly SizedMessage[]>, limits: SizeLimits): RecordBatch[][] {
+export function planRequests<M>(
+  messages: ReadonlyMap<string, readonly SizedMessage<M>[]>,
+  limits: SizeLimits,
+): RecordBatch<M>[][] {
   const queues = [...messages].map(([topic, sized]) => cut(topic, sized, limits.maxBatchBytes(topic)));
-  const requests: RecordBatch[][] = [];
-  let request: RecordBatch[] = [];
+  const requests: RecordBatch<M>[][] = [];
+  let request: RecordBatch<M>[] = [];
   let requestBytes = 0;
   const flush = () => {
     if (request.length > 0) requests.push(request);
@@ -61,9 +62,9 @@ export function planRequests(messages: ReadonlyMap<string, readonly SizedMessage
   return requests;
 }
 
-function cut(topic: string, sized: readonly SizedMessage[], limit: number): RecordBatch[] {
-  const batches: RecordBatch[] = [];
-  let messages: Message[] = [];
+function cut<M>(topic: string, sized: readonly SizedMessage<M>[], limit: number): RecordBatch<M>[] {
+  const batches: RecordBatch<M>[] = [];
+  let messages: M[] = [];
   let bytes = 0;
   for (const item of sized) {
     if (messages.length > 0 && batchBytes(bytes + item.bytes) > limit) {

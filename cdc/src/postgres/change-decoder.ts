@@ -1,5 +1,6 @@
 import type { ChangeEvent, EventTransaction } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
+import type { JsonBytes } from "@cascade/shared/json-bytes";
 import type { Lsn, Position } from "@cascade/shared/lsn";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { SourceMark, SourceMessage } from "../change-source.ts";
@@ -13,15 +14,8 @@ import { KnownTables } from "./known-tables.ts";
 import type { Relation } from "./relation.ts";
 import { Reader, type Unread } from "./relation-book.ts";
 import { type DecodedRow, type LostNumbers, TableDecoder } from "./table-decoder.ts";
-import {
-  DDL_PREFIX,
-  HEARTBEAT_PREFIX,
-  readWalMessage,
-  SNAPSHOT_PREFIX,
-  unknownMessage,
-  type WalMark,
-  type WalRow,
-} from "./wal2json.ts";
+import { unknownMessage } from "./unknown-message.ts";
+import { DDL_PREFIX, HEARTBEAT_PREFIX, SNAPSHOT_PREFIX, type WalMark, WalReader, type WalRow } from "./wal2json.ts";
 
 /** What the decoder needs of the catalog. */
 export type RelationSource = Pick<Catalog, "relation" | "fingerprint" | "capture">;
@@ -57,6 +51,7 @@ export class ChangeDecoder {
   readonly #catalog: RelationSource;
   readonly #warn: (message: string) => void;
   readonly #fitting: Fitting;
+  readonly #reader = new WalReader();
   #transaction: EventTransaction | null = null;
   #ordinal = 0;
   /** Of the catalog that the readers were made from; null before the first. */
@@ -65,7 +60,7 @@ export class ChangeDecoder {
   #refreshed = false;
   readonly #warned = new Set<string>();
   #rootTruncatedAt: Lsn | null = null;
-  readonly #losesNumbers: boolean;
+  readonly losesNumbers: boolean;
   readonly #slot: string;
   #lost: LostRow[] = [];
 
@@ -73,7 +68,7 @@ export class ChangeDecoder {
     this.#slot = slot;
     this.#catalog = catalog;
     this.#warn = warn;
-    this.#losesNumbers = losesNumbers;
+    this.losesNumbers = losesNumbers;
     this.tables = new KnownTables({ capture: catalog.capture, history, left, warn: (message) => this.#warnOnce(message) });
     this.#fitting = new Fitting(this.tables, losesNumbers);
   }
@@ -108,8 +103,8 @@ export class ChangeDecoder {
   }
 
   /** null when done; a promise where the catalog must be read first. */
-  decodeOne(text: string, into: SourceMessage[]): Promise<void> | null {
-    const message = readWalMessage(text);
+  decodeOne(json: JsonBytes, into: SourceMessage[]): Promise<void> | null {
+    const message = this.#reader.read(json);
     switch (message.action) {
       case "B":
         this.#transaction = { txId: message.txId, commitLsn: message.commitLsn, committedAtMs: message.committedAtMs };
@@ -178,7 +173,7 @@ export class ChangeDecoder {
   }
 
   #decoderOf(reader: Reader): TableDecoder {
-    reader.decoder ??= new TableDecoder(reader.relation, this.#losesNumbers);
+    reader.decoder ??= new TableDecoder(reader.relation, this.losesNumbers);
     return reader.decoder;
   }
 

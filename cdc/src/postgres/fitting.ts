@@ -91,9 +91,9 @@ interface SentColumn {
 }
 
 /** The schema's columns as the row sends them; null when one of the row's is not the schema's. */
-function walColumnsOf({ text, action }: WalRow, schema: TableSchema): readonly WalColumn[] | null {
+function walColumnsOf({ message, action }: WalRow, schema: TableSchema): readonly WalColumn[] | null {
   if (action === "T") return schema.columns.map(({ name, typeOid }) => ({ name, declaredTypeOid: typeOid }));
-  const { columns = [], identity = [] } = JSON.parse(text) as { columns?: SentColumn[]; identity?: SentColumn[] };
+  const { columns = [], identity = [] } = JSON.parse(String(message)) as { columns?: SentColumn[]; identity?: SentColumn[] };
   const known = new Map(schema.columns.map(({ name, typeOid }) => [name, typeOid]));
   const sent = new Map<string, number>();
   for (const column of [...columns, ...identity]) {

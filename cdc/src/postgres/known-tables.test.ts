@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { JsonBytes } from "@cascade/shared/json-bytes";
 import { parseTableFilter } from "@cascade/shared/table-pattern";
 import { identifySchema } from "@cascade/shared/table-schema";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
@@ -23,7 +24,7 @@ async function toldOf(left: readonly number[]): Promise<readonly SourceMessage[]
     '{"action":"B","xid":7,"timestamp":"2026-11-28 10:00:00+00","lsn":"0/70","nextlsn":"0/90"}',
     '{"action":"I","xid":7,"timestamp":"2026-11-28 10:00:00+00","lsn":"0/72","schema":"public","table":"t","columns":[{"name":"id","typeoid":23,"value":1},{"name":"n","typeoid":23,"value":2}]}',
   ];
-  for (const text of texts) await decoder.decodeOne(text, messages);
+  for (const text of texts) await decoder.decodeOne(JsonBytes.of(text), messages);
   return messages;
 }
 

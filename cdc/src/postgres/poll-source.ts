@@ -1,3 +1,4 @@
+import { JsonBytes } from "@cascade/shared/json-bytes";
 import type { Lsn } from "@cascade/shared/lsn";
 import { parseLsn } from "@cascade/shared/lsn";
 import { pause } from "@cascade/shared/retry";
@@ -106,7 +107,7 @@ export class PollSource implements ChangeSource {
     decoder.delivered();
     try {
       for (const { data } of rows) {
-        const pending = decoder.decodeOne(data, messages);
+        const pending = decoder.decodeOne(JsonBytes.of(data), messages);
         if (pending !== null) await pending;
       }
     } catch (error) {

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { readReplicationMessage, startReplication, statusUpdate } from "./replication-protocol.ts";
+import { readReplicationMessage, startReplication, statusUpdate, XLOG_DATA_HEADER_BYTES } from "./replication-protocol.ts";
 
 /** Layouts: PostgreSQL's documentation, "Streaming Replication Protocol". */
 
@@ -9,11 +9,10 @@ function xlogData(text: string): Buffer {
   return Buffer.concat([header, Buffer.from(text)]);
 }
 
-test("data is the text after its header, copied out of the buffer that the driver reuses", () => {
+test("data is what comes after its header", () => {
   const chunk = xlogData('{"action":"M","é":1}');
-  const message = readReplicationMessage(chunk);
-  chunk.fill(0);
-  expect(message).toEqual({ kind: "data", text: '{"action":"M","é":1}' });
+  expect(readReplicationMessage(chunk)).toEqual({ kind: "data" });
+  expect(chunk.toString("utf8", XLOG_DATA_HEADER_BYTES)).toBe('{"action":"M","é":1}');
 });
 
 test("a keepalive carries the WAL's end, all 64 bits of it, and whether a reply is wanted", () => {

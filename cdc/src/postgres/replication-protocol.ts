@@ -5,20 +5,23 @@ import type { Lsn } from "@cascade/shared/lsn";
 const XLOG_DATA = 0x77; // w
 const KEEPALIVE = 0x6b; // k
 const STATUS_UPDATE = 0x72; // r
-const XLOG_DATA_HEADER_BYTES = 25;
+/** Before a message's own bytes. */
+export const XLOG_DATA_HEADER_BYTES = 25;
+
+const DATA: ReplicationMessage = { kind: "data" };
 
 /** 2000-01-01 in milliseconds since 1970: where PostgreSQL counts from. */
 const POSTGRES_EPOCH_MS = 946_684_800_000;
 
 export type ReplicationMessage =
-  | { readonly kind: "data"; readonly text: string }
+  | { readonly kind: "data" }
   | { readonly kind: "keepalive"; readonly walEnd: Lsn; readonly replyRequested: boolean };
 
-/** Reads one CopyData payload. The text is copied out: pg reuses the buffer. Throws TypeError on another kind of message. */
+/** Reads one CopyData payload; data is what comes after XLOG_DATA_HEADER_BYTES. Throws TypeError on another kind of message. */
 export function readReplicationMessage(chunk: Buffer): ReplicationMessage {
   switch (chunk[0]) {
     case XLOG_DATA:
-      return { kind: "data", text: chunk.toString("utf8", XLOG_DATA_HEADER_BYTES) };
+      return DATA;
     case KEEPALIVE:
       return { kind: "keepalive", walEnd: chunk.readBigUInt64BE(1), replyRequested: chunk[17] === 1 };
     default:

@@ -1,16 +1,21 @@
 import type { EventTable, RowJson } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
+import { copyBytes, JsonBytes } from "@cascade/shared/json-bytes";
 import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
+import { BytePages } from "./byte-pages.ts";
+import { endOfValue, hasAt } from "./json-cut.ts";
 import { numberLost } from "./number-lost.ts";
-import { endOfString, unknownMessage, type WalRow } from "./wal2json.ts";
-import { losesSpecialNumbers, type WireKind, wireKindOf, wireValue } from "./wire-value.ts";
+import { RowValues } from "./row-values.ts";
+import { unknownMessage } from "./unknown-message.ts";
+import type { WalRow } from "./wal2json.ts";
+import { losesSpecialNumbers, type WireKind, wireKindOf } from "./wire-value.ts";
 
 /** A row change in wire JSON, ready for the envelope. */
 export interface DecodedRow {
-  readonly key: RowJson | null;
-  readonly before: RowJson | null;
-  readonly after: RowJson | null;
+  readonly key: JsonBytes | null;
+  readonly before: JsonBytes | null;
+  readonly after: JsonBytes | null;
   /** What the plugin may have lost of the new row; null when nothing, as nearly always. */
   readonly lost: LostNumbers | null;
 }
@@ -39,9 +44,10 @@ export interface WalColumn {
 
 interface DecodedColumn {
   readonly name: string;
-  /** How the column's object begins in wal2json's text, up to its value. */
-  readonly prefix: string;
-  readonly wireName: string;
+  /** How the column's object begins in wal2json's message, up to its value. */
+  readonly prefix: Buffer;
+  /** `"id":` */
+  readonly wireName: Buffer;
   readonly kind: WireKind;
   readonly schema: ColumnSchema;
   /** A `null` here may stand for NaN or an infinity. */
@@ -49,22 +55,30 @@ interface DecodedColumn {
   readonly inKey: boolean;
 }
 
-const IDENTITY = '"identity":[';
+const COLUMNS = Buffer.from(',"columns":[');
+const IDENTITY = Buffer.from(',"identity":[');
 const CLOSING_BRACKET = 93;
 const COMMA = 44;
+const OPENING_BRACE = 123;
 const CLOSING_BRACE = 125;
+/** Of null. */
+const LETTER_N = 110;
+
+/** Of the rows of all tables. */
+const pages = new BytePages();
 
 /**
- * Cuts the rows of one table, in one schema version, out of wal2json's text. Runs for every row: the text up to a value is the same in
- * every row of a table, so reading a column is one comparison and one cut.
+ * Cuts the rows of one table, in one schema version, out of wal2json's messages. Runs for every row: the bytes up to a value are the same in
+ * every row of a table, so reading a column is one comparison, and writing it one copy.
  */
 export class TableDecoder {
   readonly eventTable: EventTable;
   readonly #table: CapturedTable;
   readonly #columns: readonly DecodedColumn[];
   readonly #keyAt: readonly number[];
-  readonly #values: (string | undefined)[];
-  readonly #old: (string | undefined)[];
+  readonly #allAt: readonly number[];
+  readonly #values: RowValues;
+  readonly #old: RowValues;
   /** Of the row in hand. */
   #lostAt: number[] = [];
 
@@ -80,8 +94,8 @@ export class TableDecoder {
       return {
         name,
         // The plugin prints the OID as a signed number.
-        prefix: `{"name":${JSON.stringify(name)},"typeoid":${declaredTypeOid | 0},"value":`,
-        wireName: `${JSON.stringify(name)}:`,
+        prefix: Buffer.from(`{"name":${JSON.stringify(name)},"typeoid":${declaredTypeOid | 0},"value":`),
+        wireName: Buffer.from(`${JSON.stringify(name)}:`),
         kind: wireKindOf(column.typeOid),
         schema: column,
         losesNumbers: losesNumbers && losesSpecialNumbers(declaredTypeOid),
@@ -89,8 +103,9 @@ export class TableDecoder {
       };
     });
     this.#keyAt = schema.key.map((name) => walColumns.findIndex((column) => column.name === name));
-    this.#values = new Array(this.#columns.length);
-    this.#old = new Array(this.#columns.length);
+    this.#allAt = walColumns.map((_, at) => at);
+    this.#values = new RowValues(this.#columns.length);
+    this.#old = new RowValues(this.#columns.length);
   }
 
   get schema(): TableSchema {
@@ -112,100 +127,129 @@ export class TableDecoder {
   restored({ values, at }: LostNumbers, found: readonly string[]): RowJson {
     const whole = [...values];
     for (const [n, i] of at.entries()) whole[i] = found[n];
-    return this.#rowJson(whole);
+    const members = whole.flatMap((value, i) =>
+      value === undefined ? [] : [`${(this.#columns[i] as DecodedColumn).wireName}${value}`],
+    );
+    return `{${members.join(",")}}`;
   }
 
   /** null when the row does not fit this schema: the table has changed and the catalog must be read again. */
   decode(row: WalRow): DecodedRow | null {
-    const { text, action } = row;
+    const { message, action } = row;
     if (action === "T") return { key: null, before: null, after: null, lost: null };
     if (this.#lostAt.length > 0) this.#lostAt = [];
-    const values = this.#values.fill(undefined);
-    const old = this.#old.fill(undefined);
-    let at = row.columnsAt;
+    const { bytes, end } = message;
+    const values = this.#values;
+    const old = this.#old;
+    values.clear();
+    old.clear();
+    let at = row.listsAt;
     if (action !== "D") {
-      if (at === -1) throw unknownMessage(`action ${action} without columns`);
-      at = this.#readColumns(text, at, values);
+      if (!hasAt(bytes, at, end, COLUMNS)) throw unknownMessage(`action ${action} without columns`);
+      at = this.#readColumns(message, at + COLUMNS.length, values);
       if (at === -1) return null;
     }
     if (action !== "I") {
-      const identityAt = text.indexOf(IDENTITY, at === -1 ? 0 : at);
       // Without an identity list nobody knows which row this is: that the key is the new row's is only guessed.
-      if (identityAt === -1) throw this.#withoutIdentity(action);
-      if (this.#readColumns(text, identityAt + IDENTITY.length, old) === -1) return null;
+      if (!hasAt(bytes, at, end, IDENTITY)) throw this.#withoutIdentity(action);
+      if (this.#readColumns(message, at + IDENTITY.length, old) === -1) return null;
       // A key stored out of line that did not change is in the old row alone.
-      if (action === "U") for (const i of this.#keyAt) values[i] ??= old[i];
+      if (action === "U") for (const i of this.#keyAt) if (!values.has(i) && old.has(i)) values.take(i, old);
     }
     // An insert has every column, and so has the old row of a table without key: one that lacks any is of another schema.
-    if ((action === "I" || this.#keyAt.length === 0) && (action === "I" ? values : old).includes(undefined)) return null;
+    if ((action === "I" || this.#keyAt.length === 0) && !(action === "I" ? values : old).hasAll()) return null;
     // The key has changed since the catalog was read.
     if (!this.#hasKey(action === "I" ? values : old) || !this.#hasKey(action === "D" ? old : values)) return null;
-    return this.#row(action, values, old);
+    return this.#row(action, bytes);
   }
 
-  #hasKey(values: readonly (string | undefined)[]): boolean {
-    for (const i of this.#keyAt) if (values[i] === undefined) return false;
+  #hasKey(values: RowValues): boolean {
+    for (const i of this.#keyAt) if (!values.has(i)) return false;
     return true;
   }
 
-  #row(action: "I" | "U" | "D", values: (string | undefined)[], old: (string | undefined)[]): DecodedRow {
-    if (action === "D") return { key: this.#keyJson(old), before: this.#rowJson(old), after: null, lost: null };
+  #row(action: "I" | "U" | "D", message: Buffer): DecodedRow {
+    const [values, old] = [this.#values, this.#old];
+    if (action === "D") return { key: this.#keyJson(old, message), before: this.#rowJson(old, message), after: null, lost: null };
     if (action === "I")
-      return { key: this.#keyJson(values), before: null, after: this.#rowJson(values), lost: this.#lost(values) };
-    const before = this.#rowJson(old);
+      return {
+        key: this.#keyJson(values, message),
+        before: null,
+        after: this.#rowJson(values, message),
+        lost: this.#lost(values, message),
+      };
+    const before = this.#rowJson(old, message);
     // Under REPLICA IDENTITY FULL an unchanged TOAST value is in the old row.
-    if (this.#table.schema.identity === "full") for (let i = 0; i < values.length; i++) values[i] ??= old[i];
-    return { key: this.#keyJson(values), before, after: this.#rowJson(values), lost: this.#lost(values) };
+    if (this.#table.schema.identity === "full")
+      for (let i = 0; i < this.#columns.length; i++) if (!values.has(i) && old.has(i)) values.take(i, old);
+    return {
+      key: this.#keyJson(values, message),
+      before,
+      after: this.#rowJson(values, message),
+      lost: this.#lost(values, message),
+    };
   }
 
-  #lost(values: readonly (string | undefined)[]): LostNumbers | null {
-    return this.#lostAt.length === 0 ? null : { decoder: this, values: [...values], at: this.#lostAt };
+  #lost(values: RowValues, message: Buffer): LostNumbers | null {
+    return this.#lostAt.length === 0 ? null : { decoder: this, values: values.texts(message), at: this.#lostAt };
   }
 
   /** Fills `into` by column; returns the position after the list, or -1 when a column is not of this schema. */
-  #readColumns(text: string, start: number, into: (string | undefined)[]): number {
+  #readColumns({ bytes, end }: JsonBytes, start: number, into: RowValues): number {
     const columns = this.#columns;
     let at = start;
-    if (text.charCodeAt(at) === CLOSING_BRACKET) return at + 1;
+    if (at < end && bytes[at] === CLOSING_BRACKET) return at + 1;
     for (let next = 0; ; next++) {
       // Columns come in attnum order with the unsent ones left out.
-      while (next < columns.length && !text.startsWith((columns[next] as DecodedColumn).prefix, at)) next++;
+      while (next < columns.length && !hasAt(bytes, at, end, (columns[next] as DecodedColumn).prefix)) next++;
       const column = columns[next];
       if (column === undefined) return -1;
       at += column.prefix.length;
-      const end = endOfValue(text, at);
-      const raw = text.slice(at, end);
-      if (column.losesNumbers && raw === "null") this.#noteLost(column, next, into);
-      else into[next] = wireValue(column.kind, raw);
-      if (text.charCodeAt(end) !== CLOSING_BRACE) throw unknownMessage("a column has more fields than name, typeoid and value");
-      at = end + 1;
-      const separator = text.charCodeAt(at++);
+      const valueEnd = endOfValue(bytes, at, end);
+      if (column.losesNumbers && bytes[at] === LETTER_N) this.#noteLost(column, next, into);
+      else into.set(next, column.kind, bytes, at, valueEnd);
+      if (bytes[valueEnd] !== CLOSING_BRACE) throw unknownMessage("a column has more fields than name, typeoid and value");
+      at = valueEnd + 1;
+      const separator = at < end ? bytes[at++] : undefined;
       if (separator === CLOSING_BRACKET) return at;
       if (separator !== COMMA) throw unknownMessage("a list of columns does not end");
     }
   }
 
-  #noteLost({ name, inKey }: DecodedColumn, at: number, into: (string | undefined)[]): void {
+  #noteLost({ name, inKey }: DecodedColumn, at: number, into: RowValues): void {
     if (inKey) throw numberLost(this.#table.schema, `column ${name} of its key came as null`);
     if (into === this.#values) this.#lostAt.push(at);
     // What an old row had there is nowhere any more: left unsaid, which is not to say NULL. Only without a key must the row be whole.
-    if (into === this.#values || this.#keyAt.length === 0) into[at] = "null";
+    if (into === this.#values || this.#keyAt.length === 0) into.setNull(at);
   }
 
-  #rowJson(values: readonly (string | undefined)[]): RowJson {
-    let json = "";
-    for (let i = 0; i < values.length; i++) {
-      const value = values[i];
-      if (value !== undefined) json += `${json === "" ? "{" : ","}${(this.#columns[i] as DecodedColumn).wireName}${value}`;
+  #rowJson(values: RowValues, message: Buffer): JsonBytes {
+    return this.#json(this.#allAt, values, message);
+  }
+
+  #keyJson(values: RowValues, message: Buffer): JsonBytes | null {
+    return this.#keyAt.length === 0 ? null : this.#json(this.#keyAt, values, message);
+  }
+
+  /** Those of the columns that were sent, in this order. */
+  #json(columnsAt: readonly number[], values: RowValues, message: Buffer): JsonBytes {
+    let size = 2;
+    for (const i of columnsAt)
+      if (values.has(i)) size += (this.#columns[i] as DecodedColumn).wireName.length + values.sizeOf(i) + 1;
+    const page = pages.reserve(size);
+    const start = pages.at;
+    let at = start;
+    for (const i of columnsAt) {
+      if (!values.has(i)) continue;
+      const { wireName } = this.#columns[i] as DecodedColumn;
+      page[at] = at === start ? OPENING_BRACE : COMMA;
+      at = copyBytes(wireName, 0, wireName.length, page, at + 1);
+      at = values.write(i, message, page, at);
     }
-    return json === "" ? "{}" : `${json}}`;
-  }
-
-  #keyJson(values: readonly (string | undefined)[]): RowJson | null {
-    if (this.#keyAt.length === 0) return null;
-    let json = "";
-    for (const i of this.#keyAt) json += `${json === "" ? "{" : ","}${(this.#columns[i] as DecodedColumn).wireName}${values[i]}`;
-    return `${json}}`;
+    if (at === start) page[at++] = OPENING_BRACE;
+    page[at++] = CLOSING_BRACE;
+    pages.wrote(at);
+    return new JsonBytes(page, start, at);
   }
 
   #name(): string {
@@ -224,14 +268,4 @@ export class TableDecoder {
       advice: "nothing to do: cdc reads the row from the slot again, with its key",
     });
   }
-}
-
-/** Position after the value that begins at `start`: a JSON string, or a bare number, true, false or null. */
-function endOfValue(text: string, start: number): number {
-  if (text.charCodeAt(start) === 34) return endOfString(text, start);
-  let end = start;
-  for (let char = text.charCodeAt(end); char !== COMMA && char !== CLOSING_BRACE; char = text.charCodeAt(++end)) {
-    if (Number.isNaN(char)) throw unknownMessage("a value does not end");
-  }
-  return end;
 }

@@ -1,24 +1,28 @@
 import type { CascadeError } from "@cascade/shared/errors";
+import { JsonBytes } from "@cascade/shared/json-bytes";
 import type { Lsn } from "@cascade/shared/lsn";
 import { pause } from "@cascade/shared/retry";
 import type pg from "pg";
 import type { ChangeSource, SourceMessage } from "../change-source.ts";
+import { BytePages } from "./byte-pages.ts";
 import type { ChangeDecoder } from "./change-decoder.ts";
-import { readReplicationMessage, startReplication, statusUpdate } from "./replication-protocol.ts";
+import { readReplicationMessage, startReplication, statusUpdate, XLOG_DATA_HEADER_BYTES } from "./replication-protocol.ts";
 import { disconnect } from "./session.ts";
 import { slotReadError } from "./slot.ts";
 import { promptly, UNDECODABLE } from "./undecodable.ts";
 import type { PluginOptions } from "./wal2json.ts";
 
-/** At most this much text waits undecoded; past it the socket is paused, and the WAL stays on the server. */
-const MAX_BUFFERED_CHARS = 2 * 1024 * 1024;
+/** At most this much waits undecoded; past it the socket is paused, and the WAL stays on the server. */
+const MAX_BUFFERED_BYTES = 2 * 1024 * 1024;
 /** Well under wal_sender_timeout (60 s by default). */
 const STATUS_INTERVAL_MS = 1000;
+/** Of two that tell of what is confirmed: each wakes the walsender up, and takes more of both than a small batch's rows. */
+const CONFIRM_INTERVAL_MS = 50;
 /** A walsender in the middle of a large transaction goes on to its end: then only closing the connection stops it. */
 const STOP_TIMEOUT_MS = 1000;
 /** Under load there is always this much waiting, and the linger does not apply. */
 const FULL_ENOUGH_MESSAGES = 1000;
-const FULL_ENOUGH_CHARS = 256 * 1024;
+const FULL_ENOUGH_BYTES = 256 * 1024;
 
 /** The part of pg's connection that carries CopyBoth (facts.md §4); @types/pg leaves it out. */
 interface CopyConnection {
@@ -52,11 +56,14 @@ export class WalSource implements ChangeSource {
   readonly #connection: CopyConnection;
   readonly #decoder: ChangeDecoder;
   readonly #timer: Timer;
-  /** In WAL order: the text of a message, or the end of the WAL that a keepalive told. */
-  #buffer: (string | Lsn)[] = [];
-  #bufferedChars = 0;
+  /** In WAL order: a message, or the end of the WAL that a keepalive told. */
+  #buffer: (JsonBytes | Lsn)[] = [];
+  readonly #pages = new BytePages({ areGivenBack: true });
+  #bufferedBytes = 0;
   #paused = false;
   #confirmed: Lsn;
+  #statusSentAtMs = Number.NEGATIVE_INFINITY;
+  #statusDue: Timer | null = null;
   #failure: CascadeError | null = null;
   /** Settles when the server has ended the stream; null before it has begun. */
   #streaming: Promise<void> | null = null;
@@ -67,6 +74,11 @@ export class WalSource implements ChangeSource {
   /** What could not be decoded; thrown once what came before it was handed over. */
   #undecodable: unknown = null;
   #deliveredAtMs = 0;
+  /** The last delivery is being published. */
+  #isHandedOver = false;
+  /** The next delivery. */
+  #ahead: Promise<readonly SourceMessage[]> | null = null;
+  #isAheadDue = false;
   /** The stream has brought a whole transaction: the next one begins behind it. */
   #hasCommitted = false;
   readonly #from: Lsn;
@@ -116,6 +128,13 @@ export class WalSource implements ChangeSource {
     signal.addEventListener("abort", wake);
     try {
       while (!signal.aborted) {
+        if (this.#ahead !== null) {
+          const messages = await this.#ahead;
+          this.#ahead = null;
+          this.#deliveredAtMs = performance.now();
+          if (messages.length > 0) yield* this.#handOver(messages);
+          continue;
+        }
         if (this.#undecodable !== null) throw this.#undecodable;
         if (this.#buffer.length === 0) {
           if (this.#failure !== null) throw this.#hasCommitted ? promptly(this.#failure) : this.#failure;
@@ -127,29 +146,55 @@ export class WalSource implements ChangeSource {
         }
         await this.#linger(signal);
         const messages = await this.#decode(this.#take());
-        this.#hasCommitted ||= messages.some(({ kind }) => kind === "commit");
-        if (messages.length > 0) yield messages;
+        if (messages.length > 0) yield* this.#handOver(messages);
       }
     } finally {
       signal.removeEventListener("abort", wake);
     }
   }
 
+  *#handOver(messages: readonly SourceMessage[]): Iterable<readonly SourceMessage[]> {
+    this.#hasCommitted ||= messages.some(({ kind }) => kind === "commit");
+    this.#isHandedOver = true;
+    setImmediate(() => this.#decodeAhead()); // once what is handed over is on its way to Kafka
+    try {
+      yield messages;
+    } finally {
+      this.#isHandedOver = false;
+    }
+  }
+
+  /** While Kafka is waited for, and only what is enough to be handed over without lingering. */
+  #decodeAhead(): void {
+    this.#isAheadDue = false;
+    if (!this.#isHandedOver || this.#ahead !== null || this.#undecodable !== null || this.#disposed) return;
+    // What they may have lost is asked for after each delivery.
+    if (this.#decoder.losesNumbers || !this.#isFullEnough) return;
+    this.#ahead = this.#decode(this.#take());
+  }
+
+  get #isFullEnough(): boolean {
+    return this.#buffer.length >= FULL_ENOUGH_MESSAGES || this.#bufferedBytes >= FULL_ENOUGH_BYTES;
+  }
+
   async #linger(signal: AbortSignal): Promise<void> {
     const waitMs = this.#deliveredAtMs + this.#lingerMs - performance.now();
-    if (waitMs > 0 && this.#buffer.length < FULL_ENOUGH_MESSAGES && this.#bufferedChars < FULL_ENOUGH_CHARS)
-      await pause(waitMs, signal);
+    if (waitMs > 0 && !this.#isFullEnough) await pause(waitMs, signal);
     this.#deliveredAtMs = performance.now();
   }
 
   confirm(through: Lsn): void {
     if (through <= this.#confirmed) return;
     this.#confirmed = through;
-    this.#sendStatus();
+    if (this.#statusDue !== null) return;
+    const waitMs = this.#statusSentAtMs + CONFIRM_INTERVAL_MS - performance.now();
+    if (waitMs <= 0) this.#sendStatus();
+    else this.#statusDue = setTimeout(() => this.#sendStatus(), waitMs);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
+    if (this.#statusDue !== null) clearTimeout(this.#statusDue);
     this.#disposed = true;
     if (this.#streaming !== null && this.#failure === null) {
       this.#sendStatus();
@@ -168,9 +213,9 @@ export class WalSource implements ChangeSource {
     if (this.#disposed) return;
     const message = readReplicationMessage(chunk);
     if (message.kind === "data") {
-      this.#buffer.push(message.text);
-      this.#bufferedChars += message.text.length;
-      if (this.#bufferedChars > MAX_BUFFERED_CHARS && !this.#paused) {
+      this.#buffer.push(this.#copied(chunk));
+      this.#bufferedBytes += chunk.length;
+      if (this.#bufferedBytes > MAX_BUFFERED_BYTES && !this.#paused) {
         this.#paused = true;
         this.#connection.stream.pause();
       }
@@ -179,25 +224,38 @@ export class WalSource implements ChangeSource {
       this.#buffer.push(message.walEnd);
     }
     this.#wake?.();
+    if (this.#isHandedOver && this.#ahead === null && !this.#isAheadDue && this.#isFullEnough && !this.#decoder.losesNumbers) {
+      this.#isAheadDue = true;
+      queueMicrotask(() => this.#decodeAhead());
+    }
   }
 
-  #take(): readonly (string | Lsn)[] {
+  /** pg reuses its buffer. */
+  #copied(chunk: Buffer): JsonBytes {
+    const page = this.#pages.reserve(chunk.length);
+    const start = this.#pages.at;
+    const end = start + chunk.copy(page, start, XLOG_DATA_HEADER_BYTES);
+    this.#pages.wrote(end);
+    return new JsonBytes(page, start, end);
+  }
+
+  #take(): readonly (JsonBytes | Lsn)[] {
     const taken = this.#buffer.length <= this.#maxMessages ? this.#buffer : this.#buffer.slice(0, this.#maxMessages);
     this.#buffer = taken === this.#buffer ? [] : this.#buffer.slice(this.#maxMessages);
-    for (const item of taken) if (typeof item === "string") this.#bufferedChars -= item.length;
-    if (this.#paused && this.#bufferedChars < MAX_BUFFERED_CHARS / 2) {
+    for (const item of taken) if (item instanceof JsonBytes) this.#bufferedBytes -= item.length + XLOG_DATA_HEADER_BYTES;
+    if (this.#paused && this.#bufferedBytes < MAX_BUFFERED_BYTES / 2) {
       this.#paused = false;
       this.#connection.stream.resume();
     }
     return taken;
   }
 
-  async #decode(items: readonly (string | Lsn)[]): Promise<readonly SourceMessage[]> {
+  async #decode(items: readonly (JsonBytes | Lsn)[]): Promise<readonly SourceMessage[]> {
     const messages: SourceMessage[] = [];
     this.#decoder.delivered();
     try {
       for (const item of items) {
-        if (typeof item === "string") {
+        if (item instanceof JsonBytes) {
           const pending = this.#decoder.decodeOne(item, messages);
           if (pending !== null) await pending;
         } else if (!this.#decoder.inTransaction) {
@@ -207,10 +265,15 @@ export class WalSource implements ChangeSource {
     } catch (error) {
       this.#undecodable = error;
     }
+    const next = this.#buffer.find((item) => item instanceof JsonBytes);
+    this.#pages.giveBackBefore(next?.bytes ?? null);
     return messages;
   }
 
   #sendStatus(): void {
+    if (this.#statusDue !== null) clearTimeout(this.#statusDue);
+    this.#statusDue = null;
+    this.#statusSentAtMs = performance.now();
     if (this.#failure !== null || this.#confirmed === 0n) return;
     this.#connection.sendCopyFromChunk(statusUpdate(this.#confirmed, Date.now()));
   }

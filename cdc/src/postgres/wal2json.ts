@@ -1,8 +1,11 @@
-import { CascadeError } from "@cascade/shared/errors";
+import type { JsonBytes } from "@cascade/shared/json-bytes";
 import { type Lsn, parseLsn } from "@cascade/shared/lsn";
+import { endOfString, hasAt } from "./json-cut.ts";
+import { unknownMessage } from "./unknown-message.ts";
+import { WalNames } from "./wal-names.ts";
 
 /**
- * wal2json format 2, one JSON object per message (facts.md §1.2). Rows are cut, not parsed: the text of a value goes to Kafka as it is.
+ * wal2json format 2, one JSON object per message (facts.md §1.2). Rows are cut, not parsed: the bytes of a value go to Kafka as they are.
  * The order of the fields is fixed in the plugin's source; a message that departs from it is refused, never guessed at.
  */
 
@@ -44,58 +47,107 @@ export interface WalMark {
   readonly lsn: Lsn;
 }
 
-/** A row change with its two column lists still as text positions: a `TableDecoder` reads them. */
+/** A row change with its two column lists still as positions in its bytes: a `TableDecoder` reads them. */
 export interface WalRow {
   readonly action: "I" | "U" | "D" | "T";
-  readonly text: string;
+  readonly message: JsonBytes;
   readonly lsn: Lsn;
   readonly schema: string;
   readonly table: string;
-  /** Where the first object of `columns` begins, or -1: inserts and updates have it. */
-  readonly columnsAt: number;
+  /** Position after the table's name: the lists come next, if there is any. */
+  readonly listsAt: number;
 }
 
-const HEAD = '{"action":"';
-const SCHEMA = '"schema":';
-const TABLE = ',"table":';
-const COLUMNS = ',"columns":[';
+const ACTION = Buffer.from('{"action":"');
+const LSN = Buffer.from('"lsn":"');
+const SCHEMA = Buffer.from('","schema":');
+const TABLE = Buffer.from(',"table":');
+const QUOTE = 34;
+const SLASH = 47;
+const LETTER_L = 108;
+const MAX_HALF_DIGITS = 8;
 
-/** Reads one message. Throws CascadeError UNKNOWN_WAL_MESSAGE (fatal) for anything but the messages above. */
-export function readWalMessage(text: string): WalMessage {
-  const action = text.startsWith(HEAD) ? text[HEAD.length] : undefined;
-  switch (action) {
-    case "I":
-    case "U":
-    case "D":
-    case "T":
-      return readRow(action, text);
-    case "B":
-    case "C":
-      return readBoundary(action, text);
-    case "M":
-      return readMark(text);
-    default:
-      throw unknownMessage(action === undefined ? "it does not begin with an action" : `action ${JSON.stringify(action)}`);
+/** Reads messages of one stream, one after the other. */
+export class WalReader {
+  readonly #names = new WalNames();
+
+  /** Throws CascadeError UNKNOWN_WAL_MESSAGE (fatal) for anything but the messages above. */
+  read(message: JsonBytes): WalMessage {
+    const { bytes, start, end } = message;
+    const action = hasAt(bytes, start, end, ACTION) ? String.fromCharCode(bytes[start + ACTION.length] as number) : undefined;
+    switch (action) {
+      case "I":
+      case "U":
+      case "D":
+      case "T":
+        return this.#readRow(action, message);
+      case "B":
+      case "C":
+        return readBoundary(action, String(message));
+      case "M":
+        return readMark(String(message));
+      default:
+        throw unknownMessage(action === undefined ? "it does not begin with an action" : `action ${JSON.stringify(action)}`);
+    }
+  }
+
+  #readRow(action: WalRow["action"], message: JsonBytes): WalRow {
+    const { bytes, end } = message;
+    const lsnAt = lsnIn(message);
+    const lsnEnd = endOfLsn(bytes, lsnAt, end);
+    if (!hasAt(bytes, lsnEnd, end, SCHEMA)) throw unknownMessage(`action ${action} without lsn or schema`);
+    const nameAt = lsnEnd + SCHEMA.length;
+    const known = this.#names.lastAt(bytes, nameAt, end);
+    if (known !== null) {
+      const { schema, table, length } = known;
+      return { action, message, lsn: readLsn(bytes, lsnAt, lsnEnd), schema, table, listsAt: nameAt + length };
+    }
+    const schemaEnd = endOfString(bytes, nameAt, end);
+    if (!hasAt(bytes, schemaEnd, end, TABLE)) throw unknownMessage(`action ${action} without table`);
+    const tableAt = schemaEnd + TABLE.length;
+    const listsAt = endOfString(bytes, tableAt, end);
+    const { schema, table } = this.#names.read(bytes, { nameAt, schemaEnd, tableAt, tableEnd: listsAt });
+    return { action, message, lsn: readLsn(bytes, lsnAt, lsnEnd), schema, table, listsAt };
   }
 }
 
-function readRow(action: WalRow["action"], text: string): WalRow {
-  // Before "schema" stand only xid, timestamp and lsn, which hold no user text.
-  const schemaAt = text.indexOf(SCHEMA, HEAD.length) + SCHEMA.length;
-  const lsnAt = text.indexOf('"lsn":"', HEAD.length) + 7;
-  if (schemaAt < SCHEMA.length || lsnAt < 7 || lsnAt > schemaAt) throw unknownMessage(`action ${action} without lsn or schema`);
-  const schemaEnd = endOfString(text, schemaAt);
-  const tableAt = schemaEnd + TABLE.length;
-  if (!text.startsWith(TABLE, schemaEnd)) throw unknownMessage(`action ${action} without table`);
-  const tableEnd = endOfString(text, tableAt);
-  return {
-    action,
-    text,
-    lsn: parseLsn(text.slice(lsnAt, text.indexOf('"', lsnAt))),
-    schema: readString(text, schemaAt, schemaEnd),
-    table: readString(text, tableAt, tableEnd),
-    columnsAt: text.startsWith(COLUMNS, tableEnd) ? tableEnd + COLUMNS.length : -1,
-  };
+/** Where the text of the row's LSN begins. Before it stand only xid and timestamp, which hold no user text. */
+function lsnIn({ bytes, start, end }: JsonBytes): number {
+  for (let at = start + ACTION.length; at < end; at++) {
+    if (bytes[at] === QUOTE && bytes[at + 1] === LETTER_L && hasAt(bytes, at, end, LSN)) return at + LSN.length;
+  }
+  throw unknownMessage("a row without lsn or schema");
+}
+
+function endOfLsn(bytes: Buffer, start: number, end: number): number {
+  for (let at = start; at < end; at++) if (bytes[at] === QUOTE) return at;
+  throw unknownMessage("a string does not end");
+}
+
+/** PostgreSQL's text of an LSN. */
+function readLsn(bytes: Buffer, start: number, end: number): Lsn {
+  const slashAt = bytes.indexOf(SLASH, start);
+  const high = readHalf(bytes, start, slashAt);
+  const low = readHalf(bytes, slashAt + 1, end);
+  // Below 2^21 in the high half the sum fits a double exactly, which is far cheaper than shifting bigints for every row.
+  return high < 0x200000 ? BigInt(high * 0x1_0000_0000 + low) : (BigInt(high) << 32n) | BigInt(low);
+}
+
+function readHalf(bytes: Buffer, start: number, end: number): number {
+  if (end <= start || end - start > MAX_HALF_DIGITS) throw unknownMessage("a row's lsn is none");
+  let half = 0;
+  for (let at = start; at < end; at++) {
+    const digit = hexDigit(bytes[at] as number);
+    if (digit === -1) throw unknownMessage("a row's lsn is none");
+    half = half * 16 + digit;
+  }
+  return half;
+}
+
+function hexDigit(char: number): number {
+  if (char >= 48 && char <= 57) return char - 48;
+  if (char >= 65 && char <= 70) return char - 55;
+  return char >= 97 && char <= 102 ? char - 87 : -1;
 }
 
 interface BoundaryFields {
@@ -142,31 +194,4 @@ export function parseTimestamp(text: string): number {
   const [, year, month, day, hour, minute, second, fraction = ""] = match;
   const wholeMs = Date.UTC(Number(year), Number(month) - 1, Number(day), Number(hour), Number(minute), Number(second));
   return wholeMs + Number(fraction.padEnd(3, "0").slice(0, 3));
-}
-
-/** Position after the closing quote of the JSON string that opens at `start`. Throws when there is none. */
-export function endOfString(text: string, start: number): number {
-  if (text.charCodeAt(start) !== 34) throw unknownMessage("a string is missing");
-  for (let at = text.indexOf('"', start + 1); at !== -1; at = text.indexOf('"', at + 1)) {
-    let backslashes = 0;
-    while (text.charCodeAt(at - 1 - backslashes) === 92) backslashes++;
-    if (backslashes % 2 === 0) return at + 1;
-  }
-  throw unknownMessage("a string does not end");
-}
-
-const readString = (text: string, start: number, end: number): string => {
-  const inner = text.slice(start + 1, end - 1);
-  return inner.includes("\\") ? (JSON.parse(text.slice(start, end)) as string) : inner;
-};
-
-/** `what` describes the message's form; it never quotes its values. */
-export function unknownMessage(what: string): CascadeError {
-  return new CascadeError({
-    code: "UNKNOWN_WAL_MESSAGE",
-    verdict: "fatal",
-    message: `the slot sent a message that this version of Cascade does not know: ${what}`,
-    advice:
-      "check that the slot's plugin is wal2json 2.5 or newer and that no other option was forced on it; nothing was confirmed past it, so an upgraded cdc goes on here",
-  });
 }

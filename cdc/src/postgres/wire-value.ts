@@ -23,7 +23,30 @@ export const wireKindOf = (baseTypeOid: number): WireKind => KIND_OF_TYPE.get(ba
 export const losesSpecialNumbers = (typeOid: number): boolean => LOSES_SPECIAL_NUMBERS.has(typeOid);
 
 const QUOTE = 34;
+/** Of null: no other bare value begins with it. */
+const LETTER_N = 110;
+const MINUS = 45;
+const CAPITAL_N = 78;
+const CAPITAL_I = 73;
 const SPECIAL_NUMBER = /^"(?:NaN|-?Infinity)"$/;
+
+/** Whether a value's wire text is the plugin's as it stands, told by its first byte. A number that comes quoted is not, nor a bare one that is text. */
+export function isPlain(kind: WireKind, first: number): boolean {
+  switch (kind) {
+    case "text":
+      return first === QUOTE || first === LETTER_N;
+    case "bytea":
+      return first === LETTER_N;
+    default:
+      return first !== QUOTE;
+  }
+}
+
+/** Whether the number that comes quoted at `start` is none that JSON has: NaN or an infinity. */
+export function isSpecialNumber(bytes: Buffer, start: number): boolean {
+  const first = bytes[start + 1] === MINUS ? bytes[start + 2] : bytes[start + 1];
+  return first === CAPITAL_N || first === CAPITAL_I;
+}
 
 /**
  * The wire text of `raw`, wal2json's JSON text of one value. Domains, and every number when the plugin is asked for

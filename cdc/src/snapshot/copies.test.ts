@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
+import { type EventTable, type OwnedEvent, withOwnRows } from "@cascade/shared/change-event";
 import { identifySchema } from "@cascade/shared/table-schema";
 import { columnSchema } from "@cascade/shared/testing/table-schemas";
 import fc from "fast-check";
@@ -64,7 +64,7 @@ class World {
   #copy: KeyedCopy | null = null;
   #chunk: { chunk: OpenChunk; seen: Snapshot | null; read: boolean } | null = null;
   #saved: CopyState = WAITING;
-  readonly events: ChangeEvent[] = [];
+  readonly events: OwnedEvent[] = [];
 
   /** @param empties replicas have rows of before, of which the table may have lost any */
   constructor(rows: readonly number[], empties: boolean) {
@@ -135,7 +135,7 @@ class World {
     const messages: SourceMessage[] = [];
     for (; count > 0 && this.#delivered < this.#wal.length; count--) messages.push(...this.#messages(this.#delivered++));
     for (const message of this.#copies.merge(messages, () => undefined))
-      if (message.kind === "change") this.events.push(message.event);
+      if (message.kind === "change") this.events.push(withOwnRows(message.event));
     if (this.#copy?.published()) this.#saved = this.#copy.state;
     // A key to be read again is written down before its event is confirmed.
     if (this.#copy !== null) this.#saved = { ...this.#saved, reread: this.#copy.state.reread };
@@ -240,7 +240,7 @@ class World {
 
 const textOf = (id: number, { n, big }: Row): string => `{"id":${id},"n":${n},"big":${big}}`;
 
-const staleRow = (id: number): ChangeEvent => {
+const staleRow = (id: number): OwnedEvent => {
   const transaction = { txId: 1, commitLsn: 0n, committedAtMs: 0 };
   const after = textOf(id, { n: -1, big: -1 });
   return { op: "c", table: TABLE, transaction, ordinal: id, lsn: 0n, key: keyOf(id), before: null, after };

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import type { ChangeEvent, RowJson } from "@cascade/shared/change-event";
+import { type ChangeEvent, type RowJson, withOwnRows } from "@cascade/shared/change-event";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import type { SourceMark } from "../change-source.ts";
 import { type CopyJob, type CopyState, copiedTable } from "./copy-job.ts";
@@ -153,9 +153,10 @@ export class KeyedCopy {
   /** A change that the stream brings. True when a key is to be read again that was not before: not to be forgotten. */
   change(event: ChangeEvent, schema: TableSchema): boolean {
     if (!this.#started) return false;
-    const { op, key, before, after } = event;
+    const owned = withOwnRows(event);
+    const { op, key, before, after } = owned;
     const oldKey = op !== "u" || before === null || before === key ? key : (keyIn(before, schema.key) ?? key);
-    for (const chunk of this.#open) chunk.change({ event, oldKey });
+    for (const chunk of this.#open) chunk.change({ event: owned, oldKey });
     if (oldKey === key || key === null || after === null || membersOf(after).size >= schema.columns.length) return false;
     // Its row may not have been copied under its old key, and what the update did not send would never come.
     this.#reread.add(key);

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import type { ChangeEvent, EventTable } from "@cascade/shared/change-event";
+import { type ChangeEvent, type EventTable, withOwnRows } from "@cascade/shared/change-event";
 import type { Lsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import type { SourceMark, TableChanged, TableDropped, TableLeft } from "../change-source.ts";
@@ -155,8 +155,9 @@ export class KeylessCopy {
 
   #hold(event: ChangeEvent): void {
     if (this.job.request === INITIAL) this.#keptBack = event.transaction.commitLsn;
-    this.#held.push(event);
-    this.#heldChars += (event.before?.length ?? 0) + (event.after?.length ?? 0);
+    const held = withOwnRows(event);
+    this.#held.push(held);
+    this.#heldChars += (held.before?.length ?? 0) + (held.after?.length ?? 0);
   }
 
   #sees({ transaction }: ChangeEvent): boolean {

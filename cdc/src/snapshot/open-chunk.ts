@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import type { ChangeEvent, RowJson } from "@cascade/shared/change-event";
+import type { OwnedEvent, RowJson } from "@cascade/shared/change-event";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { type Snapshot, sees } from "../postgres/snapshot.ts";
 import { patched } from "./row-json.ts";
@@ -10,7 +10,7 @@ export const MAX_EARLY_CHARS = 8 * 1024 * 1024;
 
 /** A change of the table, and the key that its row had before. */
 export interface KeyedChange {
-  readonly event: ChangeEvent;
+  readonly event: OwnedEvent;
   readonly oldKey: RowJson | null;
 }
 

@@ -1,4 +1,4 @@
-import { SCHEMAS_FIRST_HEADER } from "@cascade/shared/change-event";
+import { decodeChangeEvent, type ReceivedEvent, SCHEMAS_FIRST_HEADER } from "@cascade/shared/change-event";
 import type { Batch, KafkaMessage } from "kafkajs";
 import type { RawEvent } from "../event-consumer.ts";
 import type { FetchedEvents } from "./event-queues.ts";
@@ -8,9 +8,43 @@ interface FetchedBatch extends FetchedEvents {
   readonly schemasFirst: boolean;
 }
 
+/** Its texts are cut out of the fetch's buffer when they are asked for: where a message is no event, or is held back. */
+class FetchedEvent implements RawEvent {
+  readonly offset: bigint;
+  readonly traceParent: string | null;
+  readonly decoded: ReceivedEvent | null;
+  readonly #message: KafkaMessage;
+
+  constructor(offset: bigint, message: KafkaMessage, traceParent: string | null) {
+    this.offset = offset;
+    this.#message = message;
+    this.traceParent = traceParent;
+    this.decoded = decodedOf(this.value);
+  }
+
+  get key(): string | null {
+    const { keyText, key } = this.#message;
+    return keyText === undefined ? (key?.toString("utf8") ?? null) : keyText; // without one in messages of Kafka's oldest format
+  }
+
+  get value(): string | null {
+    const { valueText, value } = this.#message;
+    return valueText === undefined ? (value?.toString("utf8") ?? null) : valueText;
+  }
+}
+
+function decodedOf(value: string | null): ReceivedEvent | null {
+  if (value === null) return null;
+  try {
+    return decodeChangeEvent(value);
+  } catch {
+    return null; // it is read again in its turn, which says what is wrong with it
+  }
+}
+
 /**
- * The events of a fetched batch from offset `from` on, as text; null when there are none. Turned into strings here, so that the
- * fetch's buffer and kafkajs's objects are free at once and the work is done while the batch before is being applied.
+ * The events of a fetched batch from offset `from` on; null when there are none. Decoded here, so that the work is done while the batch
+ * before is being applied.
  */
 export function fetchedEvents(batch: Batch, from: bigint): FetchedBatch | null {
   const events: RawEvent[] = [];
@@ -31,9 +65,8 @@ export function fetchedEvents(batch: Batch, from: bigint): FetchedBatch | null {
       traceParents.add(traceParent);
       lastHeader = header;
     }
-    const key = message.key?.toString("utf8") ?? null;
-    events.push({ offset, key, value: message.value?.toString("utf8") ?? null, traceParent });
-    sizes.push(message.value?.length ?? 0);
+    events.push(new FetchedEvent(offset, message, traceParent));
+    sizes.push(Math.max(message.valueLength ?? message.value?.length ?? 0, 0));
   }
   if (events.length === 0) return null;
   return {

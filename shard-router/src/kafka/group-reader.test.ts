@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { eventEncoder, SCHEMAS_FIRST_HEADER } from "@cascade/shared/change-event";
+import { SCHEMAS_FIRST_HEADER } from "@cascade/shared/change-event";
+import { eventEncoder } from "@cascade/shared/event-writer";
 import { WatermarkLooks } from "@cascade/shared/kafka-watermarks";
 import type { Position } from "@cascade/shared/lsn";
 import { Signal } from "@cascade/shared/signal";
