@@ -2,11 +2,11 @@ import type { ApplyStatus } from "./apply-status.ts";
 import type { AwaitedCopies } from "./copy-requests.ts";
 import type { EventBatch, EventConsumer } from "./event-consumer.ts";
 import type { ProgressBook } from "./progress-book.ts";
-import type { SchemaBook } from "./schema-book.ts";
+import type { SettledSince } from "./settled-since.ts";
 import type { TableBook } from "./table-book.ts";
 
 interface AtEndPorts {
-  readonly schemas: Pick<SchemaBook, "settle">;
+  readonly schemas: Pick<SettledSince, "settle">;
   readonly tables: TableBook;
   /** A change may have made the table wait for one. */
   readonly copies: Pick<AwaitedCopies, "askAgain">;
@@ -23,9 +23,10 @@ const AGAIN_MS = 200;
  * Brings the table of a partition that has been read to its end to what main-db's is now, without a row that asks for it: makes an empty
  * one, renames, drops. Only there, for rows before the end may be of what the table was.
  */
-export async function atEnd({ partition, table, nextOffset }: EventBatch, ports: AtEndPorts): Promise<void> {
+export async function atEnd({ partition, table, nextOffset, lookedForMs }: EventBatch, ports: AtEndPorts): Promise<void> {
   const { schemas, tables, copies, consumer, progress, status } = ports;
-  await schemas.settle();
+  // What is said later has the end looked for again. What is held goes on only where nothing can be due.
+  await schemas.settle(status.isHeld(partition) ? null : (lookedForMs ?? null));
   const change = await tables.due(table);
   // Also where nothing is due: what waits for a copy may not have been asked for.
   await copies.askAgain();

@@ -34,6 +34,8 @@ export interface EventBatch {
   readonly lagEvents: bigint;
   /** Distinct W3C `traceparent` headers found in the batch, at most a few. */
   readonly traceParents: readonly string[];
+  /** Without events: when its end was last asked to be looked for, of `performance.now()`. */
+  readonly lookedForMs?: number;
 }
 
 /** Where a partition resumes: what the replica says, never what Kafka says. `null`: from the partition's beginning. */

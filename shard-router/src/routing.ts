@@ -21,6 +21,7 @@ import { pump } from "./pipeline.ts";
 import { ProgressBook } from "./progress-book.ts";
 import type { Replica } from "./replica.ts";
 import type { SchemaBook } from "./schema-book.ts";
+import { SettledSince } from "./settled-since.ts";
 import { TableBook } from "./table-book.ts";
 import { TableHolds } from "./table-holds.ts";
 import { turn } from "./turn.ts";
@@ -127,6 +128,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   using _ = { [Symbol.dispose]: () => status.follow(null) };
   health.running();
   logger.info({ replica: name, dialect: target.dialect, tables: config.ROUTER_TABLES.text }, "applying");
+  const settledSince = new SettledSince(schemas);
   const pumping = pump(
     {
       consumer,
@@ -140,7 +142,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
         turn(batch, { replicaName: name, dialect: replica.dialect, schemas, tables, progress, copies, deadLetters }, poison),
       poison: deadLetters,
       atEnd: async (batch) => {
-        await atEnd(batch, { schemas, tables, copies, consumer, progress, status });
+        await atEnd(batch, { schemas: settledSince, tables, copies, consumer, progress, status });
         if (config.ROUTER_DDL === "apply")
           await deadLetters.releaseGone(batch.partition, (oid) => schemas.history.newest(oid) === null);
       },

@@ -88,8 +88,8 @@ class KafkaConsumer implements EventConsumer {
   readonly #looks: WatermarkLooks;
   readonly #arrived = new Signal();
   readonly #pulled = new Signal();
-  /** Partitions whose end the caller wants to hear of. */
-  readonly #toLookAt = new Set<string>();
+  /** Partitions whose end the caller wants to hear of, and since when. */
+  readonly #toLookAt = new Map<string, number>();
   readonly #delayed = new Set<Timer>();
   /** The partition whose batch the caller has and is not done with. */
   #inHand: string | null = null;
@@ -113,7 +113,7 @@ class KafkaConsumer implements EventConsumer {
       onFailure: (error) => this.#fail(error),
       onDropped: (key) => this.#drop(key),
       onReading: (key) => {
-        this.#toLookAt.add(key);
+        this.#toLookAt.set(key, performance.now());
         this.#arrived.notify();
       },
     });
@@ -175,7 +175,7 @@ class KafkaConsumer implements EventConsumer {
       return;
     }
     const mine = this.#assignment.list().filter(({ partition }) => partition.topic === topic);
-    for (const { key } of mine) this.#toLookAt.add(key);
+    for (const { key } of mine) this.#toLookAt.set(key, performance.now());
     if (mine.length > 0) this.#arrived.notify();
   }
 
@@ -206,13 +206,13 @@ class KafkaConsumer implements EventConsumer {
 
   /** A batch without events, of a partition to be looked at that nothing is queued of. */
   #atEnd(): EventBatch | null {
-    for (const key of this.#toLookAt) {
+    for (const [key, lookedForMs] of this.#toLookAt) {
       const assigned = this.#assignment.get(key);
       if (assigned === undefined) this.#toLookAt.delete(key);
       if (assigned?.state !== "reading" || this.#queues.holds(key)) continue;
       this.#toLookAt.delete(key);
       const { partition, table, nextOffset } = assigned;
-      return { partition, table, events: [], nextOffset, bytes: 0, lagEvents: 0n, traceParents: [] };
+      return { partition, table, events: [], nextOffset, bytes: 0, lagEvents: 0n, traceParents: [], lookedForMs };
     }
     return null;
   }
