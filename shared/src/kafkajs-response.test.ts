@@ -15,6 +15,8 @@ interface Connection {
   readonly partial: Buffer | null;
   requestQueue: { fulfillRequest(response: Response): void };
   processData(chunk: Buffer): void;
+  connect(): Promise<void>;
+  disconnect(): Promise<void>;
 }
 const ConnectionClass = inside("kafkajs/src/network/connection") as new (options: object) => Connection;
 const logger = { namespace: () => logger, debug() {}, error() {}, info() {}, warn() {} };
@@ -70,6 +72,35 @@ test("a large response is put together in one buffer of its own size", () => {
   expect(connection.partial?.length).toBe(bytes.length);
   for (let at = 10; at < bytes.length; at += 65_536) connection.processData(bytes.subarray(at, at + 65_536));
   expect([got.length, connection.partial]).toEqual([1, null]);
+});
+
+test("half of a response is not taken for the beginning of what comes over the next connection", async () => {
+  const { connection, got } = connected();
+  const [first, second] = [response(1, Buffer.alloc(200_000, 1)), response(2, Buffer.alloc(10, 2))];
+  const sockets: { onData?: (data: Buffer) => void; onConnect?: () => void }[] = [];
+  Object.assign(connection, {
+    socketFactory: ({ onConnect }: { onConnect: () => void }) => {
+      const socket = {
+        onConnect,
+        on: (event: string, listener: (data: Buffer) => void) => event === "data" && Object.assign(socket, { onData: listener }),
+      };
+      sockets.push(socket);
+      return Object.assign(socket, { end() {}, unref() {} });
+    },
+    requestQueue: { ...connection.requestQueue, scheduleRequestTimeoutCheck() {}, waitForPendingRequests: async () => {}, destroy() {}, rejectAll() {} },
+  });
+  const connecting = connection.connect();
+  sockets[0]?.onConnect?.();
+  await connecting;
+  sockets[0]?.onData?.(first.subarray(0, 500));
+  expect(connection.partial?.length).toBe(first.length);
+  await connection.disconnect();
+  const again = connection.connect();
+  sockets[1]?.onConnect?.();
+  await again;
+  sockets[0]?.onData?.(first.subarray(500, 900)); // late, of the one that is gone
+  sockets[1]?.onData?.(second);
+  expect(got.map(({ correlationId }) => correlationId)).toEqual([2]);
 });
 
 test("what is no broker's response reserves no memory", () => {

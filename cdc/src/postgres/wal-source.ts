@@ -16,7 +16,10 @@ import type { PluginOptions } from "./wal2json.ts";
 const MAX_BUFFERED_BYTES = 2 * 1024 * 1024;
 /** Well under wal_sender_timeout (60 s by default). */
 const STATUS_INTERVAL_MS = 1000;
-/** Of two that tell of what is confirmed: each wakes the walsender up, and takes more of both than a small batch's rows. */
+/**
+ * Of two that tell of what is confirmed: each wakes the walsender up, and takes more of both than a small batch's rows. Commits that wait for
+ * cdc (`synchronous_standby_names`) wait that much longer.
+ */
 const CONFIRM_INTERVAL_MS = 50;
 /** A walsender in the middle of a large transaction goes on to its end: then only closing the connection stops it. */
 const STOP_TIMEOUT_MS = 1000;
@@ -186,7 +189,7 @@ export class WalSource implements ChangeSource {
   confirm(through: Lsn): void {
     if (through <= this.#confirmed) return;
     this.#confirmed = through;
-    if (this.#statusDue !== null) return;
+    if (this.#statusDue !== null || this.#disposed) return;
     const waitMs = this.#statusSentAtMs + CONFIRM_INTERVAL_MS - performance.now();
     if (waitMs <= 0) this.#sendStatus();
     else this.#statusDue = setTimeout(() => this.#sendStatus(), waitMs);

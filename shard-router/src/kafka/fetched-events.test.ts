@@ -31,6 +31,12 @@ test.each([
   expect(fetched?.sizes).toEqual([Buffer.byteLength(value), "no event".length, 0]);
 });
 
+test("behind a message that is no event none is decoded: the table is held there", () => {
+  const fetched = fetchedEvents(batchOf([message("x", 0), message(value, 1)]), 0n);
+  expect(fetched?.events.map(({ decoded }) => decoded)).toEqual([null, null]);
+  expect(fetched?.events[1]?.value).toBe(value);
+});
+
 test("those before the place to go on from are passed over", () => {
   const messages = [message(value, 0), message(value, 1)];
   expect(fetchedEvents(batchOf(messages), 1n)?.events.map(({ offset }) => offset)).toEqual([1n]);

@@ -15,11 +15,11 @@ class FetchedEvent implements RawEvent {
   readonly decoded: ReceivedEvent | null;
   readonly #message: KafkaMessage;
 
-  constructor(offset: bigint, message: KafkaMessage, traceParent: string | null) {
+  constructor(offset: bigint, message: KafkaMessage, traceParent: string | null, isDecoded: boolean) {
     this.offset = offset;
     this.#message = message;
     this.traceParent = traceParent;
-    this.decoded = decodedOf(this.value);
+    this.decoded = isDecoded ? decodedOf(this.value) : null;
   }
 
   get key(): string | null {
@@ -53,6 +53,7 @@ export function fetchedEvents(batch: Batch, from: bigint): FetchedBatch | null {
   let lastHeader: Buffer | null = null;
   let traceParent: string | null = null;
   let schemasFirst = false;
+  let areEvents = true;
   for (const message of batch.messages) {
     const offset = BigInt(message.offset);
     if (offset < from) continue;
@@ -65,7 +66,10 @@ export function fetchedEvents(batch: Batch, from: bigint): FetchedBatch | null {
       traceParents.add(traceParent);
       lastHeader = header;
     }
-    events.push(new FetchedEvent(offset, message, traceParent));
+    const event = new FetchedEvent(offset, message, traceParent, areEvents);
+    events.push(event);
+    // Nobody gets past it for now, and saying what is wrong with all of them would take long.
+    if (event.decoded === null && message.value !== null) areEvents = false;
     sizes.push(Math.max(message.valueLength ?? message.value?.length ?? 0, 0));
   }
   if (events.length === 0) return null;
