@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { testKafka } from "@cascade/local/servers.ts";
 import { CompressionTypes } from "kafkajs";
-import type { EventBatch } from "../src/event-consumer.ts";
+import type { EventBatch, RawEvent } from "../src/event-consumer.ts";
 import { cleanUpAll, labOn, limits, messageOf, openConsumer, Progress, read, see, upTo } from "./consumer-lab.ts";
 
 afterEach(cleanUpAll);
@@ -39,7 +39,9 @@ describe("batches", () => {
     ]);
     const reading = read(await openConsumer(l, { limits: { ...limits, maxBatchRows: 2 } }));
     await see(() => reading.offsets(topic).length === 3);
-    const [first, second] = reading.batches;
+    // Texts are cut out of the fetch when they are asked for.
+    const told = ({ offset, key, value, traceParent }: RawEvent) => ({ offset, key, value, traceParent });
+    const [first, second] = reading.batches.map((batch) => ({ ...batch, events: batch.events.map(told) }));
     expect(first).toEqual({
       partition: { topic, partition: 0 },
       table: { schema: "public", table: "t.x" },
