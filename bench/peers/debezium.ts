@@ -85,7 +85,7 @@ interface Measuring extends Pick<Figure, "part" | "who" | "rows"> {
 async function backlog(trial: Trial, workload: Workload, changes: number): Promise<number> {
   await copySchema(trial.mainUrl, trial.replicaUrl("postgres"), trial.folder);
   await trial.sql(`SELECT pg_create_logical_replication_slot('${trial.name}', 'pgoutput')`);
-  await trial.sql(`CREATE PUBLICATION ${trial.name} FOR ALL TABLES`);
+  await trial.sql(`CREATE PUBLICATION ${trial.name} FOR TABLES IN SCHEMA public`);
   return await trial.write(workload, changes);
 }
 

@@ -23,7 +23,7 @@ async function replicated(trial: Trial, workload: Workload, changes: number): Pr
   await trial.sql("CREATE TABLE replicated_to_the_end (id integer PRIMARY KEY)");
   await copySchema(trial.mainUrl, trial.replicaUrl("postgres"), trial.folder);
   await trial.sql(`SELECT pg_create_logical_replication_slot('${name}', 'pgoutput')`);
-  await trial.sql(`CREATE PUBLICATION ${name} FOR ALL TABLES`);
+  await trial.sql(`CREATE PUBLICATION ${name} FOR TABLES IN SCHEMA public`);
   const replica = new Client({ connectionString: trial.replicaUrl("postgres") });
   await replica.connect();
   try {
