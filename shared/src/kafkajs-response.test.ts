@@ -87,7 +87,13 @@ test("half of a response is not taken for the beginning of what comes over the n
       sockets.push(socket);
       return Object.assign(socket, { end() {}, unref() {} });
     },
-    requestQueue: { ...connection.requestQueue, scheduleRequestTimeoutCheck() {}, waitForPendingRequests: async () => {}, destroy() {}, rejectAll() {} },
+    requestQueue: {
+      ...connection.requestQueue,
+      scheduleRequestTimeoutCheck() {},
+      waitForPendingRequests: async () => {},
+      destroy() {},
+      rejectAll() {},
+    },
   });
   const connecting = connection.connect();
   sockets[0]?.onConnect?.();
