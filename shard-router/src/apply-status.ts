@@ -1,9 +1,9 @@
-import { decodeChangeEvent } from "@cascade/shared/change-event";
 import type { CascadeError } from "@cascade/shared/errors";
 import { type ErrorReport, reportOf } from "@cascade/shared/service-health";
 import type { Reading, Telemetry } from "@cascade/shared/telemetry";
 import { formatTableName, type TableName, tableOfTopic } from "@cascade/shared/topic";
 import { type EventBatch, type Partition, partitionKey } from "./event-consumer.ts";
+import { eventOf } from "./event-of.ts";
 import { LagWindow } from "./lag-window.ts";
 import { offsetOf } from "./poison.ts";
 import type { RememberedTable } from "./replica.ts";
@@ -224,10 +224,8 @@ export class ApplyStatus {
 /** null when it is no event: why not, is said where it is turned. */
 function committedAtMs({ events }: EventBatch): number | null {
   const [first] = events;
-  if (first?.decoded) return first.decoded.committedAtMs;
-  const value = first?.value ?? null;
   try {
-    return value === null ? null : decodeChangeEvent(value).committedAtMs;
+    return first === undefined ? null : (eventOf(first)?.committedAtMs ?? null);
   } catch {
     return null;
   }

@@ -1,4 +1,4 @@
-import { decodeChangeEvent, type ReceivedEvent } from "@cascade/shared/change-event";
+import type { ReceivedEvent } from "@cascade/shared/change-event";
 import { type CascadeError, FencedError } from "@cascade/shared/errors";
 import { comparePositions, type Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
@@ -8,6 +8,7 @@ import type { DeadLetter } from "./dead-letter.ts";
 import type { DeadLetters } from "./dead-letters.ts";
 import type { Dialect } from "./dialect.ts";
 import type { EventBatch, Partition, RawEvent } from "./event-consumer.ts";
+import { eventOf } from "./event-of.ts";
 import type { HoldPlan } from "./hold-plan.ts";
 import { asOfTable } from "./poison.ts";
 import type { ProgressBook } from "./progress-book.ts";
@@ -228,11 +229,6 @@ function newEvents({ events }: EventBatch, from: Progress | null): NewEvents {
     last = event;
   }
   return { events: found, indexes };
-}
-
-function eventOf(raw: RawEvent): ReceivedEvent | null {
-  if (raw.decoded) return raw.decoded;
-  return raw.value === null ? null : decodeChangeEvent(raw.value);
 }
 
 const lastBefore = ({ events, indexes }: NewEvents, index: number): ReceivedEvent | undefined =>

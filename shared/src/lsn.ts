@@ -12,9 +12,13 @@ export function parseLsn(text: string): Lsn {
   if (!match) throw new SyntaxError(`not an LSN: ${JSON.stringify(text.slice(0, 40))}`);
   const high = Number.parseInt(match[1] as string, 16);
   const low = Number.parseInt(match[2] as string, 16);
-  // Below 2^21 in the high half the sum fits a double exactly, which is far cheaper than shifting bigints for every row.
-  return high < 0x200000 ? BigInt(high * 0x1_0000_0000 + low) : (BigInt(high) << 32n) | BigInt(low);
+  return lsnOf(high, low);
 }
+
+/** Of its two halves, 32 bits each. */
+export const lsnOf = (high: number, low: number): Lsn =>
+  // Below 2^21 in the high half the sum fits a double exactly, which is far cheaper than shifting bigints for every row.
+  high < 0x200000 ? BigInt(high * 0x1_0000_0000 + low) : (BigInt(high) << 32n) | BigInt(low);
 
 /** PostgreSQL's text form, as its functions (`pg_replication_slot_advance`, ...) take it. */
 export function formatLsn(lsn: Lsn): string {

@@ -167,13 +167,16 @@ export class WalSource implements ChangeSource {
     }
   }
 
-  /** While Kafka is waited for, and only what is enough to be handed over without lingering. */
+  /** While Kafka is waited for. */
   #decodeAhead(): void {
     this.#isAheadDue = false;
-    if (!this.#isHandedOver || this.#ahead !== null || this.#undecodable !== null || this.#disposed) return;
-    // What they may have lost is asked for after each delivery.
-    if (this.#decoder.losesNumbers || !this.#isFullEnough) return;
-    this.#ahead = this.#decode(this.#take());
+    if (this.#mayDecodeAhead) this.#ahead = this.#decode(this.#take());
+  }
+
+  /** Only what is enough to be handed over without lingering. What may have lost numbers is asked for after each delivery. */
+  get #mayDecodeAhead(): boolean {
+    if (!this.#isHandedOver || this.#ahead !== null || this.#undecodable !== null || this.#disposed) return false;
+    return !this.#decoder.losesNumbers && this.#isFullEnough;
   }
 
   get #isFullEnough(): boolean {
@@ -227,7 +230,7 @@ export class WalSource implements ChangeSource {
       this.#buffer.push(message.walEnd);
     }
     this.#wake?.();
-    if (this.#isHandedOver && this.#ahead === null && !this.#isAheadDue && this.#isFullEnough && !this.#decoder.losesNumbers) {
+    if (!this.#isAheadDue && this.#mayDecodeAhead) {
       this.#isAheadDue = true;
       queueMicrotask(() => this.#decodeAhead());
     }

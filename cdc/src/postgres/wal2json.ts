@@ -1,8 +1,8 @@
 import type { JsonBytes } from "@cascade/shared/json-bytes";
-import { type Lsn, parseLsn } from "@cascade/shared/lsn";
+import { type Lsn, lsnOf, parseLsn } from "@cascade/shared/lsn";
 import { endOfString, hasAt } from "./json-cut.ts";
 import { unknownMessage } from "./unknown-message.ts";
-import { WalNames } from "./wal-names.ts";
+import { type WalName, WalNames } from "./wal-names.ts";
 
 /**
  * wal2json format 2, one JSON object per message (facts.md §1.2). Rows are cut, not parsed: the bytes of a value go to Kafka as they are.
@@ -94,20 +94,18 @@ export class WalReader {
   #readRow(action: WalRow["action"], message: JsonBytes): WalRow {
     const { bytes, end } = message;
     const lsnAt = lsnIn(message);
-    const lsnEnd = endOfLsn(bytes, lsnAt, end);
+    const lsnEnd = endOfString(bytes, lsnAt - 1, end) - 1;
     if (!hasAt(bytes, lsnEnd, end, SCHEMA)) throw unknownMessage(`action ${action} without lsn or schema`);
     const nameAt = lsnEnd + SCHEMA.length;
-    const known = this.#names.lastAt(bytes, nameAt, end);
-    if (known !== null) {
-      const { schema, table, length } = known;
-      return { action, message, lsn: readLsn(bytes, lsnAt, lsnEnd), schema, table, listsAt: nameAt + length };
-    }
+    const { schema, table, length } = this.#names.lastAt(bytes, nameAt, end) ?? this.#readName(action, message, nameAt);
+    return { action, message, lsn: readLsn(bytes, lsnAt, lsnEnd), schema, table, listsAt: nameAt + length };
+  }
+
+  #readName(action: WalRow["action"], { bytes, end }: JsonBytes, nameAt: number): WalName {
     const schemaEnd = endOfString(bytes, nameAt, end);
     if (!hasAt(bytes, schemaEnd, end, TABLE)) throw unknownMessage(`action ${action} without table`);
     const tableAt = schemaEnd + TABLE.length;
-    const listsAt = endOfString(bytes, tableAt, end);
-    const { schema, table } = this.#names.read(bytes, { nameAt, schemaEnd, tableAt, tableEnd: listsAt });
-    return { action, message, lsn: readLsn(bytes, lsnAt, lsnEnd), schema, table, listsAt };
+    return this.#names.read(bytes, { nameAt, schemaEnd, tableAt, tableEnd: endOfString(bytes, tableAt, end) });
   }
 }
 
@@ -119,18 +117,10 @@ function lsnIn({ bytes, start, end }: JsonBytes): number {
   throw unknownMessage("a row without lsn or schema");
 }
 
-function endOfLsn(bytes: Buffer, start: number, end: number): number {
-  for (let at = start; at < end; at++) if (bytes[at] === QUOTE) return at;
-  throw unknownMessage("a string does not end");
-}
-
 /** PostgreSQL's text of an LSN. */
 function readLsn(bytes: Buffer, start: number, end: number): Lsn {
   const slashAt = bytes.indexOf(SLASH, start);
-  const high = readHalf(bytes, start, slashAt);
-  const low = readHalf(bytes, slashAt + 1, end);
-  // Below 2^21 in the high half the sum fits a double exactly, which is far cheaper than shifting bigints for every row.
-  return high < 0x200000 ? BigInt(high * 0x1_0000_0000 + low) : (BigInt(high) << 32n) | BigInt(low);
+  return lsnOf(readHalf(bytes, start, slashAt), readHalf(bytes, slashAt + 1, end));
 }
 
 function readHalf(bytes: Buffer, start: number, end: number): number {
