@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { openSession } from "@cascade/cdc/src/postgres/session.ts";
-import { randomOf, seedFromEnvironment } from "@cascade/local/random.ts";
+import { randomOf, seedFromEnvironment } from "@cascade/workload/random";
 import { changeRows, GROWN_SCHEMA, grownRows } from "./living-rows.ts";
 import { openPipeline } from "./pipeline.ts";
 import { repeat } from "./reconnecting.ts";

@@ -9,6 +9,7 @@ import { repository } from "@cascade/local/paths.ts";
 import { freePort } from "@cascade/local/ports.ts";
 import { until } from "@cascade/local/wait.ts";
 import pg from "pg";
+import { filledIn, readDashboards } from "./dashboards.ts";
 import { repeat } from "./reconnecting.ts";
 
 /** docker-compose.yml for real. Only with CASCADE_TEST_DOCKER=true, where an engine with compose answers: minutes, and several GB of images. */
@@ -16,16 +17,20 @@ import { repeat } from "./reconnecting.ts";
 setDefaultTimeout(900_000);
 
 const asked = process.env["CASCADE_TEST_DOCKER"] === "true";
-const OURS = ["cdc", "shard-router", "router-sqlite", "router-duckdb"];
-const THEIRS = ["shard1-db", "kafka", "main-db"];
+const ROUTERS = ["shard-router", "router-mariadb", "router-sqlite", "router-duckdb"];
+const OURS = ["cdc", ...ROUTERS];
+const THEIRS = ["shard1-db", "mariadb", "kafka", "main-db"];
+const ONLOOKERS = ["workload", "jaeger", "prometheus", "grafana"];
+const IMAGES = ["cdc", "shard-router", "workload"];
+const MAX_IMAGE_BYTES = 250e6;
 
 const folder = mkdtempSync(join(tmpdir(), "cascade-containers-"));
 const env: Record<string, string | undefined> = {
   ...process.env,
   COMPOSE_PROJECT_NAME: "cascade-test",
-  COMPOSE_PROFILES: "files",
+  COMPOSE_PROFILES: "files,mariadb",
 };
-let [mainUrl, replicaUrl] = ["", ""];
+let [mainUrl, replicaUrl, mariadbUrl, jaeger, prometheus, grafana] = ["", "", "", "", "", ""];
 
 const compose = (...args: readonly string[]): Promise<string> => run(["docker", "compose", ...args], { cwd: repository, env });
 const inside = (service: string, script: string): Promise<string> => compose("exec", "-T", service, "sh", "-c", script);
@@ -33,6 +38,7 @@ const inspect = async (service: string): Promise<Inspected> =>
   JSON.parse(await run(["docker", "inspect", "--format", "{{json .}}", (await compose("ps", "-a", "-q", service)).trim()]));
 
 interface Inspected {
+  readonly Image: string;
   readonly Path: string;
   readonly Args: readonly string[];
   readonly Config: { readonly User: string };
@@ -41,10 +47,14 @@ interface Inspected {
 
 beforeAll(async () => {
   if (!asked) return;
-  const [main, replica, http] = [await freePort(), await freePort(), await freePort()];
-  Object.assign(env, { MAIN_DB_PORT: String(main), SHARD1_DB_PORT: String(replica), CDC_HTTP_PORT: String(http) });
-  mainUrl = `postgres://cascade:cascade@127.0.0.1:${main}/app`;
-  replicaUrl = `postgres://cascade:cascade@127.0.0.1:${replica}/shard1`;
+  for (const name of ["MAIN_DB", "SHARD1_DB", "MARIADB", "CDC_HTTP", "JAEGER", "PROMETHEUS", "GRAFANA"])
+    env[`${name}_PORT`] = String(await freePort());
+  mainUrl = `postgres://cascade:cascade@127.0.0.1:${env["MAIN_DB_PORT"]}/app`;
+  replicaUrl = `postgres://cascade:cascade@127.0.0.1:${env["SHARD1_DB_PORT"]}/shard1`;
+  mariadbUrl = `mariadb://cascade:cascade@127.0.0.1:${env["MARIADB_PORT"]}/replica`;
+  [jaeger, prometheus, grafana] = ["JAEGER", "PROMETHEUS", "GRAFANA"].map(
+    (name) => `http://127.0.0.1:${env[`${name}_PORT`]}`,
+  ) as [string, string, string];
   await compose("up", "--build", "--wait");
 });
 afterAll(async () => {
@@ -89,6 +99,69 @@ test.skipIf(!asked).each(OURS)(
   },
 );
 
+test.skipIf(!asked).each(IMAGES)("the image of %s is small", async (service) => {
+  const { Image } = await inspect(service);
+  const bytes = Number(await run(["docker", "image", "inspect", "--format", "{{.Size}}", Image]));
+  process.stderr.write(`image of ${service}: ${(bytes / 1e6).toFixed(0)} MB\n`);
+  expect(bytes).toBeLessThan(MAX_IMAGE_BYTES);
+});
+
+const answerOf = async <Answer>(url: string): Promise<Answer> =>
+  (await fetch(url, { signal: AbortSignal.timeout(10_000), keepalive: false })).json() as Promise<Answer>;
+
+test.skipIf(!asked)("three routers share the work of one replica", async () => {
+  await compose("up", "--detach", "--wait", "--no-recreate", "--scale", "shard-router=3");
+  const query = encodeURIComponent('count by (instance) (cascade_router_lag_events{replica="shard1"})');
+  const partitions = async (): Promise<readonly number[]> =>
+    (await answerOf<PrometheusAnswer>(`${prometheus}/api/v1/query?query=${query}`)).data.result.map(({ value }) =>
+      Number(value[1]),
+    );
+  const shared = await until(async () => (await partitions()).length === 3, 60_000, 1_000);
+  process.stderr.write(`partitions of each router: ${await partitions()}\n`);
+  expect(shared).toBe(true);
+  await compose("up", "--detach", "--wait", "--no-recreate", "--scale", "shard-router=1");
+});
+
+interface PrometheusAnswer {
+  readonly data: { readonly result: readonly { readonly value: readonly [number, string] }[] };
+}
+
+test.skipIf(!asked)("every panel of every dashboard answers, and Grafana has them", async () => {
+  const boards = readDashboards();
+  const unanswered = async (): Promise<readonly string[]> => {
+    const missing: string[] = [];
+    for (const { board, title, queries, noValue } of boards.flatMap(({ panels }) => panels))
+      for (const { expr } of queries) {
+        const query = encodeURIComponent(filledIn(expr, "shard1"));
+        const { data } = await answerOf<Partial<PrometheusAnswer>>(`${prometheus}/api/v1/query?query=${query}`);
+        if (data === undefined || (data.result.length === 0 && noValue === null)) missing.push(`${board}: ${title}`);
+      }
+    return missing;
+  };
+  await until(async () => (await unanswered()).length === 0, 60_000, 2_000);
+  expect(await unanswered()).toEqual([]);
+  const found = await answerOf<readonly { readonly uid: string }[]>(`${grafana}/api/search?type=dash-db`);
+  expect(found.map(({ uid }) => uid).sort()).toEqual(boards.map(({ uid }) => uid).sort());
+  const sources = await answerOf<unknown>(`${grafana}/api/health`);
+  expect(sources).toMatchObject({ database: "ok" });
+});
+
+test.skipIf(!asked)("Jaeger has one trace from the capture of a batch to its commit on the replica", async () => {
+  const tags = encodeURIComponent(JSON.stringify({ "cascade.replica": "shard1" }));
+  const names = ["cascade.capture", "cascade.publish", "cascade.apply", "cascade.commit"];
+  const whole = async (): Promise<boolean> => {
+    const { data } = await answerOf<{ readonly data: readonly JaegerTrace[] }>(
+      `${jaeger}/api/traces?service=shard-router&operation=cascade.apply&tags=${tags}&limit=20`,
+    );
+    return data.some(({ spans }) => names.every((name) => spans.some(({ operationName }) => operationName === name)));
+  };
+  expect(await until(whole, 60_000, 1_000)).toBe(true);
+});
+
+interface JaegerTrace {
+  readonly spans: readonly { readonly operationName: string }[];
+}
+
 test.skipIf(!asked)("rows replicate; each container killed once while they do, every replica ends equal", async () => {
   // Large enough that what follows needs temporary files.
   await query(
@@ -108,7 +181,7 @@ test.skipIf(!asked)("rows replicate; each container killed once while they do, e
     mainUrl,
     "ALTER TABLE big ADD COLUMN c text DEFAULT repeat('d', 100); ALTER TABLE big ALTER COLUMN n TYPE bigint; UPDATE big SET c = v",
   );
-  for (const service of [...OURS, ...THEIRS]) {
+  for (const service of [...ONLOOKERS, ...OURS, ...THEIRS]) {
     const before = loading.count();
     await compose("kill", "--signal", "SIGKILL", service);
     await compose("start", service);
@@ -122,7 +195,12 @@ test.skipIf(!asked)("rows replicate; each container killed once while they do, e
     );
   }
   await loading.stop();
-  await expectEqual([{ name: "shard1", url: replicaUrl }]);
+  await compose("up", "--detach", "--wait");
+  await compose("stop", "workload");
+  await expectEqual([
+    { name: "shard1", url: replicaUrl },
+    { name: "mariadb", url: mariadbUrl },
+  ]);
   await fileEqual("sqlite", "sqlite.db");
   await fileEqual("duckdb", "duckdb.duckdb");
 });

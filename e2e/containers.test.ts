@@ -17,11 +17,13 @@ const textOf = (file: string): string => readFileSync(join(repository, file), "u
 const { services } = Bun.YAML.parse(textOf("docker-compose.yml")) as {
   readonly services: Readonly<Record<string, ComposeService>>;
 };
-const DOCKERFILES = ["cdc/Dockerfile", "shard-router/Dockerfile"];
+const DOCKERFILES = ["cdc/Dockerfile", "shard-router/Dockerfile", "workload/Dockerfile"];
 const ours = Object.entries(services).filter(([, { build }]) => DOCKERFILES.includes(build?.dockerfile ?? ""));
 
 test("the services are those that this file asks of", () => {
-  expect(ours.map(([name]) => name)).toEqual(["cdc", "shard-router", "router-sqlite", "router-duckdb"]);
+  expect(ours.map(([name]) => name)).toEqual([
+    ...["cdc", "shard-router", "workload", "router-mariadb", "router-sqlite", "router-duckdb"],
+  ]);
 });
 
 test.each(ours)("%s: root is read-only, no capability, no way to gain one, nothing but /data to write to", (_name, service) => {
@@ -46,9 +48,39 @@ test.each(Object.entries(services))(
   "%s is published on the loopback interface alone, from an image of a fixed version",
   (_name, service) => {
     for (const port of service.ports ?? []) expect(port).toStartWith("127.0.0.1:");
-    if (service.build === undefined) expect(service.image).toMatch(/:\d+[\w.-]*$/);
+    if (service.build === undefined) expect(service.image).toMatch(/:v?\d+[\w.-]*$/);
   },
 );
+
+interface Depending extends ComposeService {
+  readonly depends_on?: Readonly<Record<string, { readonly condition: string }>>;
+  readonly healthcheck?: object;
+  readonly restart?: string;
+}
+
+test("whoever waits for another waits for its health, and everything but the workload, which serves nobody, has a check of it", () => {
+  for (const [name, service] of Object.entries(services as Readonly<Record<string, Depending>>)) {
+    expect(service.restart).toBe("unless-stopped");
+    if (name !== "workload") expect({ name, ...service }).toHaveProperty("healthcheck");
+    for (const [other, { condition }] of Object.entries(service.depends_on ?? {})) {
+      expect({ other, condition }).toEqual({ other, condition: "service_healthy" });
+      expect(services).toHaveProperty(other);
+    }
+  }
+});
+
+test("Prometheus looks for every service that has metrics", () => {
+  const { scrape_configs: jobs } = Bun.YAML.parse(textOf("observability/prometheus.yml")) as {
+    readonly scrape_configs: readonly { readonly dns_sd_configs: readonly { readonly names: readonly string[] }[] }[];
+  };
+  const names = jobs.flatMap(({ dns_sd_configs }) => dns_sd_configs.flatMap((config) => config.names));
+  expect(names.sort()).toEqual(
+    ours
+      .map(([name]) => name)
+      .filter((name) => name !== "workload")
+      .sort(),
+  );
+});
 
 test.each(DOCKERFILES)("%s: user 1000 by number, files that are root's, no secret in a layer", (file) => {
   const stages = textOf(file).split(/^FROM /m);

@@ -1,5 +1,5 @@
-import type { Random } from "@cascade/local/random.ts";
 import type { Service } from "@cascade/local/stack.ts";
+import type { Random } from "@cascade/workload/random";
 
 /** A process that is killed and comes back. */
 export interface Victim {

@@ -1,4 +1,4 @@
-import type { Random } from "@cascade/local/random.ts";
+import type { Random } from "@cascade/workload/random";
 import pg from "pg";
 
 /** A database that has run for years: keys of every kind, long texts out of line, partitions, a table without key. */

@@ -1,4 +1,4 @@
-import type { Random } from "@cascade/local/random.ts";
+import type { Random } from "@cascade/workload/random";
 import pg from "pg";
 import { ADDED_COLUMNS, literal, widerTypes } from "./living-values.ts";
 

@@ -1,4 +1,4 @@
-import type { Random } from "@cascade/local/random.ts";
+import type { Random } from "@cascade/workload/random";
 
 /** What a column may be added as; those whose default is not one constant make main-db write every row anew, and no WAL tells of it. */
 export const ADDED_COLUMNS = [

@@ -1,4 +1,4 @@
-import { runWorkload, type WorkloadProgress } from "@cascade/local/workload.ts";
+import { runWorkload, type WorkloadProgress } from "@cascade/workload/workload";
 import { reconnecting } from "./reconnecting.ts";
 
 /** A workload that outlives main-db: it comes back with a new connection whenever one is lost. */

@@ -1,14 +1,14 @@
 import { rmSync } from "node:fs";
+import { seedFromEnvironment } from "@cascade/workload/random";
+import { runWorkload } from "@cascade/workload/workload";
 import { Client } from "pg";
 import { type CatchUp, untilCaughtUp } from "./catch-up.ts";
 import { type DemoOptions, parseDemoOptions, UsageError, usage } from "./demo-options.ts";
 import { adviceOf, type DemoMoment, type Screen, screenOn, troubleOf, verdictTable } from "./demo-screen.ts";
 import { type DemoStack, Started, startDemoStack } from "./demo-stack.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { seedFromEnvironment } from "./random.ts";
 import { makeRunFolder } from "./run-folder.ts";
 import { setUp } from "./setup.ts";
-import { runWorkload } from "./workload.ts";
 
 const exitUsage = 78;
 

@@ -8,6 +8,7 @@ import { findMariadb } from "./mariadb-install.ts";
 import { fetchNewerPostgres, findNewerPostgres } from "./newer-postgres.ts";
 import { debianInstalls, findPostgres } from "./postgres-install.ts";
 import { say, step } from "./progress.ts";
+import { fetchPrometheus, findPrometheus } from "./prometheus-install.ts";
 import { planFor, type Requirement, wal2jsonMajors } from "./requirements.ts";
 
 export interface SetUpOptions {
@@ -15,6 +16,8 @@ export interface SetUpOptions {
   readonly mariadb?: boolean;
   /** PostgreSQL 17 is fetched where Debian has it, and done without where not. */
   readonly newerPostgres?: boolean;
+  /** Fetched where Debian has it, and done without where not. */
+  readonly prometheus?: boolean;
 }
 
 /** Thrown before anything was changed: its message is what to do, for people. */
@@ -35,6 +38,8 @@ export async function setUp(options: SetUpOptions = {}): Promise<void> {
     await step("Fetching PostgreSQL 17 with wal2json", fetchNewerPostgres).catch((error) =>
       say(`What needs PostgreSQL 17 is left out: ${error}`),
     );
+  if (options.prometheus && findPrometheus() === null)
+    await step("Fetching Prometheus", fetchPrometheus).catch((error) => say(`What needs Prometheus is left out: ${error}`));
 }
 
 async function installPrograms(options: SetUpOptions): Promise<void> {
@@ -95,7 +100,11 @@ async function archiveClasses(): Promise<void> {
 if (import.meta.main) {
   try {
     const asked = (option: string): boolean => process.argv.includes(option);
-    await setUp({ mariadb: asked("--mariadb"), newerPostgres: asked("--newer-postgres") });
+    await setUp({
+      mariadb: asked("--mariadb"),
+      newerPostgres: asked("--newer-postgres"),
+      prometheus: asked("--prometheus"),
+    });
     say("Everything is there.");
   } catch (error) {
     say(error instanceof Error ? error.message : String(error));

@@ -11,7 +11,7 @@ const deadlineMs = 55 * 60_000;
 const testTimeoutMs = 120_000;
 
 async function main(filters: readonly string[]): Promise<Tally> {
-  await setUp({ mariadb: true, newerPostgres: true });
+  await setUp({ mariadb: true, newerPostgres: true, prometheus: true });
   const checks = [await check("typecheck"), await check("lint")];
   const tests = await bunTest(filters);
   // A type check that passes must not hide that no test ran.

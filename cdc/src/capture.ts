@@ -70,7 +70,8 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       const findings = await preflight(client, catalog, config.CDC_MODE);
       if (findings.length > 0) throw new RefusalError(findings);
       await checkSlot(client, slot, { lost: true });
-      await using publisher = await openPublisher(config, context, await databaseName(client));
+      const database = await databaseName(client);
+      await using publisher = await openPublisher(config, context, database);
       // Both at once: who takes over is waited for. Only now: nobody else announces any more.
       const reading = readSchemaHistory(kafkaOptions(config, SERVICE, logger), config.KAFKA_TOPIC_PREFIX);
       reading.catch(() => undefined); // when something else fails before
@@ -130,7 +131,7 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
       const source = snapshotting.merged(reader === null ? slotSource : withLostNumbers(slotSource, decoder, reader));
       health.running();
       logger.info({ slot, mode: config.CDC_MODE, tables: config.CDC_TABLES.text }, "capturing");
-      const guarded = limitedPublisher(instrumentedPublisher(publisher, telemetry, status), start.book);
+      const guarded = limitedPublisher(instrumentedPublisher(publisher, telemetry, status, database), start.book);
       // Empty when main-db cannot be asked now: whether that is an error is for those to say who need it.
       const identities = identityWatch(() => catalog.captured().catch(() => []));
       void identities(); // the first look only takes note

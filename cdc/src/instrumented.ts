@@ -1,12 +1,20 @@
 import type { ChangeEvent, EventTable, Op } from "@cascade/shared/change-event";
 import { formatLsn } from "@cascade/shared/lsn";
-import type { Telemetry } from "@cascade/shared/telemetry";
+import type { SpanAttributes, Telemetry } from "@cascade/shared/telemetry";
 import { formatTableName } from "@cascade/shared/topic";
 import type { CaptureStatus } from "./capture-status.ts";
 import type { EventPublisher } from "./event-publisher.ts";
 
+/** A batch may be of hundreds. */
+const MAX_TABLES = 10;
+
 /** The publisher with its spans, metrics and status: two spans and a few counters per batch. */
-export function instrumentedPublisher(publisher: EventPublisher, telemetry: Telemetry, status: CaptureStatus): EventPublisher {
+export function instrumentedPublisher(
+  publisher: EventPublisher,
+  telemetry: Telemetry,
+  status: CaptureStatus,
+  database: string,
+): EventPublisher {
   return {
     check: () => publisher.check(),
     hasPublished: () => publisher.hasPublished(),
@@ -15,40 +23,43 @@ export function instrumentedPublisher(publisher: EventPublisher, telemetry: Tele
     heartbeat: (beat) => publisher.heartbeat(beat),
     publish: (events) => {
       status.publishing(events);
-      const last = events.at(-1);
-      const attributes = {
-        "cascade.rows": events.length,
-        "cascade.commit_lsn": last === undefined ? "" : formatLsn(last.transaction.commitLsn),
-      };
-      return telemetry.span(
-        "cascade.capture",
-        { kind: "internal", attributes: { ...attributes, "db.system.name": "postgresql" } },
-        () =>
-          telemetry.span(
-            "cascade.publish",
-            { kind: "producer", attributes: { ...attributes, ...messaging(events) } },
-            async () => {
-              const started = performance.now();
-              const bytes = await publisher.publish(events);
-              telemetry.record("cascade_cdc_publish_duration_seconds", (performance.now() - started) / 1000);
-              telemetry.add("cascade_cdc_published_bytes_total", bytes);
-              for (const { table, op, count } of countEvents(events))
-                telemetry.add("cascade_cdc_events_total", count, { table, op });
-              status.published(events, bytes);
-              return bytes;
-            },
-          ),
+      const counts = countEvents(events);
+      const attributes = attributesOf(events, counts);
+      const source = { ...attributes, "db.system.name": "postgresql", "db.namespace": database };
+      const destination = { ...attributes, ...messaging(events) };
+      return telemetry.span("cascade.capture", { kind: "internal", attributes: source }, () =>
+        telemetry.span("cascade.publish", { kind: "producer", attributes: destination }, async () => {
+          const started = performance.now();
+          const bytes = await publisher.publish(events);
+          telemetry.record("cascade_cdc_publish_duration_seconds", (performance.now() - started) / 1000);
+          telemetry.add("cascade_cdc_published_bytes_total", bytes);
+          for (const { table, op, count } of counts) telemetry.add("cascade_cdc_events_total", count, { table, op });
+          status.published(events, bytes);
+          return bytes;
+        }),
       );
     },
     [Symbol.asyncDispose]: () => publisher[Symbol.asyncDispose](),
   };
 }
 
-function messaging(events: readonly ChangeEvent[]): Record<string, string | number> {
+/** What finds a change's batch: its table, and the commits between which it is. */
+function attributesOf(events: readonly ChangeEvent[], counts: readonly EventCount[]): SpanAttributes {
+  const [first, last] = [events[0], events.at(-1)];
+  return {
+    "cascade.rows": events.length,
+    "cascade.tables": [...new Set(counts.map(({ table }) => table))].slice(0, MAX_TABLES),
+    "cascade.first_commit_lsn": first === undefined ? "" : formatLsn(first.transaction.commitLsn),
+    "cascade.commit_lsn": last === undefined ? "" : formatLsn(last.transaction.commitLsn),
+  };
+}
+
+function messaging(events: readonly ChangeEvent[]): SpanAttributes {
   const topics = new Set(events.map(({ table }) => table.topic));
   const [only] = topics;
   return {
     "messaging.system": "kafka",
+    "messaging.operation.name": "publish",
     "messaging.operation.type": "send",
     "messaging.batch.message_count": events.length,
     ...(topics.size === 1 && only !== undefined ? { "messaging.destination.name": only } : {}),

@@ -1,10 +1,10 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { randomOf } from "@cascade/local/random.ts";
 import { testPostgres } from "@cascade/local/servers.ts";
 import { until } from "@cascade/local/wait.ts";
 import type { OwnedEvent } from "@cascade/shared/change-event";
 import type { CascadeError } from "@cascade/shared/errors";
 import { parseTableFilter } from "@cascade/shared/table-pattern";
+import { randomOf } from "@cascade/workload/random";
 import pg from "pg";
 import type { SourceMessage } from "../src/change-source.ts";
 import { Catalog } from "../src/postgres/catalog.ts";

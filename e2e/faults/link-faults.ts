@@ -1,4 +1,4 @@
-import type { Random } from "@cascade/local/random.ts";
+import type { Random } from "@cascade/workload/random";
 import type { TcpProxy } from "../tcp-proxy.ts";
 
 /** What a network does to a link. */

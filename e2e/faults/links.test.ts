@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { createDemoSchema } from "@cascade/local/demo-schema.ts";
-import { randomOf, seedFromEnvironment } from "@cascade/local/random.ts";
+import { randomOf, seedFromEnvironment } from "@cascade/workload/random";
 import { moreChanges, startLoad } from "../load.ts";
 import { openFaultLab } from "./lab.ts";
 import { LINK_FAULTS } from "./link-faults.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { createDemoSchema } from "@cascade/local/demo-schema.ts";
-import { randomOf, seedFromEnvironment } from "@cascade/local/random.ts";
+import { randomOf, seedFromEnvironment } from "@cascade/workload/random";
 import { serviceVictim, strike, type Victim } from "../faults.ts";
 import { startLoad } from "../load.ts";
 import { openPipeline } from "../pipeline.ts";

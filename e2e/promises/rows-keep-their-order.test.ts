@@ -1,6 +1,6 @@
 import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";
-import { randomOf } from "@cascade/local/random.ts";
+import { randomOf } from "@cascade/workload/random";
 import { Client } from "pg";
 import { openPipeline } from "../pipeline.ts";
 

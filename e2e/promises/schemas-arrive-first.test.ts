@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { findMariadb } from "@cascade/local/mariadb-install.ts";
-import { randomOf, seedFromEnvironment } from "@cascade/local/random.ts";
 import { until } from "@cascade/local/wait.ts";
+import { randomOf, seedFromEnvironment } from "@cascade/workload/random";
 import { serviceVictim, strike, type Victim } from "../faults.ts";
 import { BRING_BACK, LIVING_SCHEMA, livingTables } from "../living-tables.ts";
 import { type Engine, openPipeline } from "../pipeline.ts";

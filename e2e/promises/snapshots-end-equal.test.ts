@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { findMariadb } from "@cascade/local/mariadb-install.ts";
-import { randomOf, seedFromEnvironment } from "@cascade/local/random.ts";
+import { randomOf, seedFromEnvironment } from "@cascade/workload/random";
 import { serviceVictim, strike, type Victim } from "../faults.ts";
 import { changeRows, GROWN_SCHEMA, grownRows } from "../living-rows.ts";
 import { type Engine, openPipeline } from "../pipeline.ts";

@@ -1,6 +1,6 @@
 import { Database } from "bun:sqlite";
-import type { Random } from "@cascade/local/random.ts";
 import type { Server } from "@cascade/local/server.ts";
+import type { Random } from "@cascade/workload/random";
 import { Client } from "pg";
 import { LINK_FAULTS } from "../faults/link-faults.ts";
 import { emptyTopics, tableTopics, withAdmin } from "../topics.ts";

@@ -1,7 +1,7 @@
 import { createDemoSchema } from "@cascade/local/demo-schema.ts";
-import { randomOf } from "@cascade/local/random.ts";
 import type { RouterStatus } from "@cascade/local/service-status.ts";
 import { until } from "@cascade/local/wait.ts";
+import { randomOf } from "@cascade/workload/random";
 import { openFaultLab } from "../faults/lab.ts";
 import { moreChanges, startLoad } from "../load.ts";
 import type { Engine } from "../pipeline.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { seedFromEnvironment } from "@cascade/local/random.ts";
+import { seedFromEnvironment } from "@cascade/workload/random";
 import { runHistory } from "./history.ts";
 
 /** A few of the random histories of faults; many more, and one again, by `npm run reliability`. */

@@ -11,12 +11,18 @@ import type { Step } from "./turn.ts";
 const SYSTEM_NAMES: Readonly<Partial<Record<DialectName, string>>> = { postgres: "postgresql" };
 
 /** The replica with the span of its commit and its metrics, one batch at a time. */
-export function instrumentedReplica(replica: Replica, name: string, telemetry: Telemetry): Pick<Replica, "apply"> {
+export function instrumentedReplica(
+  replica: Replica,
+  { name, database }: { readonly name: string; readonly database: string },
+  telemetry: Telemetry,
+): Pick<Replica, "apply"> {
   const system = SYSTEM_NAMES[replica.dialect.name] ?? replica.dialect.name;
   return {
     apply: (work, advance) => {
       const attributes = {
         "db.system.name": system,
+        "db.namespace": database,
+        "db.operation.name": "COMMIT",
         "db.operation.batch.size": work.statements.length,
         "cascade.replica": name,
         "cascade.commit_lsn": formatLsn(advance.to.commitLsn),
@@ -32,14 +38,22 @@ export function instrumentedReplica(replica: Replica, name: string, telemetry: T
 }
 
 /** `apply` under a span that goes on with the trace in the batch's headers, and links to the others that it merges. */
-export function applySpan(telemetry: Telemetry, replica: string, batch: EventBatch, apply: () => Promise<void>): Promise<void> {
+export function applySpan(
+  telemetry: Telemetry,
+  { name, group }: { readonly name: string; readonly group: string },
+  batch: EventBatch,
+  apply: () => Promise<void>,
+): Promise<void> {
   const attributes = {
     "messaging.system": "kafka",
+    "messaging.operation.name": "process",
     "messaging.operation.type": "process",
+    "messaging.consumer.group.name": group,
     "messaging.destination.name": batch.partition.topic,
     "messaging.destination.partition.id": String(batch.partition.partition),
     "messaging.batch.message_count": batch.events.length,
-    "cascade.replica": replica,
+    "cascade.replica": name,
+    "cascade.tables": [formatTableName(batch.table)],
     "cascade.rows": batch.events.length,
   };
   return telemetry.span("cascade.apply", { kind: "consumer", attributes, traceparents: batch.traceParents }, apply);

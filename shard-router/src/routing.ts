@@ -132,12 +132,12 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   const pumping = pump(
     {
       consumer,
-      replica: instrumentedReplica(replica, name, telemetry),
+      replica: instrumentedReplica(replica, { name, database: target.defaultName }, telemetry),
       received: (batch) => {
         collectAfter(batch.bytes);
         status.received(batch);
       },
-      traced: (batch, work) => applySpan(telemetry, name, batch, work),
+      traced: (batch, work) => applySpan(telemetry, { name, group: groupOf(config) }, batch, work),
       turn: (batch, poison) =>
         turn(batch, { replicaName: name, dialect: replica.dialect, schemas, tables, progress, copies, deadLetters }, poison),
       poison: deadLetters,
@@ -224,12 +224,14 @@ export type ConsumerHooks = Pick<
   "identity" | "lostLogs" | "resume" | "settleSchemas" | "applied" | "recover" | "onPartitionError"
 >;
 
+const groupOf = ({ KAFKA_TOPIC_PREFIX: prefix, replicaName }: RouterConfig): string => `${prefix}.${replicaName}`;
+
 /** The part of a consumer's options that the configuration says. */
 export function consumerSettings(config: RouterConfig): Omit<ConsumerOptions, "kafka" | keyof ConsumerHooks> {
-  const { KAFKA_TOPIC_PREFIX: prefix, replicaName, ROUTER_TABLES: tables } = config;
+  const { KAFKA_TOPIC_PREFIX: prefix, ROUTER_TABLES: tables } = config;
   return {
     prefix,
-    groupId: `${prefix}.${replicaName}`,
+    groupId: groupOf(config),
     matches: (name) => tables.matches(name),
     limits: {
       maxBatchRows: config.ROUTER_BATCH_ROWS,
@@ -247,7 +249,7 @@ function kafkaOf(config: RouterConfig, { logger }: ServiceContext): RouterKafka 
   // Read anew in each life: certificates are renewed.
   const kafka = () => kafkaOptions(config, SERVICE, logger);
   return {
-    openSchemas: (onNews) => openSchemaTopic({ kafka: kafka(), prefix, groupId: `${prefix}.${replicaName}`, onNews }),
+    openSchemas: (onNews) => openSchemaTopic({ kafka: kafka(), prefix, groupId: groupOf(config), onNews }),
     openConsumer: (hooks) => openKafkaConsumer({ kafka: kafka(), ...consumerSettings(config), ...hooks }),
     openDeadLetters: () => openDeadLetterLog({ kafka: kafka(), prefix, replica: replicaName }),
     get requests() {

@@ -1,10 +1,13 @@
 import { trace } from "@opentelemetry/api";
-import { type Logger as PinoLogger, pino } from "pino";
+import { type DestinationStream, type Logger as PinoLogger, pino } from "pino";
 import { CascadeError, describeError } from "./errors.ts";
 
 export type Logger = PinoLogger;
 
-/** JSON lines on standard output. Inside a span they carry its trace and span id. */
+/** Lines for people, where one looks on; loaded there alone. */
+const pretty = process.stdout.isTTY ? (await import("pino-pretty")).default : null;
+
+/** JSON lines on standard output, or lines for people where that is a terminal. Inside a span they carry its trace and span id. */
 export function createLogger(service: string, level: string): Logger {
   return pino(
     {
@@ -14,8 +17,21 @@ export function createLogger(service: string, level: string): Logger {
       formatters: { level: (label) => ({ level: label }) },
       mixin: traceIds,
     },
-    pino.destination({ fd: 1, sync: true }),
+    destination(),
   );
+}
+
+function destination(): DestinationStream {
+  if (pretty === null) return pino.destination({ fd: 1, sync: true });
+  return pretty({
+    destination: 1,
+    sync: true,
+    colorize: !process.env["NO_COLOR"],
+    translateTime: "SYS:HH:MM:ss.l",
+    ignore: "service,trace_id,span_id",
+    messageFormat: "{service}: {msg}",
+    singleLine: true,
+  });
 }
 
 function traceIds(): object {

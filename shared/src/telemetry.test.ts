@@ -52,6 +52,18 @@ test("a span goes on with the trace it is given, across awaits, and inner spans 
   expect(telemetry.traceparent()).toBeNull();
 });
 
+test("of several traces one that is sampled is gone on with", async () => {
+  const [first, second] = ["11111111111111111111111111111111", "22222222222222222222222222222222"];
+  const traceparents = [`00-${first}-b7ad6b7169203331-00`, `00-${second}-b7ad6b7169203331-01`];
+  const options = { kind: "consumer", attributes: {}, traceparents } as const;
+  const seen = await telemetry.span("cascade.apply", options, async () => telemetry.traceparent());
+  expect(seen).toMatch(new RegExp(`^00-${second}-[0-9a-f]{16}-01$`));
+  const none = { kind: "consumer", attributes: {}, traceparents: traceparents.slice(0, 1) } as const;
+  expect(await telemetry.span("cascade.apply", none, async () => telemetry.traceparent())).toMatch(
+    new RegExp(`^00-${first}-[0-9a-f]{16}-00$`),
+  );
+});
+
 test("an error passes through its span", async () => {
   const error = new CascadeError({ code: "WAITING", verdict: "retry", message: "m", advice: "a" });
   const failing = telemetry.span("cascade.apply", { kind: "internal", attributes: {} }, () => Promise.reject(error));

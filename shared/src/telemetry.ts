@@ -1,4 +1,14 @@
-import { type Attributes, context, type Link, metrics, type Span, SpanKind, SpanStatusCode, trace } from "@opentelemetry/api";
+import {
+  type Attributes,
+  context,
+  type Link,
+  metrics,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  TraceFlags,
+  trace,
+} from "@opentelemetry/api";
 import { PrometheusExporter, PrometheusSerializer } from "@opentelemetry/exporter-prometheus";
 import { CascadeError } from "./errors.ts";
 import {
@@ -19,10 +29,13 @@ export interface Reading {
   readonly labels?: Labels;
 }
 
+/** By OpenTelemetry's semantic conventions, and `cascade.*` beside them. */
+export type SpanAttributes = Readonly<Record<string, string | number | readonly string[]>>;
+
 export interface SpanOptions {
   readonly kind: "internal" | "producer" | "consumer" | "client";
-  readonly attributes: Readonly<Record<string, string | number>>;
-  /** W3C traceparents: the first becomes the parent where there is none yet, all others are linked. */
+  readonly attributes: SpanAttributes;
+  /** W3C traceparents: the first that is sampled (or else the first) becomes the parent where there is none yet, all others are linked. */
   readonly traceparents?: readonly string[];
 }
 
@@ -112,7 +125,9 @@ class OpenTelemetry implements Telemetry {
       return await context.with(trace.setSpan(context.active(), span), work);
     } catch (error) {
       // The code only: a driver's message may quote values.
-      span.setStatus({ code: SpanStatusCode.ERROR, message: error instanceof CascadeError ? error.code : "BUG" });
+      const code = error instanceof CascadeError ? error.code : "BUG";
+      span.setStatus({ code: SpanStatusCode.ERROR, message: code });
+      span.setAttribute("error.type", code);
       throw error;
     } finally {
       span.end();
@@ -121,7 +136,9 @@ class OpenTelemetry implements Telemetry {
 
   #startSpan(name: SpanName, { kind, attributes, traceparents = [] }: SpanOptions): Span {
     const contexts = traceparents.map(parseTraceparent).filter((found) => found !== null);
-    const [parent] = trace.getActiveSpan() ? [] : contexts.splice(0, 1);
+    // Of a batch that merges several, one that is traced keeps it traced.
+    const sampled = contexts.findIndex(({ traceFlags }) => (traceFlags & TraceFlags.SAMPLED) !== 0);
+    const [parent] = trace.getActiveSpan() ? [] : contexts.splice(Math.max(sampled, 0), 1);
     const links: Link[] = contexts.map((linked) => ({ context: linked }));
     const around = parent ? trace.setSpanContext(context.active(), parent) : context.active();
     return this.#tracer.startSpan(name, { kind: KINDS[kind], attributes: attributes as Attributes, links }, around);

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { createDemoSchema } from "@cascade/local/demo-schema.ts";
+import { testPostgres } from "@cascade/local/servers.ts";
 import { Client } from "pg";
-import { createDemoSchema } from "./demo-schema.ts";
-import { testPostgres } from "./servers.ts";
-import { runWorkload } from "./workload.ts";
+import { runWorkload } from "../src/workload.ts";
 
 const database = "workload";
 const clients: Client[] = [];

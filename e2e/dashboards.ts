@@ -1,0 +1,63 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { repository } from "@cascade/local/paths.ts";
+
+/** A panel of one of Grafana's dashboards in observability/grafana. */
+export interface Panel {
+  readonly board: string;
+  readonly title: string;
+  readonly type: string;
+  readonly description: string;
+  readonly unit: string;
+  readonly gridPos: { readonly x: number; readonly y: number; readonly w: number; readonly h: number };
+  /** What it shows instead of nothing: nothing is what is well, or usual. null: it always shows something. */
+  readonly noValue: string | null;
+  readonly queries: readonly PanelQuery[];
+}
+
+export interface PanelQuery {
+  /** PromQL, with Grafana's variables. */
+  readonly expr: string;
+  readonly legend: string;
+}
+
+const folder = join(repository, "observability/grafana/dashboards");
+
+export interface Dashboard {
+  readonly file: string;
+  readonly uid: string;
+  readonly title: string;
+  readonly panels: readonly Panel[];
+}
+
+/** Without their rows. */
+export function readDashboards(): readonly Dashboard[] {
+  return readdirSync(folder).map((file) => {
+    const { uid, title, panels } = JSON.parse(readFileSync(join(folder, file), "utf8")) as GrafanaDashboard;
+    return { file, uid, title, panels: panels.filter(({ type }) => type !== "row").map((panel) => panelOf(title, panel)) };
+  });
+}
+
+/** As Grafana would send it. */
+export const filledIn = (expr: string, replica: string): string =>
+  expr.replaceAll("$__rate_interval", "20s").replaceAll("$replica", replica);
+
+interface GrafanaDashboard {
+  readonly uid: string;
+  readonly title: string;
+  readonly panels: readonly GrafanaPanel[];
+}
+
+interface GrafanaPanel extends Pick<Panel, "title" | "type" | "gridPos"> {
+  readonly description?: string;
+  readonly fieldConfig: { readonly defaults: { readonly unit?: string; readonly noValue?: string } };
+  readonly targets: readonly { readonly expr: string; readonly legendFormat: string }[];
+}
+
+function panelOf(board: string, { title, type, gridPos, description = "", fieldConfig, targets }: GrafanaPanel): Panel {
+  const { unit = "", noValue = null } = fieldConfig.defaults ?? {};
+  return {
+    ...{ board, title, type, gridPos, description, unit, noValue },
+    queries: targets.map(({ expr, legendFormat }) => ({ expr, legend: legendFormat })),
+  };
+}
