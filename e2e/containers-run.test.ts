@@ -5,11 +5,11 @@ import { join } from "node:path";
 import { isEqual } from "@cascade/local/canonical-state.ts";
 import { untilCaughtUp } from "@cascade/local/catch-up.ts";
 import { run } from "@cascade/local/command.ts";
+import { filledIn, readDashboards } from "@cascade/local/dashboards.ts";
 import { repository } from "@cascade/local/paths.ts";
 import { freePort } from "@cascade/local/ports.ts";
 import { until } from "@cascade/local/wait.ts";
 import pg from "pg";
-import { filledIn, readDashboards } from "./dashboards.ts";
 import { repeat } from "./reconnecting.ts";
 
 /** docker-compose.yml for real. Only with CASCADE_TEST_DOCKER=true, where an engine with compose answers: minutes, and several GB of images. */

@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { errorTables } from "./errors-page.ts";
+import { metricsTable } from "./metrics-page.ts";
 import { repository } from "./paths.ts";
 import { settingsTables } from "./settings-table.ts";
 import { typesTables } from "./types-page.ts";
@@ -19,6 +20,7 @@ export const WRITTEN_PARTS: readonly WrittenPart[] = [
   { page: "README.md", name: "settings", write: settingsTables },
   { page: "docs/types.md", name: "types", write: typesTables },
   { page: "docs/errors.md", name: "errors", write: errorTables },
+  { page: "docs/observability.md", name: "metrics", write: metricsTable },
 ];
 
 export const readPage = ({ page }: WrittenPart): string => readFileSync(join(repository, page), "utf8");

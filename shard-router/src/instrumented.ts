@@ -53,7 +53,7 @@ export function applySpan(
     "messaging.destination.partition.id": String(batch.partition.partition),
     "messaging.batch.message_count": batch.events.length,
     "cascade.replica": name,
-    "cascade.tables": [formatTableName(batch.table)],
+    "cascade.table": formatTableName(batch.table),
     "cascade.rows": batch.events.length,
   };
   return telemetry.span("cascade.apply", { kind: "consumer", attributes, traceparents: batch.traceParents }, apply);

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { repository } from "@cascade/local/paths.ts";
+import { repository } from "./paths.ts";
 
 /** A panel of one of Grafana's dashboards in observability/grafana. */
 export interface Panel {
