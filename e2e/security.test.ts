@@ -235,6 +235,11 @@ test("TLS and SCRAM everywhere, least rights everywhere, and no secret in any lo
 
     await replica.query(name, "ALTER TABLE t DROP CONSTRAINT short");
     expect(await until(equal, 30_000, 200)).toBe(true);
+    // A second start reads what the first one wrote.
+    for (const service of services.splice(0)) expect((await service.stop()).code).toBe(0);
+    await main.query(name, `UPDATE t SET v = 'second' WHERE id = 8`);
+    services.push(await cdc(mainAs, kafkaEnv("cdc", own)), await router(replicaAs, kafkaEnv("router", own)));
+    if (!(await until(equal, 30_000, 200))) throw new Error(`never equal again:\n${services.map((one) => one.log()).join("\n")}`);
     for (const service of services.splice(0)) expect((await service.stop()).code).toBe(0);
     for (const server of [main, replica]) await server.query(name, "DROP OWNED BY careful; DROP ROLE careful");
   } finally {

@@ -67,7 +67,7 @@ export const CDC_SETTINGS = {
     kind: oneOf("auto", "required", "off"),
     default: "auto",
     meaning:
-      "schema changes: `auto` installs event triggers on main-db (schema `cascade_cdc`) when the role may, which only a superuser may, and else looks at the catalog, with a warning; `required` refuses to start then; `off` installs nothing",
+      "schema changes: `auto` installs event triggers on main-db (schema `cascade_cdc`) when the role may (a superuser, or the main user of some services), and else looks at the catalog, with a warning; `required` refuses to start then; `off` installs nothing",
   },
   CDC_HEARTBEAT_INTERVAL_MS: {
     kind: integer(0, 3_600_000),

@@ -8,6 +8,7 @@ interface Instrument {
 
 export const INSTRUMENTS = {
   cascade_build_info: { kind: "gauge", labels: ["version"], help: "1, with the version as a label" },
+  cascade_ready: { kind: "gauge", help: "1 while /health/ready answers 200, 0 while it answers 503" },
   cascade_cdc_events_total: { kind: "counter", labels: ["table", "op"], help: "Row changes acknowledged by Kafka" },
   cascade_cdc_transactions_total: {
     kind: "counter",

@@ -88,11 +88,13 @@ export async function runService(options: ServiceOptions, create: (context: Serv
   const telemetry = await startTelemetry(options.name, options.version);
   const health = new ServiceHealth();
   const service = create({ logger, telemetry, health });
+  const reasons = () => [...health.reasons(), ...service.reasons()];
+  telemetry.observe("cascade_ready", () => [{ value: Number(reasons().length === 0) }]);
   try {
     await using http = serveHttp({
       host: options.httpHost,
       port: options.httpPort,
-      readiness: () => [...health.reasons(), ...service.reasons()],
+      readiness: reasons,
       status: () => statusOf(options, health, service),
       metrics: () => telemetry.metricsText(),
     });

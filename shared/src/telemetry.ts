@@ -86,7 +86,9 @@ class OpenTelemetry implements Telemetry {
     this.#exporter = exporter;
     this.observe("cascade_build_info", () => [{ value: 1, labels: { version } }]);
     this.observe("process_resident_memory_bytes", () => [{ value: process.memoryUsage.rss() }]);
-    this.observe("process_start_time_seconds", () => [{ value: Math.round(Date.now() / 1000 - process.uptime()) }]);
+    // Once: a wall clock that is set, or a second that is rounded otherwise, is no new start.
+    const startedAt = Math.round(Date.now() / 1000 - process.uptime());
+    this.observe("process_start_time_seconds", () => [{ value: startedAt }]);
     this.#meter
       .createObservableCounter("process_cpu_seconds_total", { description: INSTRUMENTS.process_cpu_seconds_total.help })
       .addCallback((result) => {

@@ -26,7 +26,8 @@ export async function readSchemaHistory(kafka: KafkaOptions, prefix: string): Pr
   const sockets = new KafkaSockets();
   const client = kafkaClient(kafka, sockets);
   const admin = client.admin({ retry: KAFKA_RETRY });
-  const consumer = wholeTopicConsumer(client, `${prefix}.schemas`, { maxWaitMs: 100 });
+  // Within the names that cdc's right to read groups is for.
+  const consumer = wholeTopicConsumer(client, `${prefix}.signals.schemas`, { maxWaitMs: 100 });
   try {
     const messages = await withDeadline(readAll(topic, admin, consumer), DEADLINE_MS, `read topic ${topic} to its end`);
     const history = new SchemaHistory(messages.flatMap((message) => decoded(message, topic, kafka)));
