@@ -31,7 +31,7 @@ export async function openSchemaTopic(options: SchemaTopicOptions): Promise<Sche
   const kafka = kafkaClient(options.kafka, sockets);
   const admin = kafka.admin({ retry: KAFKA_RETRY });
   // Every process needs every schema. A table waits while its new one is read.
-  const consumer = wholeTopicConsumer(kafka, `${options.groupId}.schemas`, { maxWaitMs: 100 });
+  const consumer = wholeTopicConsumer(kafka, `${options.groupId}.schemas`, { maxWaitMs: 500 });
   try {
     await withDeadline(Promise.all([admin.connect(), consumer.connect()]), CONNECT_DEADLINE_MS, "connect to Kafka");
   } catch (error) {
