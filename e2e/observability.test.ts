@@ -146,6 +146,24 @@ test.skipIf(install === null)("every panel's query answers, and no alert rings w
   expect(judged.filter(({ health, state }) => health !== "ok" || state === "firing")).toEqual([]);
 });
 
+test.skipIf(install === null)("every series has the labels that docs/observability.md tells of", async () => {
+  const ofScrape = new Set(["__name__", "job", "instance", "le"]);
+  for (const [name, instrument] of Object.entries(INSTRUMENTS)) {
+    const documented: readonly string[] = "labels" in instrument ? instrument.labels : [];
+    const found = await (prometheus as LocalPrometheus).query(instrument.kind === "histogram" ? `${name}_bucket` : name);
+    for (const { metric } of found)
+      expect({
+        name,
+        labels: Object.keys(metric)
+          .filter((label) => !ofScrape.has(label))
+          .sort(),
+      }).toEqual({
+        name,
+        labels: [...documented].sort(),
+      });
+  }
+});
+
 interface RuleGroups {
   readonly groups: readonly {
     readonly rules: readonly { readonly name: string; readonly health: string; readonly state: string }[];
