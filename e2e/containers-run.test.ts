@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { isEqual } from "@cascade/local/canonical-state.ts";
@@ -22,7 +22,8 @@ const OURS = ["cdc", ...ROUTERS];
 const THEIRS = ["shard1-db", "mariadb", "kafka", "main-db"];
 const ONLOOKERS = ["workload", "jaeger", "prometheus", "grafana"];
 const IMAGES = ["cdc", "shard-router", "workload"];
-const MAX_IMAGE_BYTES = 250e6;
+/** Beyond the base image: the official one has about 180 MB, and an image is to have less than 250. */
+const MAX_OWN_BYTES = 60e6;
 
 const folder = mkdtempSync(join(tmpdir(), "cascade-containers-"));
 const env: Record<string, string | undefined> = {
@@ -101,9 +102,15 @@ test.skipIf(!asked).each(OURS)(
 
 test.skipIf(!asked).each(IMAGES)("the image of %s is small", async (service) => {
   const { Image } = await inspect(service);
-  const bytes = Number(await run(["docker", "image", "inspect", "--format", "{{.Size}}", Image]));
-  process.stderr.write(`image of ${service}: ${(bytes / 1e6).toFixed(0)} MB\n`);
-  expect(bytes).toBeLessThan(MAX_IMAGE_BYTES);
+  const base = /^FROM (oven\/bun):\$\{BUN_VERSION\}(-slim)$/m.exec(readFileSync(join(repository, service, "Dockerfile"), "utf8"));
+  const version = readFileSync(join(repository, service, "Dockerfile"), "utf8").match(/^ARG BUN_VERSION=(.+)$/m)?.[1];
+  const sizeOf = async (image: string): Promise<number> =>
+    Number(await run(["docker", "image", "inspect", "--format", "{{.Size}}", image]));
+  const [bytes, baseBytes] = [await sizeOf(Image), await sizeOf(`${base?.[1]}:${version}${base?.[2]}`)];
+  process.stderr.write(
+    `image of ${service}: ${(bytes / 1e6).toFixed(0)} MB, of which ${((bytes - baseBytes) / 1e6).toFixed(0)} MB ours\n`,
+  );
+  expect(bytes - baseBytes).toBeLessThan(MAX_OWN_BYTES);
 });
 
 const answerOf = async <Answer>(url: string): Promise<Answer> =>
