@@ -50,7 +50,7 @@ export interface Resource extends Manifest {
     readonly endpoints: readonly { readonly port: string }[];
     readonly ingress?: readonly { readonly ports: readonly { readonly port: string }[] }[];
     readonly serviceName?: string;
-    readonly volumeClaimTemplates?: readonly { readonly metadata: { readonly name: string } }[];
+    readonly volumeClaimTemplates?: readonly { readonly metadata: Labelled & { readonly name: string } }[];
   };
   readonly data?: Readonly<Record<string, string>>;
   readonly stringData?: Readonly<Record<string, string>>;
@@ -129,7 +129,8 @@ export function build(folder: string, added: readonly string[] = []): readonly R
 function transformed(resource: Resource, { namespace, labels, images = [] }: Kustomization): Resource {
   const own = Object.assign({}, ...labels.map(({ pairs }) => pairs));
   const ofPods = Object.assign({}, ...labels.filter(({ includeTemplates }) => includeTemplates).map(({ pairs }) => pairs));
-  const { template } = resource.spec ?? {};
+  const { template, volumeClaimTemplates } = resource.spec ?? {};
+  const withOfPods = <T extends Labelled>(metadata: T): T => ({ ...metadata, labels: { ...metadata.labels, ...ofPods } });
   return {
     ...resource,
     metadata: {
@@ -142,9 +143,12 @@ function transformed(resource: Resource, { namespace, labels, images = [] }: Kus
       : {
           spec: {
             ...resource.spec,
+            ...(volumeClaimTemplates && {
+              volumeClaimTemplates: volumeClaimTemplates.map((claim) => ({ ...claim, metadata: withOfPods(claim.metadata) })),
+            }),
             template: {
               ...template,
-              metadata: { ...template.metadata, labels: { ...template.metadata.labels, ...ofPods } },
+              metadata: withOfPods(template.metadata),
               spec: {
                 ...template.spec,
                 containers: template.spec.containers.map((container) => {
