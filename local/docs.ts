@@ -3,10 +3,11 @@ import { join } from "node:path";
 import { errorTables } from "./errors-page.ts";
 import { metricsTable } from "./metrics-page.ts";
 import { repository } from "./paths.ts";
+import { prometheusRule } from "./prometheus-rule.ts";
 import { settingsTables } from "./settings-table.ts";
 import { typesTables } from "./types-page.ts";
 
-/** Parts of the documentation that are written from the code: `npm run docs`. */
+/** Parts of the documentation, and files, that are written from the code and from other files: `npm run docs`. */
 
 export interface WrittenPart {
   /** From the repository's root. */
@@ -23,6 +24,17 @@ export const WRITTEN_PARTS: readonly WrittenPart[] = [
   { page: "docs/observability.md", name: "metrics", write: metricsTable },
 ];
 
+/** Whole files that are written from others. */
+export interface WrittenFile {
+  /** From the repository's root. */
+  readonly file: string;
+  readonly write: () => string;
+}
+
+export const WRITTEN_FILES: readonly WrittenFile[] = [
+  { file: "deploy/kubernetes/monitoring/prometheus-rule.yml", write: prometheusRule },
+];
+
 export const readPage = ({ page }: WrittenPart): string => readFileSync(join(repository, page), "utf8");
 
 /** The page as it should be. Throws when its marks are gone. */
@@ -33,5 +45,7 @@ export function pageWith({ page, name, write }: WrittenPart, text: string): stri
   return `${text.slice(0, from + begin.length)}\n\n${write()}\n\n${text.slice(to)}`;
 }
 
-if (import.meta.main)
+if (import.meta.main) {
   for (const part of WRITTEN_PARTS) writeFileSync(join(repository, part.page), pageWith(part, readPage(part)));
+  for (const { file, write } of WRITTEN_FILES) writeFileSync(join(repository, file), write());
+}
