@@ -40,6 +40,7 @@ const inspect = async (service: string): Promise<Inspected> =>
 
 interface Inspected {
   readonly Image: string;
+  readonly State: { readonly Pid: number; readonly Health?: { readonly Status: string } };
   readonly Path: string;
   readonly Args: readonly string[];
   readonly Config: { readonly User: string };
@@ -168,6 +169,19 @@ test.skipIf(!asked)("Jaeger has one trace from the capture of a batch to its com
 interface JaegerTrace {
   readonly spans: readonly { readonly operationName: string }[];
 }
+
+const isRoot = process.getuid?.() === 0;
+
+test.skipIf(!asked || !isRoot).each(["cdc", "shard-router"])("%s is started again when its process ends", async (service) => {
+  const { State } = await inspect(service);
+  // From the host: what `docker kill` ends counts as stopped by hand.
+  process.kill(State.Pid, "SIGKILL");
+  const again = async (): Promise<boolean> => {
+    const now = (await inspect(service)).State;
+    return now.Pid !== State.Pid && now.Health?.Status === "healthy";
+  };
+  expect(await until(again, 60_000, 500)).toBe(true);
+});
 
 test.skipIf(!asked)("rows replicate; each container killed once while they do, every replica ends equal", async () => {
   // Large enough that what follows needs temporary files.
