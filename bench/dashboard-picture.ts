@@ -19,6 +19,8 @@ const GAP = 6;
 const MINUTES = 10;
 const STEP_SECONDS = 5;
 const COLORS = { page: "#111217", panel: "#181b1f", edge: "#2a2d33", text: "#ccccdc", faint: "#8e8e9c", stat: "#73bf69" };
+/** Grafana's classic palette. */
+const LINES = ["#7eb26d", "#eab839", "#6ed0e0", "#ef843c", "#e24d42", "#1f78c1", "#ba43a9", "#705da0", "#508642", "#cca300"];
 const FONT = "Inter, Helvetica, Arial, sans-serif";
 
 interface RangeSeries {
@@ -32,13 +34,19 @@ if (board === undefined || file === "")
   throw new Error("usage: bun bench/dashboard-picture.ts UID PROMETHEUS REPLICA FILE [ROWS]");
 const panels = board.panels.filter(({ gridPos }) => gridPos.y + gridPos.h <= Number(rows));
 const drawn = await Promise.all(panels.map(draw));
+const titles = board.rows
+  .filter(({ y }) => y < Number(rows))
+  .map(
+    ({ title, y }) =>
+      `<text x="10" y="${y * ROW + 27}" fill="${COLORS.text}" font-size="13" font-weight="600">${escaped(title)}</text>`,
+  );
 const [width, height] = [24 * COLUMN + GAP, Math.max(...panels.map(({ gridPos }) => gridPos.y + gridPos.h)) * ROW + GAP + 30];
 writeFileSync(
   file,
   `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-family="${FONT}">
 <rect width="100%" height="100%" fill="${COLORS.page}"/>
 <text x="12" y="22" fill="${COLORS.text}" font-size="15" font-weight="600">${escaped(board.title)}</text>
-<svg y="30">${drawn.join("\n")}</svg>
+<svg y="30">${[...titles, ...drawn].join("\n")}</svg>
 </svg>
 `,
 );
@@ -89,13 +97,16 @@ async function series(expr: string, legend: string): Promise<readonly Named[]> {
   }));
 }
 
-const lastOf = (one: RangeSeries | undefined): number => Number(one?.values.at(-1)?.[1]);
+function lastOf(one: RangeSeries | undefined): number {
+  return Number(one?.values.at(-1)?.[1]);
+}
 
 function lines({ unit }: Panel, found: readonly Named[], width: number, height: number): string {
   const chart = init(null, null, { renderer: "svg", ssr: true, width, height });
   const axis = { axisLabel: { color: COLORS.faint, fontSize: 10 }, splitLine: { lineStyle: { color: COLORS.edge } } };
   chart.setOption({
     animation: false,
+    color: LINES,
     grid: { left: 58, right: 12, top: 8, bottom: 44 },
     legend: {
       bottom: 2,

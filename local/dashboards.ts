@@ -28,13 +28,15 @@ export interface Dashboard {
   readonly uid: string;
   readonly title: string;
   readonly panels: readonly Panel[];
+  /** Titles between the panels, and where. */
+  readonly rows: readonly { readonly title: string; readonly y: number }[];
 }
 
-/** Without their rows. */
 export function readDashboards(): readonly Dashboard[] {
   return readdirSync(folder).map((file) => {
     const { uid, title, panels } = JSON.parse(readFileSync(join(folder, file), "utf8")) as GrafanaDashboard;
-    return { file, uid, title, panels: panels.filter(({ type }) => type !== "row").map((panel) => panelOf(title, panel)) };
+    const rows = panels.filter(({ type }) => type === "row").map((row) => ({ title: row.title, y: row.gridPos.y }));
+    return { file, uid, title, rows, panels: panels.filter(({ type }) => type !== "row").map((panel) => panelOf(title, panel)) };
   });
 }
 

@@ -2,11 +2,6 @@
 const WINDOW_MS = 60_000;
 const MIN_SPAN_MS = 20_000;
 
-interface Levels {
-  readonly retainedBytes: number;
-  readonly safeBytes: number | null;
-}
-
 interface Sample {
   readonly atMs: number;
   /** Grows as the slot falls behind. */
@@ -14,21 +9,15 @@ interface Sample {
 }
 
 /**
- * By how many bytes a second the slot falls behind, or its safe WAL shrinks where that is limited: the lowest level of the later half of
- * the last minute against that of the earlier one, so that neither a step nor a burst looks like a trend.
+ * By how many bytes a second the slot falls behind: the lowest level of the later half of the last minute against that of the earlier one,
+ * so that neither a step nor a burst looks like a trend. Of what main-db keeps, not of `safe_wal_size`: that counts whole segments, and
+ * seems to shrink for minutes where little is written and all of it is confirmed.
  */
 export class BurnRate {
   #samples: Sample[] = [];
-  #limited = false;
 
-  take({ retainedBytes, safeBytes }: Levels, atMs: number): void {
-    const limited = safeBytes !== null;
-    if (limited !== this.#limited) this.#samples = [];
-    this.#limited = limited;
-    this.#samples = [
-      ...this.#samples.filter((sample) => atMs - sample.atMs <= WINDOW_MS),
-      { atMs, bytes: safeBytes === null ? retainedBytes : -safeBytes },
-    ];
+  take(retainedBytes: number, atMs: number): void {
+    this.#samples = [...this.#samples.filter((sample) => atMs - sample.atMs <= WINDOW_MS), { atMs, bytes: retainedBytes }];
   }
 
   /** null before it is known. */

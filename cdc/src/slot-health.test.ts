@@ -46,6 +46,15 @@ test("a slot that keeps up burns nothing, and its end is not known", () => {
   expect([said, health.reasons()]).toEqual([[], []]);
 });
 
+test("whole segments that safe_wal_size counts by are no burning", () => {
+  // 150 kB of WAL a second: what is kept goes to and fro, and what is safe shrinks for two minutes until the next segment of 16 MiB begins.
+  const looks = Array.from({ length: 14 }, (_, at) => ({ retained: ((at % 3) + 1) * 750_000, safe: 64 * MIB - at * 750_000 }));
+  const { health, said } = watched(looks);
+  expect(health.burnBytesPerSecond).toBe(0);
+  expect(health.secondsToExhaustion).toBeNull();
+  expect(said).toEqual([]);
+});
+
 test("without a limit the burn rate is the growth of what is retained, and there is no end", () => {
   const { health } = watched([0, 10, 20, 30, 40, 50].map((mib) => ({ retained: mib * MIB })));
   expect(health.burnBytesPerSecond).toBe(2 * MIB);

@@ -68,7 +68,7 @@ export class SlotHealth {
   take(look: SlotLook | null, pipeline: Pipeline, nowMs: number): readonly string[] {
     this.#look = look;
     if (look === null) return [];
-    this.#burn.take(look.slot, nowMs);
+    this.#burn.take(look.slot.retainedBytes, nowMs);
     this.#unread = pipeline.streams && look.slot.activePid === null ? this.#unread + 1 : 0;
     this.#problems = [...this.#own(look, pipeline), ...look.others.flatMap(problemOfOther)];
     return this.#problems.filter(({ key }) => this.#isDue(key, nowMs)).map(({ message }) => message);
