@@ -57,6 +57,7 @@ interface DecodedColumn {
 
 const COLUMNS = Buffer.from(',"columns":[');
 const IDENTITY = Buffer.from(',"identity":[');
+const MAX_SIGNED = 2 ** 31 - 1;
 const CLOSING_BRACKET = 93;
 const COMMA = 44;
 const OPENING_BRACE = 123;
@@ -74,7 +75,9 @@ const pages = new BytePages();
 export class TableDecoder {
   readonly eventTable: EventTable;
   readonly #table: CapturedTable;
-  readonly #columns: readonly DecodedColumn[];
+  #columns: readonly DecodedColumn[];
+  /** With the OIDs of types as another version of the plugin prints them; null where all do alike. */
+  #otherwise: readonly DecodedColumn[] | null;
   readonly #keyAt: readonly number[];
   readonly #allAt: readonly number[];
   readonly #values: RowValues;
@@ -88,20 +91,23 @@ export class TableDecoder {
     this.#table = table;
     const byName = new Map(schema.columns.map((column) => [column.name, column]));
     this.eventTable = { schema: schema.schema, table: schema.table, topic, schemaId: schema.id };
-    this.#columns = walColumns.map(({ name, declaredTypeOid }) => {
-      const column = byName.get(name);
-      if (column === undefined) throw new TypeError(`column ${name} of a partition of ${this.#name()} is not in its root`);
-      return {
-        name,
-        // The plugin prints the OID as a signed number.
-        prefix: Buffer.from(`{"name":${JSON.stringify(name)},"typeoid":${declaredTypeOid | 0},"value":`),
-        wireName: Buffer.from(`${JSON.stringify(name)}:`),
-        kind: wireKindOf(column.typeOid),
-        schema: column,
-        losesNumbers: losesNumbers && losesSpecialNumbers(declaredTypeOid),
-        inKey: schema.key.includes(name),
-      };
-    });
+    const columns = (printed: (oid: number) => number) =>
+      walColumns.map(({ name, declaredTypeOid }) => {
+        const column = byName.get(name);
+        if (column === undefined) throw new TypeError(`column ${name} of a partition of ${this.#name()} is not in its root`);
+        return {
+          name,
+          prefix: Buffer.from(`{"name":${JSON.stringify(name)},"typeoid":${printed(declaredTypeOid)},"value":`),
+          wireName: Buffer.from(`${JSON.stringify(name)}:`),
+          kind: wireKindOf(column.typeOid),
+          schema: column,
+          losesNumbers: losesNumbers && losesSpecialNumbers(declaredTypeOid),
+          inKey: schema.key.includes(name),
+        };
+      });
+    // Up to wal2json 2.6 the OID is printed as a signed number, from 2.7 on as it is.
+    this.#columns = columns((oid) => oid | 0);
+    this.#otherwise = walColumns.some(({ declaredTypeOid }) => declaredTypeOid > MAX_SIGNED) ? columns((oid) => oid) : null;
     this.#keyAt = schema.key.map((name) => walColumns.findIndex((column) => column.name === name));
     this.#allAt = walColumns.map((_, at) => at);
     this.#values = new RowValues(this.#columns.length);
@@ -135,6 +141,13 @@ export class TableDecoder {
 
   /** null when the row does not fit this schema: the table has changed and the catalog must be read again. */
   decode(row: WalRow): DecodedRow | null {
+    const decoded = this.#decode(row);
+    if (decoded !== null || this.#otherwise === null) return decoded;
+    [this.#columns, this.#otherwise] = [this.#otherwise, this.#columns];
+    return this.#decode(row);
+  }
+
+  #decode(row: WalRow): DecodedRow | null {
     const { message, action } = row;
     if (action === "T") return { key: null, before: null, after: null, lost: null };
     if (this.#lostAt.length > 0) this.#lostAt = [];

@@ -154,6 +154,18 @@ test("a composite key is written in index order", () => {
   expect(decode(captured("default", ["big", "id"]), line("I", full))?.key).toBe('{"big":"9223372036854775807","id":11}');
 });
 
+test("an OID past 2^31 is known as wal2json 2.7 prints it too, and whichever a decoder has met before", () => {
+  const signed = line("I", { id: "1", 'odd "name"': '"x"', big: "2", price: "3.5", blob: "null", ok: "true", part: "4" });
+  const unsigned = signed.replace('"typeoid":-296', '"typeoid":4294967000');
+  const decoder = new TableDecoder(captured(), false);
+  const afters = [signed, unsigned, unsigned, signed].map((text) =>
+    String(decoder.decode(readWalMessage(text) as WalRow)?.after),
+  );
+  expect(new Set(afters).size).toBe(1);
+  expect(afters[0]).toContain('"part":4');
+  expect(decoder.decode(readWalMessage(signed.replace('"typeoid":-296', '"typeoid":-297')) as WalRow)).toBeNull();
+});
+
 test("a column that the schema does not have asks for the catalog, wherever it stands", () => {
   expect(decode(captured(), line("I", { id: "1", added: '"x"' }))).toBeNull();
   expect(decode(captured(), line("I", { added: '"x"', id: "1" }))).toBeNull();
