@@ -166,11 +166,7 @@ function formatted(unit: string, value: number): string {
   };
   switch (unit) {
     case "s":
-      return value < 1
-        ? `${Number((value * 1000).toPrecision(3))} ms`
-        : value < 120
-          ? `${Number(value.toPrecision(3))} s`
-          : `${Math.round(value / 60)} min`;
+      return duration(value);
     case "bytes":
       return scaled(value, 1024, [" B", " KiB", " MiB", " GiB", " TiB"]);
     case "Bps":
@@ -182,6 +178,19 @@ function formatted(unit: string, value: number): string {
     default:
       return scaled(value, 1000, ["", " K", " Mil"]);
   }
+}
+
+function duration(seconds: number): string {
+  if (seconds < 1) return `${Number((seconds * 1000).toPrecision(3))} ms`;
+  const [per, name] = (
+    [
+      [1, "s"],
+      [60, "min"],
+      [3_600, "hours"],
+      [86_400, "days"],
+    ] as const
+  ).findLast(([of]) => seconds >= of * 2) ?? [1, "s"];
+  return `${Number((seconds / per).toPrecision(3))} ${name}`;
 }
 
 function escaped(text: string): string {
