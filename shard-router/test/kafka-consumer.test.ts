@@ -78,7 +78,7 @@ describe("batches", () => {
     const opened = await openConsumer(l, { matches: ({ table }) => table === "wanted" });
     const reading = read(opened);
     await see(() => reading.offsets(wanted).length === 3);
-    expect(opened.consumer.assigned()).toEqual([{ topic: wanted, partition: 0 }]);
+    expect(opened.consumer.assigned()).toEqual([{ topic: wanted, partition: 0, highWatermark: 3n }]);
   });
 
   test("of a topic made while running come too", async () => {
