@@ -75,7 +75,10 @@ async function replayAll({ config, replica, kafka }: Replaying, selected: (key: 
   });
   const letters: Parameters<typeof replay>[0]["letters"] = (take) =>
     readDeadLetters({ kafka, prefix, replica: replicaName }, take);
-  const { released, failed } = await replay({ replica, replicaName, prefix, schemas, tables, progress, letters }, selected);
+  const { released, failed } = await replay(
+    { replica, replicaName, prefix, ownership: config.ownership, schemas, tables, progress, letters },
+    selected,
+  );
   for (const key of released) say(`${tableOf(config, key)} ${key.text}: applied and released`);
   for (const { key, error } of failed) {
     say(`${tableOf(config, key)} ${key.text}: HELD BACK STILL: ${error.code}: ${error.message}`);

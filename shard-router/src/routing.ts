@@ -5,6 +5,7 @@ import { formatTableName, type TableName, topicOf } from "@cascade/shared/topic"
 import { whileAnswering } from "@cascade/shared/while-answering";
 import { ApplyStatus } from "./apply-status.ts";
 import { atEnd } from "./at-end.ts";
+import { claimShard } from "./claim-shard.ts";
 import type { RouterConfig } from "./config.ts";
 import { AwaitedCopies, type CopyRequests } from "./copy-requests.ts";
 import { type DeadLetter, type DeadLetterLog, KEY_HELD } from "./dead-letter.ts";
@@ -82,8 +83,9 @@ export function routingService(
 async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   const { config, context, kafka, status, holds, lostLogs } = routing;
   const { logger, telemetry, health } = context;
-  const { replicaName: name, REPLICA_URL: target } = config;
+  const { replicaName: name, REPLICA_URL: target, ownership } = config;
   await using replica = await target.open();
+  await claimShard(replica, ownership);
   tellFindings(routing, replica.findings());
   const progress = new ProgressBook(replica);
   const held = new HeldBook(replica);
@@ -139,7 +141,11 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       },
       traced: (batch, work) => applySpan(telemetry, { name, group: groupOf(config) }, batch, work),
       turn: (batch, poison) =>
-        turn(batch, { replicaName: name, dialect: replica.dialect, schemas, tables, progress, copies, deadLetters }, poison),
+        turn(
+          batch,
+          { replicaName: name, dialect: replica.dialect, schemas, tables, progress, copies, deadLetters, ownership },
+          poison,
+        ),
       poison: deadLetters,
       atEnd: async (batch) => {
         await atEnd(batch, { schemas: settledSince, tables, copies, consumer, progress, status });
