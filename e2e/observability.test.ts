@@ -127,6 +127,7 @@ test.skipIf(install === null)("promtool finds no fault with the names and texts 
 
 test.skipIf(install === null)("every panel's query answers, and no alert rings while all is well", async () => {
   const server = prometheus as LocalPrometheus;
+  let missed: readonly string[] = [];
   const empty = async (): Promise<readonly string[]> => {
     const missing: string[] = [];
     for (const replica of ["postgres", "sqlite"])
@@ -138,8 +139,15 @@ test.skipIf(install === null)("every panel's query answers, and no alert rings w
         }
     return missing;
   };
-  await until(async () => (await empty()).length === 0, 60_000, 1_000);
-  expect(await empty()).toEqual([]);
+  await until(
+    async () => {
+      missed = await empty();
+      return missed.length === 0;
+    },
+    60_000,
+    1_000,
+  );
+  expect(missed).toEqual([]);
   const { groups } = await server.api<RuleGroups>("rules");
   const judged = groups.flatMap((group) => group.rules);
   expect(judged).toHaveLength(alerts.length);
@@ -189,13 +197,16 @@ test("one trace goes from the capture of a batch to its commit on each replica",
     });
     return applied.every(({ commit }) => commit !== undefined) ? { capture, publish, applied } : null;
   };
-  const traces = () =>
-    of("cascade.capture")
-      .map(whole)
-      .filter((trace) => trace !== null);
-  await until(async () => traces().length > 3, 20_000);
-  const [trace] = traces();
-  if (trace === undefined) throw new Error(`no whole trace among ${collector.spans.length} spans`);
+  const firstWhole = () => {
+    for (const capture of of("cascade.capture").slice(0, 50)) {
+      const found = whole(capture);
+      if (found !== null) return found;
+    }
+    return null;
+  };
+  await until(async () => firstWhole() !== null, 20_000, 500);
+  const trace = firstWhole();
+  if (trace === null) throw new Error(`no whole trace among ${collector.spans.length} spans`);
   expect(trace.capture).toMatchObject({
     service: "cdc",
     parentSpanId: "",
@@ -228,8 +239,11 @@ test("one trace goes from the capture of a batch to its commit on each replica",
     if (name !== "cascade.apply") expect(attributes["cascade.commit_lsn"]).toMatch(/^[0-9A-F]+\/[0-9A-F]+$/);
   }
   // What a router merges into one batch is linked where it is not the parent.
-  const captured = new Set(of("cascade.capture").map(({ traceId }) => traceId));
-  const links = of("cascade.apply").flatMap((span) => span.links);
-  expect(links.length).toBeGreaterThan(0);
-  for (const { traceId } of links) expect(captured).toContain(traceId);
+  const strayLinks = (): readonly unknown[] => {
+    const captured = new Set(of("cascade.capture").map(({ traceId }) => traceId));
+    return of("cascade.apply").flatMap((span) => span.links.filter(({ traceId }) => !captured.has(traceId)));
+  };
+  expect(of("cascade.apply").flatMap((span) => span.links).length).toBeGreaterThan(0);
+  await until(async () => strayLinks().length === 0, 10_000); // cdc's and the routers' exporters have each their own time
+  expect(strayLinks()).toEqual([]);
 });

@@ -71,6 +71,11 @@ export class CaptureStatus {
     this.#pendingSinceMs = null;
   }
 
+  /** Another cdc works on the slot now: what was under way here comes by it. */
+  standsBy(): void {
+    this.#pendingSinceMs = null;
+  }
+
   confirmed({ confirmable }: ChangeBatch): void {
     if (confirmable !== null) this.#confirmedLsn = confirmable;
   }

@@ -1,4 +1,5 @@
 import { kafkaOptions } from "@cascade/shared/config";
+import { CascadeError } from "@cascade/shared/errors";
 import type { Service, ServiceContext } from "@cascade/shared/service";
 import { RefusalError } from "@cascade/shared/settings";
 import { formatTableName } from "@cascade/shared/topic";
@@ -63,7 +64,14 @@ export function captureService(config: CdcConfig, context: ServiceContext): Serv
     live: async (signal) => {
       reporting.begin(signal);
       const warn = (message: string) => logger.warn(message);
-      await using holder = await SlotHolder.take(url, slot, standby); // before Kafka is troubled: a standby looks every second
+      const taking = SlotHolder.take(url, slot, standby);
+      await using holder = await taking.catch((error: unknown) => {
+        if (error instanceof CascadeError && error.code === "SLOT_ACTIVE") {
+          status.standsBy();
+          progress.reset();
+        }
+        throw error;
+      }); // before Kafka is troubled: a standby looks every second
       await using session = await openSession(url, { synchronous_commit: "local" });
       const { client } = session;
       const catalog = new Catalog(client, config.CDC_TABLES, config.KAFKA_TOPIC_PREFIX);

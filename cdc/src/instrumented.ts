@@ -61,7 +61,7 @@ function messaging(events: readonly ChangeEvent[]): SpanAttributes {
     "messaging.system": "kafka",
     "messaging.operation.name": "publish",
     "messaging.operation.type": "send",
-    "messaging.batch.message_count": events.length,
+    ...(events.length > 1 ? { "messaging.batch.message_count": events.length } : {}),
     ...(topics.size === 1 && only !== undefined ? { "messaging.destination.name": only } : {}),
   };
 }

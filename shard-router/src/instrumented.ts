@@ -23,7 +23,7 @@ export function instrumentedReplica(
         "db.system.name": system,
         "db.namespace": database,
         "db.operation.name": "COMMIT",
-        "db.operation.batch.size": work.statements.length,
+        ...(work.statements.length > 1 ? { "db.operation.batch.size": work.statements.length } : {}),
         "cascade.replica": name,
         "cascade.commit_lsn": formatLsn(advance.to.commitLsn),
       };
@@ -51,7 +51,7 @@ export function applySpan(
     "messaging.consumer.group.name": group,
     "messaging.destination.name": batch.partition.topic,
     "messaging.destination.partition.id": String(batch.partition.partition),
-    "messaging.batch.message_count": batch.events.length,
+    ...(batch.events.length > 1 ? { "messaging.batch.message_count": batch.events.length } : {}),
     "cascade.replica": name,
     "cascade.table": formatTableName(batch.table),
     "cascade.rows": batch.events.length,

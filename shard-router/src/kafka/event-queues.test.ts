@@ -7,13 +7,17 @@ const limits = { maxBatchRows: 1_000, maxBatchBytes: 1_000_000, maxBufferedBytes
 /** Events from offset `from` on with values of these sizes; reading goes on after a gap of `gap`. */
 function fetched(from: number, sizes: readonly number[], { gap = 0, highWatermark = 1_000, trace = "" } = {}): FetchedEvents {
   return {
-    events: sizes.map((size, i) => ({ offset: BigInt(from + i), key: null, value: "x".repeat(size) })),
+    events: sizes.map((size, i) => ({
+      ...{ offset: BigInt(from + i), key: null, value: "x".repeat(size) },
+      ...(trace === "" ? {} : { traceParent: traceParent(trace) }),
+    })),
     sizes,
     nextOffset: BigInt(from + sizes.length + gap),
     highWatermark: BigInt(highWatermark),
-    traceParents: trace === "" ? [] : [trace],
   };
 }
+
+const traceParent = (trace: string, flags = "00"): string => `00-${trace}-1-${flags}`;
 
 function takeAll(queues: EventQueues): TakenEvents[] {
   const all: TakenEvents[] = [];
@@ -80,7 +84,12 @@ describe("EventQueues", () => {
     const queues = new EventQueues(limits);
     queues.add("a/0", fetched(0, [1, 1], { trace: "one", highWatermark: 3 }));
     queues.add("a/0", fetched(2, [1], { trace: "two", highWatermark: 10, gap: 4 }));
-    expect(queues.take()).toMatchObject({ bytes: 3, nextOffset: 7n, lagEvents: 3n, traceParents: ["one", "two"] });
+    expect(queues.take()).toMatchObject({
+      bytes: 3,
+      nextOffset: 7n,
+      lagEvents: 3n,
+      traceParents: ["one", "two"].map((trace) => traceParent(trace)),
+    });
     expect(queues.take()).toBeNull();
   });
 
@@ -133,5 +142,24 @@ describe("EventQueues", () => {
     const queues = new EventQueues(limits);
     for (let i = 0; i < 20; i++) queues.add("a/0", fetched(i, [1], { trace: `trace ${i}` }));
     expect(queues.take()?.traceParents).toHaveLength(8);
+  });
+
+  test("keeps a sampled trace, however many others come before it", () => {
+    const queues = new EventQueues(limits);
+    for (let i = 0; i < 20; i++) {
+      const { events, ...rest } = fetched(i, [1]);
+      const own = traceParent(`trace ${i}`, i === 15 ? "01" : "00");
+      queues.add("a/0", { ...rest, events: events.map((event) => ({ ...event, traceParent: own })) });
+    }
+    const { traceParents = [] } = queues.take() ?? {};
+    expect(traceParents).toHaveLength(8);
+    expect(traceParents[0]).toBe(traceParent("trace 15", "01"));
+  });
+
+  test("of a fetch that is taken in parts each has the traces of its own events", () => {
+    const queues = new EventQueues({ ...limits, maxBatchRows: 2 });
+    const { events, ...rest } = fetched(0, [1, 1, 1, 1]);
+    queues.add("a/0", { ...rest, events: events.map((event, i) => ({ ...event, traceParent: traceParent(`trace ${i >> 1}`) })) });
+    expect(takeAll(queues).map(({ traceParents }) => traceParents)).toEqual([[traceParent("trace 0")], [traceParent("trace 1")]]);
   });
 });

@@ -9,7 +9,6 @@ export interface FetchedEvents {
   /** Where reading goes on after them. */
   readonly nextOffset: bigint;
   readonly highWatermark: bigint;
-  readonly traceParents: readonly string[];
 }
 
 export interface QueueLimits {
@@ -34,8 +33,30 @@ export interface TakenEvents {
 /** What an event costs in memory beside its value and what was decoded of it, which takes about as much: key, objects, strings' headers. */
 const EVENT_OVERHEAD_BYTES = 200;
 const MAX_TRACE_PARENTS = 8;
+/** Of W3C's flags in a `traceparent`, its last two digits, the lowest bit. */
+const isSampled = (traceParent: string): boolean => (Number.parseInt(traceParent.slice(-1), 16) & 1) === 1;
 /** Under load there is always this much waiting of a partition, and the linger does not apply. */
 const FULL_ENOUGH_EVENTS = 500;
+
+/** The traces that events come from: the first few, and where more come, rather one that is sampled than one that is not. */
+class Traces {
+  readonly #sampled = new Set<string>();
+  readonly #others = new Set<string>();
+  #last: string | null | undefined;
+
+  /** Runs per row: all events of one publish share one text. */
+  add(traceParent: string | null | undefined): void {
+    if (traceParent === this.#last) return;
+    this.#last = traceParent;
+    if (traceParent == null) return;
+    const traces = isSampled(traceParent) ? this.#sampled : this.#others;
+    if (traces.size < MAX_TRACE_PARENTS) traces.add(traceParent);
+  }
+
+  all(): readonly string[] {
+    return [...this.#sampled, ...this.#others].slice(0, MAX_TRACE_PARENTS);
+  }
+}
 
 interface Chunk {
   readonly fetched: FetchedEvents;
@@ -118,7 +139,7 @@ export class EventQueues {
 
   #takeFrom(key: string, queue: Chunk[]): TakenEvents {
     const events: RawEvent[] = [];
-    const traceParents = new Set<string>();
+    const traces = new Traces();
     let bytes = 0;
     let nextOffset = 0n;
     let highWatermark = 0n;
@@ -127,10 +148,11 @@ export class EventQueues {
       const end = this.#endOfTake(chunk, events.length, bytes);
       if (end === chunk.start) break;
       for (let i = chunk.start; i < end; i++) {
-        events.push(fetched.events[i] as RawEvent);
+        const event = fetched.events[i] as RawEvent;
+        events.push(event);
+        traces.add(event.traceParent);
         bytes += fetched.sizes[i] as number;
       }
-      for (const traceParent of fetched.traceParents) if (traceParents.size < MAX_TRACE_PARENTS) traceParents.add(traceParent);
       highWatermark = fetched.highWatermark;
       const done = end === fetched.events.length;
       nextOffset = done ? fetched.nextOffset : (fetched.events[end] as RawEvent).offset;
@@ -140,7 +162,7 @@ export class EventQueues {
     }
     this.#bytes -= bytes + events.length * EVENT_OVERHEAD_BYTES;
     const lagEvents = highWatermark > nextOffset ? highWatermark - nextOffset : 0n;
-    return { key, events, bytes, nextOffset, lagEvents, traceParents: [...traceParents] };
+    return { key, events, bytes, nextOffset, lagEvents, traceParents: traces.all() };
   }
 
   /** The first event always goes, however large. */

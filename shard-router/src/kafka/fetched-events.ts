@@ -49,7 +49,6 @@ function decodedOf(value: string | null): ReceivedEvent | null {
 export function fetchedEvents(batch: Batch, from: bigint): FetchedBatch | null {
   const events: RawEvent[] = [];
   const sizes: number[] = [];
-  const traceParents = new Set<string>();
   let lastHeader: Buffer | null = null;
   let traceParent: string | null = null;
   let schemasFirst = false;
@@ -63,7 +62,6 @@ export function fetchedEvents(batch: Batch, from: bigint): FetchedBatch | null {
     if (header === null) traceParent = null;
     else if (lastHeader === null || traceParent === null || !header.equals(lastHeader)) {
       traceParent = header.toString("latin1");
-      traceParents.add(traceParent);
       lastHeader = header;
     }
     const event = new FetchedEvent(offset, message, traceParent, areEvents);
@@ -78,7 +76,6 @@ export function fetchedEvents(batch: Batch, from: bigint): FetchedBatch | null {
     sizes,
     nextOffset: BigInt(batch.lastOffset()) + 1n,
     highWatermark: BigInt(batch.highWatermark),
-    traceParents: [...traceParents],
     schemasFirst,
   };
 }
