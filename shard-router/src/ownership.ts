@@ -14,6 +14,8 @@ export class Ownership {
   readonly #shard: Shard | null;
   readonly #rules: ShardRules | null;
   readonly #tables = new Map<string, TableShare | null>();
+  /** By table: a newer schema's takes the older one's place. */
+  readonly #findings = new Map<string, string>();
 
   constructor(shard: Shard | null, rules: ShardRules | null) {
     this.#shard = shard;
@@ -26,6 +28,11 @@ export class Ownership {
     return [shard, this.#rules?.text ?? ""].join(" ").trim();
   }
 
+  /** What may go wrong with tables met so far, and the cure. */
+  findings(): readonly string[] {
+    return [...this.#findings.values()];
+  }
+
   /** null: all of the table is this replica's. Throws CascadeError SHARD_KEY (stop-table) where the rule does not fit the table. */
   of(schema: TableSchema): TableShare | null {
     if (this.#shard === null && this.#rules === null) return null;
@@ -33,6 +40,9 @@ export class Ownership {
     if (known !== undefined) return known;
     const share = this.#shareOf(schema);
     this.#tables.set(schema.id, share);
+    const finding = share === null ? null : movesInPart(schema, share.columns);
+    if (finding === null) this.#findings.delete(formatTableName(schema));
+    else this.#findings.set(formatTableName(schema), finding);
     return share;
   }
 
@@ -156,14 +166,15 @@ type Owns = (row: WireRow) => boolean;
 
 /** This replica's part of one table, in one schema version. */
 export class TableShare {
-  readonly #columns: readonly string[];
+  /** By which the table is divided. */
+  readonly columns: readonly string[];
   readonly #owns: Owns;
   readonly #keyless: boolean;
   /** A change without an old row has not changed these. */
   readonly #inKey: boolean;
 
   constructor(schema: TableSchema, columns: readonly string[], owns: Owns) {
-    this.#columns = columns;
+    this.columns = columns;
     this.#owns = owns;
     this.#keyless = schema.key.length === 0;
     this.#inKey = columns.every((name) => schema.key.includes(name));
@@ -200,9 +211,23 @@ export class TableShare {
   /** Where the old row does not say, it may: to delete what is not there does no harm. */
   #mayHaveHeld(before: WireRow | null): boolean {
     if (before === null) return true;
-    for (const name of this.#columns) if (!(name in before)) return true;
+    for (const name of this.columns) if (!(name in before)) return true;
     return this.#owns(before);
   }
+}
+
+/** Types whose values always stand in their row. */
+const IN_ROW: ReadonlySet<number> = new Set([
+  ...[16, 18, 19, 20, 21, 23, 26, 28, 29, 700, 701, 774, 790, 829, 1082, 1083, 1114, 1184, 1186, 1266, 2950, 3220, 5069],
+]);
+
+/** A row that moves to this shard comes without its unchanged large values, unless main-db writes the whole old row into its WAL. */
+function movesInPart(schema: TableSchema, columns: readonly string[]): string | null {
+  const name = formatTableName(schema);
+  if (schema.identity === "full" || schema.key.length === 0) return null;
+  const large = schema.columns.find((column) => !IN_ROW.has(column.typeOid) && !schema.key.includes(column.name));
+  if (large === undefined || columns.every((column) => schema.key.includes(column))) return null;
+  return `${name} is divided by ${columns.join(", ")}, which an update may change, and a row that moves to another shard comes without large values that the update leaves as they are (${large.name}): its table then stops there with MISSING_ROW; if such updates happen, on main-db: ALTER TABLE ${name} REPLICA IDENTITY FULL`;
 }
 
 /** A column that the source did not send has not changed. */

@@ -52,6 +52,8 @@ interface Routing {
   readonly lostLogs: LostLogs;
   /** What the operator should know of the replica; told once. */
   findings: readonly string[];
+  /** And of tables that are divided. */
+  readonly toldOfShards: Set<string>;
 }
 
 /** shard-router as a service: in each life it opens its replica and joins its group, and pumps from the topics to the replica. */
@@ -63,10 +65,24 @@ export function routingService(
   const { replicaName: name, REPLICA_URL: target } = config;
   const status = new ApplyStatus(config.KAFKA_TOPIC_PREFIX, name, context.telemetry);
   const holds = new TableHolds(config, context, status);
-  const routing: Routing = { kafka, config, context, status, holds, lostLogs: new LostLogs(), findings: [] };
+  const routing: Routing = {
+    kafka,
+    config,
+    context,
+    status,
+    holds,
+    lostLogs: new LostLogs(),
+    findings: [],
+    toldOfShards: new Set(),
+  };
   return {
     engineBytes: target.engineBytes,
-    status: () => ({ replica: name, dialect: target.dialect, findings: routing.findings, ...status.toJSON() }),
+    status: () => ({
+      replica: name,
+      dialect: target.dialect,
+      findings: [...routing.findings, ...config.ownership.findings()],
+      ...status.toJSON(),
+    }),
     reasons: () => status.reasons(),
     live: async (signal) => {
       try {
@@ -156,6 +172,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
         progress.moved(step.advance);
         held.moved(step.work.holds);
         countApplied(telemetry, name, batch, step);
+        tellOfShards(routing);
         for (const letter of step.letters) tellOf(context, letter);
         if (status.applied(batch, step)) logger.info({ table: formatTableName(batch.table) }, "the table goes on");
       },
@@ -189,6 +206,14 @@ function tellOf({ logger }: ServiceContext, letter: DeadLetter): void {
   if (letter.cause === KEY_HELD) return;
   const { code, advice } = letter.cause;
   logger.error({ ...letter.partition, offset: String(letter.event.offset), code, advice }, describeLetter(letter));
+}
+
+function tellOfShards({ config, context, toldOfShards }: Routing): void {
+  const findings = config.ownership.findings();
+  if (findings.length === toldOfShards.size) return;
+  for (const finding of findings) if (!toldOfShards.has(finding)) context.logger.warn(finding);
+  toldOfShards.clear();
+  for (const finding of findings) toldOfShards.add(finding);
 }
 
 function tellFindings(routing: Routing, findings: readonly string[]): void {
