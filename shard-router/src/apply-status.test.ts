@@ -136,3 +136,48 @@ test("a partition that another router holds now is forgotten, its hold too", () 
   made.follow(() => [a, b]);
   expect(made.reasons()).toEqual([]);
 });
+
+const waiting = (offset: bigint, committedAtMs: number): EventBatch =>
+  ({
+    ...{
+      partition: a,
+      table: { schema: "public", table: "a" },
+      nextOffset: offset + 1n,
+      bytes: 1,
+      lagEvents: 2n,
+      traceParents: [],
+    },
+    events: [{ offset, key: null, value: "", decoded: { committedAtMs } }],
+  }) as unknown as EventBatch;
+
+test("what another router has applied meanwhile waits here no more", () => {
+  const { made, gauge } = status();
+  const lag = () => gauge("cascade_router_lag_seconds")[0]?.value ?? 0;
+  made.received(waiting(4n, Date.now() - 60_000));
+  made.held(a, error);
+  // It is tried again: the replica is where it was.
+  made.resumed(a, 4n);
+  expect(lag()).toBeWithin(59, 70);
+  expect(made.isHeld(a)).toBe(true);
+  made.resumed(a, 5n);
+  expect(lag()).toBe(0);
+  expect(made.isHeld(a)).toBe(false);
+  expect(made.toJSON()).toMatchObject({ lagEvents: 0, partitions: [{ nextOffset: "5" }, {}] });
+  made.received(waiting(5n, Date.now() - 60_000));
+  made.held(a, error);
+  // Or its hold ends where the partition has been read to its end.
+  made.mended(a);
+  expect(lag()).toBe(0);
+});
+
+test("the changes that wait are counted up to the log's end, also while one of them is being applied", () => {
+  const { made, gauge } = status();
+  let highWatermark = 10n;
+  made.follow(() => [{ ...a, highWatermark }, b]);
+  made.resumed(a, 4n);
+  made.received(waiting(4n, Date.now()));
+  highWatermark = 900n;
+  expect(gauge("cascade_router_lag_events").map(({ value }) => value)).toEqual([896, 0]);
+  made.applied(...applied(a, 1));
+  expect(gauge("cascade_router_lag_events").map(({ value }) => value)).toEqual([893, 0]);
+});

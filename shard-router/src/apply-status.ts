@@ -2,7 +2,7 @@ import type { CascadeError } from "@cascade/shared/errors";
 import { type ErrorReport, reportOf } from "@cascade/shared/service-health";
 import type { Reading, Telemetry } from "@cascade/shared/telemetry";
 import { formatTableName, type TableName, tableOfTopic } from "@cascade/shared/topic";
-import { type EventBatch, type Partition, partitionKey } from "./event-consumer.ts";
+import { type EventBatch, type HeldPartition, type Partition, partitionKey } from "./event-consumer.ts";
 import { eventOf } from "./event-of.ts";
 import { LagWindow } from "./lag-window.ts";
 import { offsetOf } from "./poison.ts";
@@ -25,6 +25,8 @@ interface PartitionStatus {
   sourceCommittedAtMs: number | null;
   /** Commit time of the oldest event that is known and not applied, milliseconds since 1970. */
   waitingSinceMs: number | null;
+  /** Its offset. */
+  waitingFrom: bigint | null;
   held: { readonly report: HoldReport; readonly failures: number } | null;
 }
 
@@ -45,7 +47,7 @@ export class ApplyStatus {
   readonly #prefix: string;
   readonly #lag = new LagWindow();
   readonly #partitions = new Map<string, PartitionStatus>();
-  #assigned: (() => readonly Partition[]) | null = null;
+  #assigned: (() => readonly HeldPartition[]) | null = null;
   #remembered: () => RememberedByName = () => new Map();
   #heldKeys: HeldKeysOf = () => 0;
   /** Of each table, in this process. */
@@ -74,7 +76,7 @@ export class ApplyStatus {
    * nothing is known to be another's, and what waits goes on waiting. `remembered`: how the replica's tables are.
    */
   follow(
-    assigned: (() => readonly Partition[]) | null,
+    assigned: (() => readonly HeldPartition[]) | null,
     remembered: (() => RememberedByName) | null = null,
     heldKeys: HeldKeysOf | null = null,
   ): void {
@@ -94,6 +96,15 @@ export class ApplyStatus {
     const status = this.#of(batch.partition);
     status.lagEvents = batch.lagEvents + BigInt(batch.events.length);
     status.waitingSinceMs ??= committedAtMs(batch) ?? Date.now();
+    status.waitingFrom ??= batch.events[0]?.offset ?? null;
+  }
+
+  /** The partition is read from there on, as the replica says. What waited here before that another router has applied. */
+  resumed(partition: Partition, offset: bigint | null): void {
+    const status = this.#of(partition);
+    if (offset === null) return;
+    status.nextOffset = offset;
+    if (status.waitingFrom !== null && offset > status.waitingFrom) nothingWaits(status);
   }
 
   /** Resolves a hold; true when the table was held until now. */
@@ -104,6 +115,7 @@ export class ApplyStatus {
     status.nextOffset = advance.to.nextOffset;
     status.lagEvents = batch.lagEvents;
     status.waitingSinceMs = null;
+    status.waitingFrom = null;
     status.sourceCommittedAtMs = advance.to.sourceCommittedAtMs || null;
     const [oldest] = events;
     if (oldest !== undefined) {
@@ -120,9 +132,9 @@ export class ApplyStatus {
     return this.#of(partition).held !== null;
   }
 
-  /** Resolves a hold without an event. */
+  /** Resolves a hold without an event: the partition has been read to its end. */
   mended(partition: Partition): void {
-    this.#of(partition).held = null;
+    nothingWaits(this.#of(partition));
   }
 
   /** How often in a row the partition has failed now, and whether that is news worth a line in the log. */
@@ -178,7 +190,14 @@ export class ApplyStatus {
     const assigned = this.#assigned();
     const keys = new Set(assigned.map(partitionKey));
     for (const key of this.#partitions.keys()) if (!keys.has(key)) this.#partitions.delete(key);
-    return assigned.map((partition) => this.#of(partition));
+    return assigned.map(({ topic, partition, highWatermark }) => {
+      const status = this.#of({ topic, partition });
+      // While a batch is being applied, or the partition is held, more is fetched.
+      const { nextOffset } = status;
+      if (highWatermark != null && nextOffset !== null)
+        status.lagEvents = highWatermark > nextOffset ? highWatermark - nextOffset : 0n;
+      return status;
+    });
   }
 
   #lagSeconds(): number {
@@ -214,11 +233,18 @@ export class ApplyStatus {
     const key = partitionKey(partition);
     let status = this.#partitions.get(key);
     if (status === undefined) {
-      status = { partition, nextOffset: null, lagEvents: 0n, sourceCommittedAtMs: null, waitingSinceMs: null, held: null };
+      status = { partition, nextOffset: null, lagEvents: 0n, sourceCommittedAtMs: null, ...NOTHING_WAITS };
       this.#partitions.set(key, status);
     }
     return status;
   }
+}
+
+const NOTHING_WAITS = { waitingSinceMs: null, waitingFrom: null, held: null } as const;
+
+function nothingWaits(status: PartitionStatus): void {
+  Object.assign(status, NOTHING_WAITS);
+  status.lagEvents = 0n;
 }
 
 /** null when it is no event: why not, is said where it is turned. */

@@ -33,6 +33,7 @@ const STARTED_AT_MS = Math.round(performance.timeOrigin);
 const SERVICE = "shard-router";
 const TOPIC_POLL_MS = 1_000;
 const RECHECK_MS = 10_000;
+const SILENT = "the replica has not answered for 10 s";
 
 /** Kafka, as one life of a router has it. */
 export interface RouterKafka {
@@ -126,6 +127,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       settled ??= schemas.settle();
       await settled;
       const offset = await progress.resume(partition);
+      status.resumed(partition, offset);
       await held.reread();
       tables.reread(); // whoever had the partition before may have changed some
       await copies.askAgain();
@@ -185,7 +187,13 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
     },
     signal,
   );
-  const onSilence = (silent: boolean) => health.silent(silent ? "the replica has not answered for 10 s" : null);
+  let isSilent = false;
+  const onSilence = (silent: boolean) => {
+    if (silent) logger.warn({ replica: name }, SILENT);
+    else if (isSilent) logger.info({ replica: name }, "the replica answers again");
+    isSilent = silent;
+    health.silent(silent ? SILENT : null);
+  };
   const check = async () => {
     await replica.check();
     await held.refresh();

@@ -28,7 +28,7 @@ export const INSTRUMENTS = {
   cascade_cdc_slot_status: { kind: "gauge", labels: ["status"], help: "1 for the slot's wal_status, 0 for the others" },
   cascade_cdc_slot_burn_bytes_per_second: {
     kind: "gauge",
-    help: "WAL per second by which the slot falls behind, over the last half minute; 0 when it keeps up",
+    help: "WAL per second by which the slot falls behind, over the last minute; 0 when it keeps up",
   },
   cascade_cdc_slot_exhaustion_seconds: {
     kind: "gauge",

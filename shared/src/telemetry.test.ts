@@ -23,6 +23,23 @@ test("metrics come under their Prometheus names with their labels, durations in 
   expect((await telemetry.metricsText()).split("\n")).toContain("cascade_cdc_lag_seconds 0");
 });
 
+test("what is not told any more is gone from the next reading on; counters stay", async () => {
+  let tables = ["a", "b"];
+  telemetry.observe("cascade_router_held_keys", () => tables.map((table) => ({ value: 1, labels: { table } })));
+  telemetry.add("cascade_cdc_transactions_total", 3);
+  const told = async () =>
+    (await telemetry.metricsText()).split("\n").filter((line) => /^cascade_(router_held|cdc_transactions)/.test(line));
+  expect(await told()).toEqual([
+    'cascade_router_held_keys{table="a"} 1',
+    'cascade_router_held_keys{table="b"} 1',
+    "cascade_cdc_transactions_total 3",
+  ]);
+  tables = ["b"];
+  expect(await told()).toEqual(['cascade_router_held_keys{table="b"} 1', "cascade_cdc_transactions_total 3"]);
+  tables = [];
+  expect(await told()).toEqual(["cascade_cdc_transactions_total 3"]);
+});
+
 test("each of thousands of tables has its own series", async () => {
   const tables = 5_000;
   for (let n = 0; n < tables; n++) telemetry.add("cascade_router_events_total", n, { table: `t${n}` });

@@ -9,7 +9,7 @@ import {
   TraceFlags,
   trace,
 } from "@opentelemetry/api";
-import { PrometheusExporter, PrometheusSerializer } from "@opentelemetry/exporter-prometheus";
+import { PrometheusSerializer } from "@opentelemetry/exporter-prometheus";
 import { CascadeError } from "./errors.ts";
 import {
   type CounterName,
@@ -19,6 +19,7 @@ import {
   INSTRUMENTS,
   type SpanName,
 } from "./instruments.ts";
+import { ScrapeReader } from "./scrape-reader.ts";
 import { type Sdk, startSdk } from "./telemetry-sdk.ts";
 import { formatTraceparent, parseTraceparent } from "./trace-context.ts";
 
@@ -59,10 +60,10 @@ const MAX_SERIES = 1_000_000;
 
 /** Starts OpenTelemetry by the standard `OTEL_*` variables. Without an endpoint nothing is exported and nothing complains. */
 export async function startTelemetry(service: string, version: string): Promise<Telemetry> {
-  const exporter = new PrometheusExporter({ preventServerStart: true });
+  const reader = new ScrapeReader();
   const views = [{ instrumentName: "*", aggregationCardinalityLimit: MAX_SERIES }];
-  const sdk = await startSdk({ service, reader: exporter, views });
-  return new OpenTelemetry(sdk, exporter, version);
+  const sdk = await startSdk({ service, reader, views });
+  return new OpenTelemetry(sdk, reader, version);
 }
 
 const KINDS = {
@@ -74,16 +75,16 @@ const KINDS = {
 
 class OpenTelemetry implements Telemetry {
   readonly #sdk: Sdk;
-  readonly #exporter: PrometheusExporter;
+  readonly #reader: ScrapeReader;
   readonly #serializer = new PrometheusSerializer("", false, undefined, true, true);
   readonly #meter = metrics.getMeter("cascade");
   readonly #tracer = trace.getTracer("cascade");
   readonly #counters = new Map<CounterName, ReturnType<typeof this.counter>>();
   readonly #histograms = new Map<HistogramName, ReturnType<typeof this.histogram>>();
 
-  constructor(sdk: Sdk, exporter: PrometheusExporter, version: string) {
+  constructor(sdk: Sdk, reader: ScrapeReader, version: string) {
     this.#sdk = sdk;
-    this.#exporter = exporter;
+    this.#reader = reader;
     this.observe("cascade_build_info", () => [{ value: 1, labels: { version } }]);
     this.observe("process_resident_memory_bytes", () => [{ value: process.memoryUsage.rss() }]);
     // Once: a wall clock that is set, or a second that is rounded otherwise, is no new start.
@@ -153,7 +154,7 @@ class OpenTelemetry implements Telemetry {
 
   async metricsText(): Promise<string> {
     if (process.env["OTEL_SDK_DISABLED"]?.toLowerCase() === "true") return "# OTEL_SDK_DISABLED is true\n";
-    const { resourceMetrics } = await this.#exporter.collect();
+    const { resourceMetrics } = await this.#reader.collect();
     return this.#serializer.serialize(resourceMetrics);
   }
 

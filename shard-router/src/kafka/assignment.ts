@@ -46,6 +46,8 @@ export interface AssignedPartition {
   state: ReadState;
   /** The next offset to be fetched, while reading. */
   nextOffset: bigint;
+  /** Of the log when it was fetched from last. */
+  highWatermark: bigint | null;
   /** The position of the message before that, where it was fetched and is an event. */
   fetched: Position | null;
   /** The message before that is to be fetched again and checked first: it must not be after this. */
@@ -157,6 +159,7 @@ export class Assignment {
       table,
       state: "locating",
       nextOffset: 0n,
+      highWatermark: null,
       fetched: null,
       applied: null,
       suspected: false,

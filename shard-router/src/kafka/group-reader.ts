@@ -226,6 +226,7 @@ export class GroupReader {
     const isExpected = first === null || BigInt(first) === expected || BigInt(first) === assigned.nextOffset;
     if (!isExpected && !(await this.#gapIsHarmless(assigned, BigInt(first)))) return;
     const fetched = fetchedEvents(batch, assigned.nextOffset);
+    assigned.highWatermark = BigInt(batch.highWatermark);
     if (fetched?.schemasFirst) await settleSchemas?.();
     while (queues.full && isRunning() && !this.#stopping) {
       await roomMade.wait(HEARTBEAT_INTERVAL_MS);

@@ -7,7 +7,14 @@ import type { Position } from "@cascade/shared/lsn";
 import { Signal } from "@cascade/shared/signal";
 import { type TableName, tableOfTopic } from "@cascade/shared/topic";
 import type { Admin, Consumer } from "kafkajs";
-import { type EventBatch, type EventConsumer, type Partition, partitionKey, type ResumeOffset } from "../event-consumer.ts";
+import {
+  type EventBatch,
+  type EventConsumer,
+  type HeldPartition,
+  type Partition,
+  partitionKey,
+  type ResumeOffset,
+} from "../event-consumer.ts";
 import { Assignment, type StartPoint } from "./assignment.ts";
 import { EventQueues, type QueueLimits } from "./event-queues.ts";
 import { checkGroup, type MemberIdentity } from "./group-identity.ts";
@@ -191,8 +198,8 @@ class KafkaConsumer implements EventConsumer {
     }
   }
 
-  assigned(): readonly Partition[] {
-    return this.#assignment.list().map(({ partition }) => partition);
+  assigned(): readonly HeldPartition[] {
+    return this.#assignment.list().map(({ partition, highWatermark }) => ({ ...partition, highWatermark }));
   }
 
   #take(): EventBatch | null {
