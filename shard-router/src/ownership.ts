@@ -14,8 +14,6 @@ export class Ownership {
   readonly #shard: Shard | null;
   readonly #rules: ShardRules | null;
   readonly #tables = new Map<string, TableShare | null>();
-  /** By table: a newer schema's takes the older one's place. */
-  readonly #findings = new Map<string, string>();
 
   constructor(shard: Shard | null, rules: ShardRules | null) {
     this.#shard = shard;
@@ -28,11 +26,6 @@ export class Ownership {
     return [shard, this.#rules?.text ?? ""].join(" ").trim();
   }
 
-  /** What may go wrong with tables met so far, and the cure. */
-  findings(): readonly string[] {
-    return [...this.#findings.values()];
-  }
-
   /** null: all of the table is this replica's. Throws CascadeError SHARD_KEY (stop-table) where the rule does not fit the table. */
   of(schema: TableSchema): TableShare | null {
     if (this.#shard === null && this.#rules === null) return null;
@@ -40,9 +33,6 @@ export class Ownership {
     if (known !== undefined) return known;
     const share = this.#shareOf(schema);
     this.#tables.set(schema.id, share);
-    const finding = share === null ? null : movesInPart(schema, share.columns);
-    if (finding === null) this.#findings.delete(formatTableName(schema));
-    else this.#findings.set(formatTableName(schema), finding);
     return share;
   }
 
@@ -134,7 +124,7 @@ function inRange(schema: TableSchema, { column: name, from, to }: Extract<ShardR
         "correct ROUTER_SHARD_KEYS",
       );
   return (row) => {
-    const value = row[name];
+    const value = Object.hasOwn(row, name) ? row[name] : null;
     if (value === null || value === undefined) return false;
     const text = String(value);
     // NaN and the infinities are in no range; neither are years that are written otherwise.
@@ -152,7 +142,7 @@ export function compareNumbers(one: string, other: string): number {
   if (negative !== other.startsWith("-")) return isZero(one) && isZero(other) ? 0 : negative ? -1 : 1;
   const [a, b] = [parts(one), parts(other)];
   const size = a.whole.length - b.whole.length || compareTexts(a.whole, b.whole) || compareTexts(a.fraction, b.fraction);
-  return negative ? -size : size;
+  return negative ? 0 - size : size;
 }
 
 const isZero = (text: string): boolean => /^-?0+(?:\.0+)?$/.test(text);
@@ -166,68 +156,51 @@ type Owns = (row: WireRow) => boolean;
 
 /** This replica's part of one table, in one schema version. */
 export class TableShare {
-  /** By which the table is divided. */
-  readonly columns: readonly string[];
   readonly #owns: Owns;
   readonly #keyless: boolean;
-  /** A change without an old row has not changed these. */
-  readonly #inKey: boolean;
+  /** Its columns are all in the key: a row that was another's has another key. */
+  readonly #byKey: boolean;
 
   constructor(schema: TableSchema, columns: readonly string[], owns: Owns) {
-    this.columns = columns;
     this.#owns = owns;
     this.#keyless = schema.key.length === 0;
-    this.#inKey = columns.every((name) => schema.key.includes(name));
+    this.#byKey = columns.every((name) => schema.key.includes(name));
+    if (!this.#byKey && schema.identity !== "full")
+      throw unfit(
+        schema,
+        `it is divided by ${columns.join(", ")}, which is not all in its key, and main-db's WAL does not say what these were before a change`,
+        `on main-db: ALTER TABLE ${formatTableName(schema)} REPLICA IDENTITY FULL; or divide it by columns of its key`,
+      );
   }
 
-  /** The row's event says something of this replica's rows. */
+  /** The event says something of this replica's rows. */
   concerns({ op, before, after }: ReceivedEvent): boolean {
     switch (op) {
       case "t":
         return true;
       case "c":
-      case "r":
         return after !== null && this.#owns(after);
+      case "r":
+        // What a copy reads says of a row that is not ours that it must not be here, where its key alone does not say so.
+        return after !== null && (!this.#byKey || this.#owns(after));
       case "d":
-        return this.#mayHaveHeld(before);
+        return before === null || this.#owns(before);
       case "u":
-        return (
-          (after !== null && this.#owns(whole(before, after))) || (before === null ? !this.#inKey : this.#mayHaveHeld(before))
-        );
+        return after !== null && (this.#owns(whole(before, after)) || (before !== null && this.#owns(before)));
     }
   }
 
   /** What such an event means here: a row that is another's from now on is one fewer, one that was another's is one more. */
   here(event: ReceivedEvent): ReceivedEvent {
     const { op, before, after } = event;
-    if (op !== "u" || after === null) return event;
+    if (after === null || (op !== "u" && op !== "r")) return event;
     const row = whole(before, after);
     if (!this.#owns(row)) return { ...event, op: "d", before: before ?? after, after: null };
     // Of a table without a key the old row must be there to be removed.
-    if (this.#keyless && !this.#mayHaveHeld(before)) return { ...event, op: "c", before: null, after: row };
+    if (op === "u" && this.#keyless && before !== null && !this.#owns(before))
+      return { ...event, op: "c", before: null, after: row };
     return event;
   }
-
-  /** Where the old row does not say, it may: to delete what is not there does no harm. */
-  #mayHaveHeld(before: WireRow | null): boolean {
-    if (before === null) return true;
-    for (const name of this.columns) if (!(name in before)) return true;
-    return this.#owns(before);
-  }
-}
-
-/** Types whose values always stand in their row. */
-const IN_ROW: ReadonlySet<number> = new Set([
-  ...[16, 18, 19, 20, 21, 23, 26, 28, 29, 700, 701, 774, 790, 829, 1082, 1083, 1114, 1184, 1186, 1266, 2950, 3220, 5069],
-]);
-
-/** A row that moves to this shard comes without its unchanged large values, unless main-db writes the whole old row into its WAL. */
-function movesInPart(schema: TableSchema, columns: readonly string[]): string | null {
-  const name = formatTableName(schema);
-  if (schema.identity === "full" || schema.key.length === 0) return null;
-  const large = schema.columns.find((column) => !IN_ROW.has(column.typeOid) && !schema.key.includes(column.name));
-  if (large === undefined || columns.every((column) => schema.key.includes(column))) return null;
-  return `${name} is divided by ${columns.join(", ")}, which an update may change, and a row that moves to another shard comes without large values that the update leaves as they are (${large.name}): its table then stops there with MISSING_ROW; if such updates happen, on main-db: ALTER TABLE ${name} REPLICA IDENTITY FULL`;
 }
 
 /** A column that the source did not send has not changed. */

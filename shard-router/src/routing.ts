@@ -53,8 +53,6 @@ interface Routing {
   readonly lostLogs: LostLogs;
   /** What the operator should know of the replica; told once. */
   findings: readonly string[];
-  /** And of tables that are divided. */
-  readonly toldOfShards: Set<string>;
 }
 
 /** shard-router as a service: in each life it opens its replica and joins its group, and pumps from the topics to the replica. */
@@ -74,14 +72,13 @@ export function routingService(
     holds,
     lostLogs: new LostLogs(),
     findings: [],
-    toldOfShards: new Set(),
   };
   return {
     engineBytes: target.engineBytes,
     status: () => ({
       replica: name,
       dialect: target.dialect,
-      findings: [...routing.findings, ...config.ownership.findings()],
+      findings: routing.findings,
       ...status.toJSON(),
     }),
     reasons: () => status.reasons(),
@@ -174,7 +171,6 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
         progress.moved(step.advance);
         held.moved(step.work.holds);
         countApplied(telemetry, name, batch, step);
-        tellOfShards(routing);
         for (const letter of step.letters) tellOf(context, letter);
         if (status.applied(batch, step)) logger.info({ table: formatTableName(batch.table) }, "the table goes on");
       },
@@ -214,14 +210,6 @@ function tellOf({ logger }: ServiceContext, letter: DeadLetter): void {
   if (letter.cause === KEY_HELD) return;
   const { code, advice } = letter.cause;
   logger.error({ ...letter.partition, offset: String(letter.event.offset), code, advice }, describeLetter(letter));
-}
-
-function tellOfShards({ config, context, toldOfShards }: Routing): void {
-  const findings = config.ownership.findings();
-  if (findings.length === toldOfShards.size) return;
-  for (const finding of findings) if (!toldOfShards.has(finding)) context.logger.warn(finding);
-  toldOfShards.clear();
-  for (const finding of findings) toldOfShards.add(finding);
 }
 
 function tellFindings(routing: Routing, findings: readonly string[]): void {
