@@ -36,6 +36,23 @@ export class Ownership {
     return share;
   }
 
+  /**
+   * Whether other rows of the table are this replica's by `to` than by `from`, though no row was changed: a rename put it under another rule,
+   * its key is another, or the column has another type.
+   */
+  isDividedAnew(from: TableSchema, to: TableSchema): boolean {
+    return this.#signature(from) !== this.#signature(to);
+  }
+
+  #signature(schema: TableSchema): string {
+    try {
+      return this.of(schema)?.signature ?? "all";
+    } catch (error) {
+      if (error instanceof CascadeError) return "none";
+      throw error;
+    }
+  }
+
   #shareOf(schema: TableSchema): TableShare | null {
     const rule = this.#rules?.rules.find(({ tables }) => tables.matches(schema))?.rule ?? { kind: "hash", columns: schema.key };
     switch (rule.kind) {
@@ -55,16 +72,17 @@ export class Ownership {
           schema,
           rule.columns,
           (row) => shardOf(texts.map((text) => text(row)).join(SEPARATOR), count) === index,
+          [index, count],
         );
       }
       case "list": {
         const column = columnOf(schema, rule.column);
         const text = textOf(schema, column);
         const values = new Set(rule.values.map((value) => (column.typeOid === NUMERIC ? canonicalNumeric(value) : value)));
-        return new TableShare(schema, [rule.column], (row) => row[rule.column] !== null && values.has(text(row)));
+        return new TableShare(schema, [rule.column], (row) => row[rule.column] !== null && values.has(text(row)), [...values]);
       }
       case "range":
-        return new TableShare(schema, [rule.column], inRange(schema, rule));
+        return new TableShare(schema, [rule.column], inRange(schema, rule), [rule.from, rule.to]);
     }
   }
 }
@@ -73,10 +91,9 @@ export class Ownership {
 const SEPARATOR = "\x1f";
 const NUMERIC = 1700;
 /** Two of these are equal exactly when their texts are: what hashes to one shard must not hash to another spelt otherwise. */
-const EXACT: ReadonlySet<number> = new Set([
-  16, 17, 18, 19, 20, 21, 23, 25, 26, 829, 869, 774, 1043, 1082, 1083, 1114, 1184, 2950,
-]);
+const EXACT: ReadonlySet<number> = new Set([16, 18, 19, 20, 21, 23, 25, 26, 829, 774, 1043, 1082, 1083, 1114, 1184, 2950]);
 const WHOLE_NUMBERS: ReadonlySet<number> = new Set([20, 21, 23, 26]);
+const TEXTS: ReadonlySet<number> = new Set([19, 25, 1043]);
 /** ISO texts of the same form order as their values do. */
 const TIMES: ReadonlySet<number> = new Set([1082, 1114, 1184]);
 
@@ -93,6 +110,11 @@ function columnOf(schema: TableSchema, name: string): ColumnSchema {
     `it has no column ${JSON.stringify(name)}, by which ROUTER_SHARD_KEYS divides it`,
     "name a column that it has",
   );
+}
+
+/** Of types that write a value alike. */
+function textClass({ attnum, typeOid }: ColumnSchema): readonly [attnum: number, text: string | number] {
+  return [attnum, WHOLE_NUMBERS.has(typeOid) ? "whole number" : TEXTS.has(typeOid) ? "text" : typeOid];
 }
 
 /** The column's value as PostgreSQL writes it; NULL as the empty text. */
@@ -156,12 +178,15 @@ type Owns = (row: WireRow) => boolean;
 
 /** This replica's part of one table, in one schema version. */
 export class TableShare {
+  /** Of what makes a row this replica's. */
+  readonly signature: string;
   readonly #owns: Owns;
   readonly #keyless: boolean;
   /** Its columns are all in the key: a row that was another's has another key. */
   readonly #byKey: boolean;
 
-  constructor(schema: TableSchema, columns: readonly string[], owns: Owns) {
+  constructor(schema: TableSchema, columns: readonly string[], owns: Owns, of: readonly unknown[]) {
+    this.signature = JSON.stringify([columns.map((name) => textClass(columnOf(schema, name))), of]);
     this.#owns = owns;
     this.#keyless = schema.key.length === 0;
     this.#byKey = columns.every((name) => schema.key.includes(name));

@@ -241,6 +241,7 @@ function tablesOf({ config, context, status }: Routing, replica: Replica, life: 
       lookAtEnd(name);
       lookAtEnd(now);
     },
+    isDividedAnew: (from, to) => config.ownership.isDividedAnew(from, to),
     keyRefused: (name, { message }) =>
       context.logger.warn({ table: formatTableName(name) }, `${message}: it is emptied, and this replica asks for a copy`),
   });

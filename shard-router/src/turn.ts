@@ -10,7 +10,7 @@ import type { Dialect } from "./dialect.ts";
 import type { EventBatch, Partition, RawEvent } from "./event-consumer.ts";
 import { eventOf } from "./event-of.ts";
 import type { HoldPlan } from "./hold-plan.ts";
-import type { Ownership } from "./ownership.ts";
+import type { Ownership, TableShare } from "./ownership.ts";
 import { asOfTable } from "./poison.ts";
 import type { ProgressBook } from "./progress-book.ts";
 import type { Advance, Progress, RememberedTable, Work } from "./replica.ts";
@@ -143,7 +143,8 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
     }
     if (await options.deadLetters?.sync(remembered)) return turnRuns(from, options);
     const events = tables.beforeReturn(schema, sameSide(run.events, schema, remembered), remembered);
-    const share = options.ownership?.of(schema) ?? null;
+    const share = await shareOf(schema, place, options);
+    if (share === "passed") return turnRuns(from, options);
     const mine = share === null ? events : events.filter((event) => share.concerns(event) || !foreign.add(event));
     const held = plan?.fork() ?? null;
     const kept = held?.withhold(schema, mine) ?? mine;
@@ -180,6 +181,27 @@ function beginsCopy(
   const replica = marks?.replica ?? null;
   if (replica === null) return tables.isAfterLoss(table, event, partition);
   return replica === replicaName && marks?.snapshotId === table.awaiting;
+}
+
+/**
+ * Which rows are ours; null for all. `passed`: what main-db's table was then cannot be divided, and what it is now can: the table waits for a
+ * copy from here on, and what comes before that is passed over.
+ */
+async function shareOf(
+  schema: TableSchema,
+  place: () => Place,
+  { ownership, schemas, tables, copies }: TurnOptions,
+): Promise<TableShare | null | "passed"> {
+  try {
+    return ownership?.of(schema) ?? null;
+  } catch (error) {
+    const newest = schemas.history.newest(schema.oid)?.schema;
+    if (copies === undefined || newest === undefined || newest.id === schema.id || !tables.takes(newest)) throw error;
+    ownership?.of(newest); // or it says what to mend
+    await tables.await(newest, place());
+    await copies.askAgain();
+    return "passed";
+  }
 }
 
 async function schemaOf(batch: EventBatch, { schemaId }: SchemaRun, schemas: SchemaBook): Promise<TableSchema> {
