@@ -5,9 +5,10 @@ import { join } from "node:path";
 import { isEqual } from "@cascade/local/canonical-state.ts";
 import { untilCaughtUp } from "@cascade/local/catch-up.ts";
 import { run } from "@cascade/local/command.ts";
-import { filledIn, readDashboards } from "@cascade/local/dashboards.ts";
+import { readDashboards, unanswered } from "@cascade/local/dashboards.ts";
 import { repository } from "@cascade/local/paths.ts";
 import { freePort } from "@cascade/local/ports.ts";
+import { queryPrometheus } from "@cascade/local/prometheus.ts";
 import { until } from "@cascade/local/wait.ts";
 import pg from "pg";
 import { repeat } from "./reconnecting.ts";
@@ -103,11 +104,12 @@ test.skipIf(!asked).each(OURS)(
 
 test.skipIf(!asked).each(IMAGES)("the image of %s is small", async (service) => {
   const { Image } = await inspect(service);
-  const base = /^FROM (oven\/bun):\$\{BUN_VERSION\}(-slim)$/m.exec(readFileSync(join(repository, service, "Dockerfile"), "utf8"));
-  const version = readFileSync(join(repository, service, "Dockerfile"), "utf8").match(/^ARG BUN_VERSION=(.+)$/m)?.[1];
+  const dockerfile = readFileSync(join(repository, service, "Dockerfile"), "utf8");
+  const version = /^ARG BUN_VERSION=(.+)$/m.exec(dockerfile)?.[1] ?? "";
+  const base = /^FROM (oven\/bun:\$\{BUN_VERSION\}-slim)$/m.exec(dockerfile)?.[1]?.replace(/\$\{.+\}/, version) ?? "";
   const sizeOf = async (image: string): Promise<number> =>
     Number(await run(["docker", "image", "inspect", "--format", "{{.Size}}", image]));
-  const [bytes, baseBytes] = [await sizeOf(Image), await sizeOf(`${base?.[1]}:${version}${base?.[2]}`)];
+  const [bytes, baseBytes] = [await sizeOf(Image), await sizeOf(base)];
   process.stderr.write(
     `image of ${service}: ${(bytes / 1e6).toFixed(0)} MB, of which ${((bytes - baseBytes) / 1e6).toFixed(0)} MB ours\n`,
   );
@@ -119,35 +121,29 @@ const answerOf = async <Answer>(url: string): Promise<Answer> =>
 
 test.skipIf(!asked)("three routers share the work of one replica", async () => {
   await compose("up", "--detach", "--wait", "--no-recreate", "--scale", "shard-router=3");
-  const query = encodeURIComponent('count by (instance) (cascade_router_lag_events{replica="shard1"})');
-  const partitions = async (): Promise<readonly number[]> =>
-    (await answerOf<PrometheusAnswer>(`${prometheus}/api/v1/query?query=${query}`)).data.result.map(({ value }) =>
-      Number(value[1]),
-    );
+  const partitions = async (): Promise<readonly number[]> => {
+    const held = 'count by (instance) (cascade_router_lag_events{replica="shard1"})';
+    return (await queryPrometheus(prometheus, held)).map(({ value }) => value);
+  };
   const shared = await until(async () => (await partitions()).length === 3, 60_000, 1_000);
   process.stderr.write(`partitions of each router: ${await partitions()}\n`);
   expect(shared).toBe(true);
   await compose("up", "--detach", "--wait", "--no-recreate", "--scale", "shard-router=1");
 });
 
-interface PrometheusAnswer {
-  readonly data: { readonly result: readonly { readonly value: readonly [number, string] }[] };
-}
-
 test.skipIf(!asked)("every panel of every dashboard answers, and Grafana has them", async () => {
   const boards = readDashboards();
-  const unanswered = async (): Promise<readonly string[]> => {
-    const missing: string[] = [];
-    for (const { board, title, queries, noValue } of boards.flatMap(({ panels }) => panels))
-      for (const { expr } of queries) {
-        const query = encodeURIComponent(filledIn(expr, "shard1"));
-        const { data } = await answerOf<Partial<PrometheusAnswer>>(`${prometheus}/api/v1/query?query=${query}`);
-        if (data === undefined || (data.result.length === 0 && noValue === null)) missing.push(`${board}: ${title}`);
-      }
-    return missing;
-  };
-  await until(async () => (await unanswered()).length === 0, 60_000, 2_000);
-  expect(await unanswered()).toEqual([]);
+  const panels = boards.flatMap((board) => board.panels);
+  let missing: readonly string[] = [];
+  await until(
+    async () => {
+      missing = await unanswered(panels, "shard1", (promql) => queryPrometheus(prometheus, promql));
+      return missing.length === 0;
+    },
+    60_000,
+    2_000,
+  );
+  expect(missing).toEqual([]);
   const found = await answerOf<readonly { readonly uid: string }[]>(`${grafana}/api/search?type=dash-db`);
   expect(found.map(({ uid }) => uid).sort()).toEqual(boards.map(({ uid }) => uid).sort());
   const sources = await answerOf<unknown>(`${grafana}/api/health`);

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { run } from "@cascade/local/command.ts";
-import { filledIn, readDashboards } from "@cascade/local/dashboards.ts";
+import { readDashboards, unanswered } from "@cascade/local/dashboards.ts";
 import { createDemoSchema } from "@cascade/local/demo-schema.ts";
 import { repository } from "@cascade/local/paths.ts";
 import { type LocalPrometheus, startPrometheus } from "@cascade/local/prometheus.ts";
@@ -128,17 +128,11 @@ test.skipIf(install === null)("promtool finds no fault with the names and texts 
 test.skipIf(install === null)("every panel's query answers, and no alert rings while all is well", async () => {
   const server = prometheus as LocalPrometheus;
   let missed: readonly string[] = [];
-  const empty = async (): Promise<readonly string[]> => {
-    const missing: string[] = [];
-    for (const replica of ["postgres", "sqlite"])
-      for (const [name, { queries, noValue }] of panels)
-        for (const { expr } of queries) {
-          const found = await server.query(filledIn(expr, replica));
-          const numbers = found.filter(({ value }) => !Number.isNaN(value));
-          if (numbers.length === 0 && noValue === null) missing.push(`${name} (${replica}): ${expr}`);
-        }
-    return missing;
-  };
+  const all = panels.map(([, panel]) => panel);
+  const empty = async (): Promise<readonly string[]> => [
+    ...(await unanswered(all, "postgres", server.query)),
+    ...(await unanswered(all, "sqlite", server.query)),
+  ];
   await until(
     async () => {
       missed = await empty();

@@ -17,6 +17,7 @@ import { type Service, startCdc, startRouter } from "@cascade/local/stack.ts";
 import { until } from "@cascade/local/wait.ts";
 import { AclOperationTypes, AclPermissionTypes, AclResourceTypes, ResourcePatternTypes } from "kafkajs";
 import { expectNoSecret, refusal, SECRETS } from "./refusals.ts";
+import { collectSpans } from "./span-collector.ts";
 import { testClient } from "./topics.ts";
 
 /**
@@ -120,20 +121,6 @@ function asUser(url: string, user: string, options: Readonly<Record<string, stri
   return target.href;
 }
 
-/** Takes spans as an OTLP collector does. */
-function collector(): { readonly url: string; readonly received: string[]; stop(): void } {
-  const received: string[] = [];
-  const server = Bun.serve({
-    port: 0,
-    hostname: "127.0.0.1",
-    fetch: async (request) => {
-      received.push(await request.text());
-      return Response.json({});
-    },
-  });
-  return { url: `http://127.0.0.1:${server.port}`, received, stop: () => void server.stop(true) };
-}
-
 /** Everything that a service shows to anybody, but for its log. */
 async function shown({ child, httpUrl }: Service<unknown>): Promise<string> {
   const paths = ["/status", "/metrics", "/health/ready"];
@@ -154,7 +141,7 @@ test("TLS and SCRAM everywhere, least rights everywhere, and no secret in any lo
   await using _replica = await switchTls(replica, own);
   const { kafka, brokers } = await safeKafka(own);
   await grantRights(kafka);
-  const spans = collector();
+  using spans = collectSpans();
   const services: Service<unknown>[] = [];
   try {
     // main-db: a role that may replicate and read; the replica: one that may make what is its own.
@@ -181,7 +168,7 @@ test("TLS and SCRAM everywhere, least rights everywhere, and no secret in any lo
       KAFKA_SASL_USERNAME: user,
       KAFKA_SASL_PASSWORD: password,
     });
-    const traced = { LOG_LEVEL: "trace", OTEL_EXPORTER_OTLP_ENDPOINT: spans.url, OTEL_BSP_SCHEDULE_DELAY: "200" };
+    const traced = { LOG_LEVEL: "trace", OTEL_EXPORTER_OTLP_ENDPOINT: spans.endpoint, OTEL_BSP_SCHEDULE_DELAY: "200" };
     const logs: string[] = [];
     const logFile = () => logs[logs.push(join(folder, `${logs.length}.log`)) - 1] as string;
     const cdc = (url: string, env: Readonly<Record<string, string>>, brokersAt = brokers) =>
@@ -244,7 +231,6 @@ test("TLS and SCRAM everywhere, least rights everywhere, and no secret in any lo
     for (const server of [main, replica]) await server.query(name, "DROP OWNED BY careful; DROP ROLE careful");
   } finally {
     for (const service of services) await service.kill();
-    spans.stop();
     await kafka.kill();
   }
 });

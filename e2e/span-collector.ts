@@ -15,17 +15,22 @@ export interface SpanCollector extends Disposable {
   /** For OTEL_EXPORTER_OTLP_ENDPOINT. */
   readonly endpoint: string;
   readonly spans: readonly ExportedSpan[];
+  /** Everything that came, as it came. */
+  readonly received: readonly string[];
 }
 
 export function collectSpans(): SpanCollector {
   const spans: ExportedSpan[] = [];
+  const received: string[] = [];
   const server = Bun.serve({
     hostname: "127.0.0.1",
     port: 0,
     routes: {
       "/v1/traces": {
         POST: async (request) => {
-          const { resourceSpans } = (await request.json()) as OtlpTraces;
+          const text = await request.text();
+          received.push(text);
+          const { resourceSpans } = JSON.parse(text) as OtlpTraces;
           for (const { resource, scopeSpans } of resourceSpans)
             for (const span of scopeSpans.flatMap((scope) => scope.spans))
               spans.push(exported(String(attributesOf(resource.attributes)["service.name"]), span));
@@ -34,7 +39,7 @@ export function collectSpans(): SpanCollector {
       },
     },
   });
-  return { endpoint: `http://127.0.0.1:${server.port}`, spans, [Symbol.dispose]: () => void server.stop(true) };
+  return { endpoint: `http://127.0.0.1:${server.port}`, spans, received, [Symbol.dispose]: () => void server.stop(true) };
 }
 
 interface OtlpTraces {

@@ -44,6 +44,22 @@ export function readDashboards(): readonly Dashboard[] {
 export const filledIn = (expr: string, replica: string): string =>
   expr.replaceAll("$__rate_interval", "20s").replaceAll("$replica", replica);
 
+/** The queries that give no number, of panels that always show something. */
+export async function unanswered(
+  panels: readonly Panel[],
+  replica: string,
+  query: (promql: string) => Promise<readonly { readonly value: number }[]>,
+): Promise<readonly string[]> {
+  const missing: string[] = [];
+  for (const { board, title, queries, noValue } of panels)
+    for (const { expr } of queries) {
+      const found = await query(filledIn(expr, replica));
+      const isEmpty = found.every(({ value }) => Number.isNaN(value));
+      if (isEmpty && noValue === null) missing.push(`${board}: ${title} (${replica}): ${expr}`);
+    }
+  return missing;
+}
+
 interface GrafanaDashboard {
   readonly uid: string;
   readonly title: string;

@@ -55,13 +55,18 @@ export async function startPrometheus(options: PrometheusOptions): Promise<Local
       stopSignal: "SIGTERM",
     });
     await server.start();
-    const api = async <Data>(path: string): Promise<Data> => {
-      const answer = (await (await fetch(`${url}/api/v1/${path}`)).json()) as Answer<Data>;
-      if (answer.status !== "success") throw new Error(`${path}: ${answer.error}`);
-      return answer.data;
-    };
-    return { ...server, url, api, query: async (promql) => seriesOf(await api(`query?query=${encodeURIComponent(promql)}`)) };
+    return { ...server, url, api: (path) => askPrometheus(url, path), query: (promql) => queryPrometheus(url, promql) };
   });
+}
+
+/** Of a Prometheus anywhere: see LocalPrometheus. */
+export const queryPrometheus = async (url: string, promql: string): Promise<readonly Series[]> =>
+  seriesOf(await askPrometheus(url, `query?query=${encodeURIComponent(promql)}`));
+
+async function askPrometheus<Data>(url: string, path: string): Promise<Data> {
+  const answer = (await (await fetch(`${url}/api/v1/${path}`)).json()) as Answer<Data>;
+  if (answer.status !== "success") throw new Error(`${path}: ${answer.error}`);
+  return answer.data;
 }
 
 type Answer<Data> = { readonly status: "success"; readonly data: Data } | { readonly status: "error"; readonly error: string };

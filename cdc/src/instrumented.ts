@@ -24,9 +24,10 @@ export function instrumentedPublisher(
     publish: (events) => {
       status.publishing(events);
       const counts = countEvents(events);
-      const attributes = attributesOf(events, counts);
+      const tables = [...new Set(counts.map(({ table }) => table))];
+      const attributes = attributesOf(events, tables);
       const source = { ...attributes, "db.system.name": "postgresql", "db.namespace": database };
-      const destination = { ...attributes, ...messaging(events) };
+      const destination = { ...attributes, ...messaging(events, tables) };
       return telemetry.span("cascade.capture", { kind: "internal", attributes: source }, () =>
         telemetry.span("cascade.publish", { kind: "producer", attributes: destination }, async () => {
           const started = performance.now();
@@ -44,25 +45,24 @@ export function instrumentedPublisher(
 }
 
 /** What finds a change's batch: its table, and the commits between which it is. */
-function attributesOf(events: readonly ChangeEvent[], counts: readonly EventCount[]): SpanAttributes {
+function attributesOf(events: readonly ChangeEvent[], tables: readonly string[]): SpanAttributes {
   const [first, last] = [events[0], events.at(-1)];
   return {
     "cascade.rows": events.length,
-    "cascade.tables": [...new Set(counts.map(({ table }) => table))].slice(0, MAX_TABLES),
+    "cascade.tables": tables.slice(0, MAX_TABLES),
     "cascade.first_commit_lsn": first === undefined ? "" : formatLsn(first.transaction.commitLsn),
     "cascade.commit_lsn": last === undefined ? "" : formatLsn(last.transaction.commitLsn),
   };
 }
 
-function messaging(events: readonly ChangeEvent[]): SpanAttributes {
-  const topics = new Set(events.map(({ table }) => table.topic));
-  const [only] = topics;
+function messaging(events: readonly ChangeEvent[], tables: readonly string[]): SpanAttributes {
+  const [first] = events;
   return {
     "messaging.system": "kafka",
     "messaging.operation.name": "publish",
     "messaging.operation.type": "send",
     ...(events.length > 1 ? { "messaging.batch.message_count": events.length } : {}),
-    ...(topics.size === 1 && only !== undefined ? { "messaging.destination.name": only } : {}),
+    ...(tables.length === 1 && first !== undefined ? { "messaging.destination.name": first.table.topic } : {}),
   };
 }
 

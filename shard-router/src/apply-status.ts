@@ -2,7 +2,7 @@ import type { CascadeError } from "@cascade/shared/errors";
 import { type ErrorReport, reportOf } from "@cascade/shared/service-health";
 import type { Reading, Telemetry } from "@cascade/shared/telemetry";
 import { formatTableName, type TableName, tableOfTopic } from "@cascade/shared/topic";
-import { type EventBatch, type HeldPartition, type Partition, partitionKey } from "./event-consumer.ts";
+import { type EventBatch, type OwnPartition, type Partition, partitionKey } from "./event-consumer.ts";
 import { eventOf } from "./event-of.ts";
 import { LagWindow } from "./lag-window.ts";
 import { offsetOf } from "./poison.ts";
@@ -23,10 +23,8 @@ interface PartitionStatus {
   nextOffset: bigint | null;
   lagEvents: bigint;
   sourceCommittedAtMs: number | null;
-  /** Commit time of the oldest event that is known and not applied, milliseconds since 1970. */
-  waitingSinceMs: number | null;
-  /** Its offset. */
-  waitingFrom: bigint | null;
+  /** The oldest event that is known and not applied: its commit time, milliseconds since 1970, and its offset. */
+  waiting: { readonly sinceMs: number; readonly offset: bigint | null } | null;
   held: { readonly report: HoldReport; readonly failures: number } | null;
 }
 
@@ -47,7 +45,7 @@ export class ApplyStatus {
   readonly #prefix: string;
   readonly #lag = new LagWindow();
   readonly #partitions = new Map<string, PartitionStatus>();
-  #assigned: (() => readonly HeldPartition[]) | null = null;
+  #assigned: (() => readonly OwnPartition[]) | null = null;
   #remembered: () => RememberedByName = () => new Map();
   #heldKeys: HeldKeysOf = () => 0;
   /** Of each table, in this process. */
@@ -76,7 +74,7 @@ export class ApplyStatus {
    * nothing is known to be another's, and what waits goes on waiting. `remembered`: how the replica's tables are.
    */
   follow(
-    assigned: (() => readonly HeldPartition[]) | null,
+    assigned: (() => readonly OwnPartition[]) | null,
     remembered: (() => RememberedByName) | null = null,
     heldKeys: HeldKeysOf | null = null,
   ): void {
@@ -95,8 +93,7 @@ export class ApplyStatus {
   received(batch: EventBatch): void {
     const status = this.#of(batch.partition);
     status.lagEvents = batch.lagEvents + BigInt(batch.events.length);
-    status.waitingSinceMs ??= committedAtMs(batch) ?? Date.now();
-    status.waitingFrom ??= batch.events[0]?.offset ?? null;
+    status.waiting ??= { sinceMs: committedAtMs(batch) ?? Date.now(), offset: batch.events[0]?.offset ?? null };
   }
 
   /** The partition is read from there on, as the replica says. What waited here before that another router has applied. */
@@ -104,7 +101,8 @@ export class ApplyStatus {
     const status = this.#of(partition);
     if (offset === null) return;
     status.nextOffset = offset;
-    if (status.waitingFrom !== null && offset > status.waitingFrom) nothingWaits(status);
+    const from = status.waiting?.offset ?? null;
+    if (from !== null && offset > from) nothingWaits(status);
   }
 
   /** Resolves a hold; true when the table was held until now. */
@@ -114,8 +112,7 @@ export class ApplyStatus {
     status.held = null;
     status.nextOffset = advance.to.nextOffset;
     status.lagEvents = batch.lagEvents;
-    status.waitingSinceMs = null;
-    status.waitingFrom = null;
+    status.waiting = null;
     status.sourceCommittedAtMs = advance.to.sourceCommittedAtMs || null;
     const [oldest] = events;
     if (oldest !== undefined) {
@@ -201,7 +198,7 @@ export class ApplyStatus {
   }
 
   #lagSeconds(): number {
-    const waiting = this.#mine().flatMap(({ waitingSinceMs }) => (waitingSinceMs === null ? [] : [Date.now() - waitingSinceMs]));
+    const waiting = this.#mine().flatMap(({ waiting }) => (waiting === null ? [] : [Date.now() - waiting.sinceMs]));
     if (waiting.length > 0) return Math.max(0, ...waiting) / 1000;
     return Date.now() - this.#lastEventAtMs < IDLE_MS ? this.#lastLagMs / 1000 : 0;
   }
@@ -240,7 +237,7 @@ export class ApplyStatus {
   }
 }
 
-const NOTHING_WAITS = { waitingSinceMs: null, waitingFrom: null, held: null } as const;
+const NOTHING_WAITS = { waiting: null, held: null } as const;
 
 function nothingWaits(status: PartitionStatus): void {
   Object.assign(status, NOTHING_WAITS);

@@ -10,7 +10,7 @@ export interface Partition {
 export const partitionKey = ({ topic, partition }: Partition): string => `${topic}/${partition}`;
 
 /** One that this router holds. */
-export interface HeldPartition extends Partition {
+export interface OwnPartition extends Partition {
   /** The offset after the last message that there was when it was fetched from last; null where it was not yet. */
   readonly highWatermark?: bigint | null;
 }
@@ -67,5 +67,5 @@ export interface EventConsumer extends AsyncDisposable {
   /** How far the topic's log goes now, by partition: the offset after the last message. null when there is no such topic. */
   ends(topic: string): Promise<ReadonlyMap<number, bigint> | null>;
   /** Partitions this router holds now, for /status. */
-  assigned(): readonly HeldPartition[];
+  assigned(): readonly OwnPartition[];
 }

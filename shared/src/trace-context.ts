@@ -7,6 +7,10 @@ export function formatTraceparent({ traceId, spanId, traceFlags }: SpanContext):
   return `00-${traceId}-${spanId}-${(traceFlags & 0xff).toString(16).padStart(2, "0")}`;
 }
 
+/** Of a text in that form: its flags' lowest bit. Cheap, for those that look at many. */
+export const isSampled = (traceparent: string): boolean =>
+  (Number.parseInt(traceparent.slice(-1), 16) & TraceFlags.SAMPLED) !== 0;
+
 /** null for anything that is not a traceparent: a foreign header is no reason to stop. */
 export function parseTraceparent(text: string): SpanContext | null {
   const match = TRACEPARENT.exec(text);

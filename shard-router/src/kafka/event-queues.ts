@@ -1,3 +1,4 @@
+import { isSampled } from "@cascade/shared/trace-context";
 import type { RawEvent } from "../event-consumer.ts";
 
 /** Consecutive events of one partition as they were fetched. */
@@ -33,8 +34,6 @@ export interface TakenEvents {
 /** What an event costs in memory beside its value and what was decoded of it, which takes about as much: key, objects, strings' headers. */
 const EVENT_OVERHEAD_BYTES = 200;
 const MAX_TRACE_PARENTS = 8;
-/** Of W3C's flags in a `traceparent`, its last two digits, the lowest bit. */
-const isSampled = (traceParent: string): boolean => (Number.parseInt(traceParent.slice(-1), 16) & 1) === 1;
 /** Under load there is always this much waiting of a partition, and the linger does not apply. */
 const FULL_ENOUGH_EVENTS = 500;
 

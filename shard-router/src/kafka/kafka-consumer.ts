@@ -10,7 +10,7 @@ import type { Admin, Consumer } from "kafkajs";
 import {
   type EventBatch,
   type EventConsumer,
-  type HeldPartition,
+  type OwnPartition,
   type Partition,
   partitionKey,
   type ResumeOffset,
@@ -198,7 +198,7 @@ class KafkaConsumer implements EventConsumer {
     }
   }
 
-  assigned(): readonly HeldPartition[] {
+  assigned(): readonly OwnPartition[] {
     return this.#assignment.list().map(({ partition, highWatermark }) => ({ ...partition, highWatermark }));
   }
 
