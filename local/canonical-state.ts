@@ -12,6 +12,8 @@ export interface RowReader extends AsyncDisposable {
   rows(table: CanonicalTable): Promise<AsyncIterable<CanonicalRow> | string>;
 }
 
+type Rows = Pick<RowReader, "rows">;
+
 /** By the scheme of a URL: one function for each engine. */
 const readers: Readonly<Record<string, (url: string) => Promise<RowReader>>> = {
   postgres: openPostgresReader,
@@ -52,17 +54,60 @@ export async function compareReplica(
 ): Promise<readonly TableComparison[]> {
   const filter = parseTableFilter(tables);
   const captured = (await readTables(mainUrl)).filter(({ schema, name }) => filter.matches({ schema, table: name }));
-  const open = readers[schemeOf(replicaUrl)];
-  if (open === undefined)
-    throw new Error(`Replicas are compared on ${readableSchemes.join(", ")}, not on ${schemeOf(replicaUrl)}.`);
   await using main = await openPostgresReader(mainUrl);
-  await using replica = await open(replicaUrl);
+  await using replica = await readerOf(replicaUrl);
   const comparisons: TableComparison[] = [];
   for (const table of captured) comparisons.push(await compareTable(table, main, replica));
   return comparisons;
 }
 
-async function compareTable(table: CanonicalTable, main: RowReader, replica: RowReader): Promise<TableComparison> {
+/** As `compareReplica`, of replicas that hold a part of the rows each: together they must have each of them once. */
+export async function compareShards(
+  mainUrl: string,
+  replicaUrls: readonly string[],
+  tables: string,
+): Promise<readonly TableComparison[]> {
+  const filter = parseTableFilter(tables);
+  const captured = (await readTables(mainUrl)).filter(({ schema, name }) => filter.matches({ schema, table: name }));
+  await using open = new AsyncDisposableStack();
+  const main = open.use(await openPostgresReader(mainUrl));
+  const shards: RowReader[] = [];
+  for (const url of replicaUrls) shards.push(open.use(await readerOf(url)));
+  const comparisons: TableComparison[] = [];
+  for (const table of captured) comparisons.push(await compareTable(table, main, { rows: (of) => unionOf(of, shards) }));
+  return comparisons;
+}
+
+/** Their rows in one order. */
+async function unionOf(table: CanonicalTable, shards: readonly RowReader[]): Promise<AsyncIterable<CanonicalRow> | string> {
+  const found = await Promise.all(shards.map((shard) => shard.rows(table)));
+  const problem = found.find((rows) => typeof rows === "string");
+  return typeof problem === "string" ? problem : merged(table, found as readonly AsyncIterable<CanonicalRow>[]);
+}
+
+async function* merged(table: CanonicalTable, parts: readonly AsyncIterable<CanonicalRow>[]): AsyncGenerator<CanonicalRow> {
+  const iterators = parts.map((rows) => rows[Symbol.asyncIterator]());
+  const heads = await Promise.all(iterators.map((rows) => rows.next()));
+  for (;;) {
+    let least = -1;
+    for (const [at, head] of heads.entries()) {
+      if (head.done) continue;
+      if (least === -1 || compareOrder(table, head.value, (heads[least] as IteratorYieldResult<CanonicalRow>).value) < 0)
+        least = at;
+    }
+    if (least === -1) return;
+    yield (heads[least] as IteratorYieldResult<CanonicalRow>).value;
+    heads[least] = await (iterators[least] as AsyncIterator<CanonicalRow>).next();
+  }
+}
+
+async function readerOf(url: string): Promise<RowReader> {
+  const open = readers[schemeOf(url)];
+  if (open === undefined) throw new Error(`Replicas are compared on ${readableSchemes.join(", ")}, not on ${schemeOf(url)}.`);
+  return await open(url);
+}
+
+async function compareTable(table: CanonicalTable, main: Rows, replica: Rows): Promise<TableComparison> {
   const found = { rows: 0, missing: 0, extra: 0, different: 0 };
   let firstDifference: string | undefined;
   const note = (kind: "missing" | "extra" | "different", describe: () => string): void => {

@@ -19,9 +19,12 @@ test("a URL's password stays unsaid", () => {
   expect(() => readRouterConfig({ ...KAFKA, REPLICA_URL: "oracle://u:hunter2@h/d" })).not.toThrow(/hunter2/);
 });
 
-test("what this version cannot do is refused rather than ignored, a typing error is named", () => {
+test("a shard's rules are checked with each other, a typing error is named", () => {
   const replica = { ...KAFKA, REPLICA_URL: "sqlite:a.db" };
-  expect(() => readRouterConfig({ ...replica, ROUTER_SHARD: "0/4" })).toThrow("ROUTER_SHARD");
+  expect(readRouterConfig({ ...replica, ROUTER_SHARD: "0/4" }).ownership.text).toBe("0/4");
+  expect(() => readRouterConfig({ ...replica, ROUTER_SHARD: "4/4" })).toThrow("there is no shard 4 of 4");
+  expect(() => readRouterConfig({ ...replica, ROUTER_SHARD_KEYS: "public.t=id" })).toThrow("ROUTER_SHARD is not set");
+  expect(readRouterConfig({ ...replica, ROUTER_SHARD_KEYS: "public.t=region:eu" }).ownership.text).toBe("public.t=region:eu");
   expect(() => readRouterConfig({ ...replica, ROUTER_ON_ERROR: "skip" })).toThrow("ROUTER_ON_ERROR");
   expect(unknownRouterVariables({ ...replica, ROUTER_TABELS: "x" })).toEqual(["ROUTER_TABELS"]);
 });

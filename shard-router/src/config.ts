@@ -2,7 +2,6 @@ import { COMMON_SETTINGS, checkCommon } from "@cascade/shared/config";
 import {
   type Environment,
   integer,
-  notYet,
   oneOf,
   parsed,
   readSettings,
@@ -13,8 +12,10 @@ import {
 } from "@cascade/shared/settings";
 import { parseTableFilter, type TableFilter } from "@cascade/shared/table-pattern";
 import { ERROR_POLICIES } from "./dead-letters.ts";
+import { Ownership } from "./ownership.ts";
 import { parseReplicaUrl, REPLICA_URL_FORMS, type ReplicaTarget } from "./replicas/open-replica.ts";
 import { SCHEMA_POLICIES } from "./schema-change.ts";
+import { parseShard, parseShardRules, type Shard, type ShardRules } from "./shard-rules.ts";
 
 const NAME = /^[A-Za-z0-9._-]{1,100}$/;
 
@@ -40,8 +41,22 @@ export const ROUTER_SETTINGS = {
     default: "*.*",
     meaning: "which tables this replica takes",
   },
-  ROUTER_SHARD: notYet("a replica that owns a part of the rows"),
-  ROUTER_SHARD_KEYS: notYet("a replica that owns a part of the rows"),
+  ROUTER_SHARD: {
+    kind: parsed<Shard>("`index/count`, e.g. `0/4`", parseShard),
+    default: null,
+    meaning:
+      "the replica holds the rows whose shard key hashes to it: one of so many parts, of which the first is 0 (docs/sharding.md)",
+  },
+  ROUTER_SHARD_KEYS: {
+    kind: parsed<ShardRules>(
+      "comma-separated `schema.table=rule`; a rule is `column`, `column+column`, `*`, `column:value|value` or `column:from..to`",
+      parseShardRules,
+    ),
+    default: null,
+    shownDefault: "primary key",
+    meaning:
+      "what a table is divided by, of the first rule that names it: columns that are hashed, `*` for all of it on every shard, or the values of a column that this replica holds",
+  },
   ROUTER_DDL: {
     kind: oneOf(...SCHEMA_POLICIES),
     default: "apply",
@@ -75,12 +90,22 @@ export const ROUTER_SETTINGS = {
 } as const satisfies Settings;
 
 type RouterValues = Values<typeof ROUTER_SETTINGS>;
-export type RouterConfig = RouterValues & { readonly replicaName: string };
+export type RouterConfig = RouterValues & { readonly replicaName: string; readonly ownership: Ownership };
 
 /** Throws CascadeError CONFIGURATION naming every variable that is wrong. */
 export function readRouterConfig(environment: Environment): RouterConfig {
-  const values = readSettings(ROUTER_SETTINGS, environment, (read) => [...checkCommon(read), ...checkName(read)]);
-  return { ...values, replicaName: values.REPLICA_NAME ?? values.REPLICA_URL.defaultName };
+  const values = readSettings(ROUTER_SETTINGS, environment, (read) => [
+    ...checkCommon(read),
+    ...checkName(read),
+    ...checkShard(read),
+  ]);
+  const ownership = new Ownership(values.ROUTER_SHARD, values.ROUTER_SHARD_KEYS);
+  return { ...values, replicaName: values.REPLICA_NAME ?? values.REPLICA_URL.defaultName, ownership };
+}
+
+function checkShard({ ROUTER_SHARD: shard, ROUTER_SHARD_KEYS: keys }: RouterValues): readonly string[] {
+  if (shard !== null || !keys?.rules.some(({ rule }) => rule.kind === "hash")) return [];
+  return ["ROUTER_SHARD_KEYS names columns to hash by, and ROUTER_SHARD is not set; set it to index/count"];
 }
 
 /** The name is part of a consumer group's and of a topic's name. */

@@ -4,6 +4,7 @@ import type { KafkaOptions } from "@cascade/shared/kafka";
 import { createLogger } from "@cascade/shared/logging";
 import { EXIT } from "@cascade/shared/service";
 import { formatTableName, type TableName, tableOfTopic } from "@cascade/shared/topic";
+import { claimShard } from "./claim-shard.ts";
 import { type RouterConfig, readRouterConfig } from "./config.ts";
 import { DEAD_LETTERS_USAGE, readDeadLettersOptions, UsageError } from "./dead-letters-options.ts";
 import type { HeldKey } from "./held-keys.ts";
@@ -64,6 +65,7 @@ interface Replaying {
 
 async function replayAll({ config, replica, kafka }: Replaying, selected: (key: HeldKey) => boolean): Promise<number> {
   const { KAFKA_TOPIC_PREFIX: prefix, replicaName } = config;
+  await claimShard(replica, config.ownership);
   await using schemas = await openSchemaTopic({ kafka, prefix, groupId: `${prefix}.${replicaName}` });
   const progress = new ProgressBook(replica);
   const tables = new TableBook({
@@ -75,7 +77,10 @@ async function replayAll({ config, replica, kafka }: Replaying, selected: (key: 
   });
   const letters: Parameters<typeof replay>[0]["letters"] = (take) =>
     readDeadLetters({ kafka, prefix, replica: replicaName }, take);
-  const { released, failed } = await replay({ replica, replicaName, prefix, schemas, tables, progress, letters }, selected);
+  const { released, failed } = await replay(
+    { replica, replicaName, prefix, ownership: config.ownership, schemas, tables, progress, letters },
+    selected,
+  );
   for (const key of released) say(`${tableOf(config, key)} ${key.text}: applied and released`);
   for (const { key, error } of failed) {
     say(`${tableOf(config, key)} ${key.text}: HELD BACK STILL: ${error.code}: ${error.message}`);

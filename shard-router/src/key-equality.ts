@@ -41,7 +41,7 @@ function valueClass(typeOid: number): ((value: WireValue) => string) | null {
 }
 
 /** PostgreSQL writes numerics without an exponent and without leading zeros but one. */
-function canonicalNumeric(text: string): string {
+export function canonicalNumeric(text: string): string {
   const trimmed = text.includes(".") ? text.replace(/\.?0+$/, "") : text;
   return trimmed === "-0" ? "0" : trimmed;
 }

@@ -4,6 +4,7 @@ import { type Partition, partitionKey } from "./event-consumer.ts";
 import type { HeldKey } from "./held-keys.ts";
 import { causeOf } from "./hold-plan.ts";
 import { type HeldGroup, LetterPile, type ReadLetter } from "./letter-pile.ts";
+import type { Ownership } from "./ownership.ts";
 import { isOfTheRow } from "./poison.ts";
 import type { ProgressBook } from "./progress-book.ts";
 import { partitionOf, replayGroup } from "./replay-group.ts";
@@ -16,6 +17,7 @@ export interface ReplayPorts {
   readonly replicaName: string;
   /** KAFKA_TOPIC_PREFIX. */
   readonly prefix: string;
+  readonly ownership?: Ownership;
   readonly schemas: SchemaBook;
   readonly tables: TableBook;
   readonly progress: ProgressBook;
@@ -118,9 +120,9 @@ async function groupsOf({ schemas, letters }: ReplayPorts, held: readonly HeldKe
 }
 
 async function replayOnce(ports: ReplayPorts, group: HeldGroup): Promise<boolean> {
-  const { tables, progress, replica, replicaName, schemas, prefix } = ports;
+  const { tables, progress, replica, replicaName, schemas, prefix, ownership } = ports;
   const tableOf = ({ topic }: Partition): TableName => tableOfTopic(prefix, topic) as TableName;
-  const turn = { replicaName, dialect: replica.dialect, schemas, tables, progress };
+  const turn = { replicaName, dialect: replica.dialect, schemas, tables, progress, ...(ownership ? { ownership } : {}) };
   const partitions = [partitionOf(group), ...group.letters.map(({ partition }) => partition)];
   const resume = async () => {
     for (const partition of new Map(partitions.map((one) => [partitionKey(one), one])).values()) await progress.resume(partition);

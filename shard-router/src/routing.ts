@@ -5,6 +5,7 @@ import { formatTableName, type TableName, topicOf } from "@cascade/shared/topic"
 import { whileAnswering } from "@cascade/shared/while-answering";
 import { ApplyStatus } from "./apply-status.ts";
 import { atEnd } from "./at-end.ts";
+import { claimShard } from "./claim-shard.ts";
 import type { RouterConfig } from "./config.ts";
 import { AwaitedCopies, type CopyRequests } from "./copy-requests.ts";
 import { type DeadLetter, type DeadLetterLog, KEY_HELD } from "./dead-letter.ts";
@@ -63,10 +64,23 @@ export function routingService(
   const { replicaName: name, REPLICA_URL: target } = config;
   const status = new ApplyStatus(config.KAFKA_TOPIC_PREFIX, name, context.telemetry);
   const holds = new TableHolds(config, context, status);
-  const routing: Routing = { kafka, config, context, status, holds, lostLogs: new LostLogs(), findings: [] };
+  const routing: Routing = {
+    kafka,
+    config,
+    context,
+    status,
+    holds,
+    lostLogs: new LostLogs(),
+    findings: [],
+  };
   return {
     engineBytes: target.engineBytes,
-    status: () => ({ replica: name, dialect: target.dialect, findings: routing.findings, ...status.toJSON() }),
+    status: () => ({
+      replica: name,
+      dialect: target.dialect,
+      findings: routing.findings,
+      ...status.toJSON(),
+    }),
     reasons: () => status.reasons(),
     live: async (signal) => {
       try {
@@ -83,8 +97,9 @@ export function routingService(
 async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   const { config, context, kafka, status, holds, lostLogs } = routing;
   const { logger, telemetry, health } = context;
-  const { replicaName: name, REPLICA_URL: target } = config;
+  const { replicaName: name, REPLICA_URL: target, ownership } = config;
   await using replica = await target.open();
+  await claimShard(replica, ownership);
   tellFindings(routing, replica.findings());
   const progress = new ProgressBook(replica);
   const held = new HeldBook(replica);
@@ -141,7 +156,11 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       },
       traced: (batch, work) => applySpan(telemetry, { name, group: groupOf(config) }, batch, work),
       turn: (batch, poison) =>
-        turn(batch, { replicaName: name, dialect: replica.dialect, schemas, tables, progress, copies, deadLetters }, poison),
+        turn(
+          batch,
+          { replicaName: name, dialect: replica.dialect, schemas, tables, progress, copies, deadLetters, ownership },
+          poison,
+        ),
       poison: deadLetters,
       atEnd: async (batch) => {
         await atEnd(batch, { schemas: settledSince, tables, copies, consumer, progress, status });
@@ -222,6 +241,7 @@ function tablesOf({ config, context, status }: Routing, replica: Replica, life: 
       lookAtEnd(name);
       lookAtEnd(now);
     },
+    isDividedAnew: (from, to) => config.ownership.isDividedAnew(from, to),
     keyRefused: (name, { message }) =>
       context.logger.warn({ table: formatTableName(name) }, `${message}: it is emptied, and this replica asks for a copy`),
   });

@@ -37,6 +37,8 @@ export interface TableBookOptions extends Omit<FenceOptions, "progress"> {
   changed(name: TableName, what: string, now: TableName): void;
   /** Rows of the replica's table are not main-db's: it is emptied. Without this it is not, where nobody would ask for its copy. */
   keyRefused?(name: TableName, error: KeyRefusedError): void;
+  /** Other rows of the table are this replica's by the second schema than by the first: it is emptied, and waits for a copy. */
+  isDividedAnew?(from: TableSchema, to: TableSchema): boolean;
 }
 
 /** How a row of a schema stands to the replica's table. */
@@ -116,6 +118,11 @@ export class TableBook {
     await this.#passFence(schema, position, place, elsewhere);
     const at = history.startOf(schema, position);
     const bringing = { schema, at, history, policy, mayCreate: this.#mayCreate(schema, place) };
+    const from = all.get(schema.oid)?.schema;
+    if (from !== undefined && this.#options.isDividedAnew?.(from, schema)) {
+      await this.#change(emptied(bringChanges({ ...bringing, all }), awaitedCopy([topicOf(prefix, schema)]), schema.oid), place);
+      return;
+    }
     try {
       await this.#change(bringChanges({ ...bringing, all }), place);
     } catch (error) {

@@ -31,13 +31,14 @@ export function bringChanges(bringing: Bringing): readonly TableChange[] {
 }
 
 /**
- * The same where the rows of the table do not allow its key: they go, and the table waits for a copy, for `copy` unless for one already. That
+ * The same where the rows of the table do not allow its key (or it is the one with the OID `divided`, of which other rows are wanted from now on): they go, and the table waits for a copy, for `copy` unless for one already. That
  * first: where DDL is no part of a transaction a crash may come between.
  */
-export const emptied = (changes: readonly TableChange[], copy: string): readonly TableChange[] =>
+export const emptied = (changes: readonly TableChange[], copy: string, divided: number | null = null): readonly TableChange[] =>
   changes.flatMap((change): readonly TableChange[] => {
-    if (change.kind !== "alter" || !addsKey(change.steps)) return [change];
+    if (change.kind !== "alter") return [change];
     const { from } = change;
+    if (divided === null ? !addsKey(change.steps) : from.oid !== divided) return [change];
     if (from.awaiting !== null) return [{ ...change, empties: true }];
     const waiting = { ...from, revision: from.revision + 1, awaiting: copy };
     return [

@@ -10,6 +10,7 @@ import type { Dialect } from "./dialect.ts";
 import type { EventBatch, Partition, RawEvent } from "./event-consumer.ts";
 import { eventOf } from "./event-of.ts";
 import type { HoldPlan } from "./hold-plan.ts";
+import type { Ownership, TableShare } from "./ownership.ts";
 import { asOfTable } from "./poison.ts";
 import type { ProgressBook } from "./progress-book.ts";
 import type { Advance, Progress, RememberedTable, Work } from "./replica.ts";
@@ -40,6 +41,8 @@ export interface TurnOptions {
   /** Where a table that must wait for a copy can ask for it. */
   readonly copies?: Pick<AwaitedCopies, "askAgain">;
   readonly deadLetters?: Pick<DeadLetters, "plan" | "sync">;
+  /** Of a replica that holds a part of the rows. */
+  readonly ownership?: Ownership;
 }
 
 /**
@@ -52,7 +55,7 @@ export async function turn(batch: EventBatch, options: TurnOptions, poison: Casc
   const { dialect, progress, tables } = options;
   const fresh = newEvents(batch, progress.current(batch.partition));
   const found = withoutLate(fresh, await tables.leavings(), options.schemas);
-  const { plan, end, ...ready } = await turnRuns({ batch, found, poison }, options);
+  const { plan, end, foreign, ...ready } = await turnRuns({ batch, found, poison }, options);
   const events = end < found.events.length ? found.events.slice(0, end) : found.events;
   const { done, rest } = cutAt(batch, found.indexes[end]);
   // Of those that came late too: a position from before them would look as if another log had taken their place.
@@ -61,7 +64,8 @@ export async function turn(batch: EventBatch, options: TurnOptions, poison: Casc
   return {
     work: { ...workOf(dialect, ready), ...(plan === null ? {} : { holds: plan.changes() }) },
     advance: { partition: batch.partition, from, to: progressAfter(done, last, from) },
-    events: plan === null ? events : events.filter((event) => !plan.isWithheld(event)),
+    events:
+      plan === null && foreign.size === 0 ? events : events.filter((event) => !foreign.has(event) && !plan?.isWithheld(event)),
     letters: plan?.letters ?? [],
     rest,
   };
@@ -91,6 +95,8 @@ interface ReadyRuns {
   readonly end: number;
   /** null: none of them is held back. */
   readonly plan: HoldPlan | null;
+  /** Those that say nothing of this replica's rows. */
+  readonly foreign: ReadonlySet<ReceivedEvent>;
 }
 
 export interface FoundBatch {
@@ -107,6 +113,7 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
   let plan = options.deadLetters?.plan({ batch, poison, rawOf }) ?? null;
   const runs: ReadyRun[] = [];
   const passed: RememberedTable[] = [];
+  const foreign = new Set<ReceivedEvent>();
   for (const run of bySchema(found.events, replicaName)) {
     const isFirst = runs.length === 0;
     // The batch's first, though events that are not for this replica may stand before the run: it may be tried again in smaller parts.
@@ -114,7 +121,7 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
     const place = (): Place => ({ partition: batch.partition, from: progress.current(batch.partition), nextOffset });
     const schema = await schemaOf(batch, run, options.schemas);
     const standing = await standingOf(run, schema, { tables, place, mayChange: isFirst });
-    if (standing.kind === "change") return { runs, passed, plan, end: run.start };
+    if (standing.kind === "change") return { runs, passed, plan, foreign, end: run.start };
     if (standing.kind === "gone") {
       plan?.release(schema.oid);
       continue;
@@ -131,16 +138,21 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
         return turnRuns(from, options);
       }
       passed.push(remembered);
-      if (begin > 0) return { runs, passed, plan, end: begin };
+      if (begin > 0) return { runs, passed, plan, foreign, end: begin };
       continue;
     }
     if (await options.deadLetters?.sync(remembered)) return turnRuns(from, options);
     const events = tables.beforeReturn(schema, sameSide(run.events, schema, remembered), remembered);
+    const share = await shareOf(schema, place, options);
+    if (share === "passed") return turnRuns(from, options);
+    const mine = share === null ? events : events.filter((event) => share.concerns(event) || !foreign.add(event));
     const held = plan?.fork() ?? null;
-    const turned = turnRun(schema, held?.withhold(schema, events) ?? events, table, tables.isSuspect(remembered));
+    const kept = held?.withhold(schema, mine) ?? mine;
+    const here = share === null ? kept : kept.map((event) => share.here(event));
+    const turned = turnRun(schema, here, table, tables.isSuspect(remembered));
     const tight = tables.tight(remembered, turned.nulls);
     if (tight.size > 0) {
-      if (!isFirst) return { runs, passed, plan, end: run.start };
+      if (!isFirst) return { runs, passed, plan, foreign, end: run.start };
       await tables.relax(remembered, tight, place()).catch((error: unknown) => {
         throw asOfTable(error);
       });
@@ -149,9 +161,9 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
     plan = held;
     runs.push({ ...turned, remembered });
     if (events.length < run.events.length)
-      return { runs, passed, plan, end: found.events.indexOf(run.events[events.length] as ReceivedEvent) };
+      return { runs, passed, plan, foreign, end: found.events.indexOf(run.events[events.length] as ReceivedEvent) };
   }
-  return { runs, passed, plan, end: found.events.length };
+  return { runs, passed, plan, foreign, end: found.events.length };
 }
 
 /**
@@ -169,6 +181,27 @@ function beginsCopy(
   const replica = marks?.replica ?? null;
   if (replica === null) return tables.isAfterLoss(table, event, partition);
   return replica === replicaName && marks?.snapshotId === table.awaiting;
+}
+
+/**
+ * Which rows are ours; null for all. `passed`: what main-db's table was then cannot be divided, and what it is now can: the table waits for a
+ * copy from here on, and what comes before that is passed over.
+ */
+async function shareOf(
+  schema: TableSchema,
+  place: () => Place,
+  { ownership, schemas, tables, copies }: TurnOptions,
+): Promise<TableShare | null | "passed"> {
+  try {
+    return ownership?.of(schema) ?? null;
+  } catch (error) {
+    const newest = schemas.history.newest(schema.oid)?.schema;
+    if (copies === undefined || newest === undefined || newest.id === schema.id || !tables.takes(newest)) throw error;
+    ownership?.of(newest); // or it says what to mend
+    await tables.await(newest, place());
+    await copies.askAgain();
+    return "passed";
+  }
 }
 
 async function schemaOf(batch: EventBatch, { schemaId }: SchemaRun, schemas: SchemaBook): Promise<TableSchema> {

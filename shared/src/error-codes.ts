@@ -406,6 +406,18 @@ export const ERROR_CODES = {
     means: "A change is for a row that the replica does not have: somebody else has changed it.",
     cure: "Mend the row, or copy the table to this replica.",
   },
+  SHARD_KEY: {
+    by: "shard-router",
+    verdict: STOP,
+    means: "A table cannot be divided by what ROUTER_SHARD_KEYS says of it, or has no key to be divided by.",
+    cure: "Name a column that it has, of a type that the message allows, or * for all of it on every shard.",
+  },
+  SHARD_CHANGED: {
+    by: "shard-router",
+    verdict: REFUSE,
+    means: "The replica holds another part of main-db than ROUTER_SHARD and ROUTER_SHARD_KEYS say.",
+    cure: "Set them as they were, or give the other part a replica of its own.",
+  },
   UNSUPPORTED_VALUE: {
     by: "shard-router",
     verdict: STOP,

@@ -4,6 +4,7 @@ import type { Partition } from "../event-consumer.ts";
 import type { Advance, Progress } from "../replica.ts";
 import type { DuckdbSession } from "./duckdb-session.ts";
 import { HeldRows } from "./held-rows.ts";
+import { ShardRow } from "./shard-row.ts";
 
 /** `commit_lsn` in PostgreSQL's text form: it reads like every other LSN an operator meets. */
 const CREATE_PROGRESS = `CREATE TABLE IF NOT EXISTS main.cascade_progress (
@@ -23,6 +24,12 @@ export const heldRows = new HeldRows({
   numbered: true,
   insert: ["INSERT", " ON CONFLICT DO NOTHING"],
 });
+export const shardRow = new ShardRow({
+  table: "main.cascade_shard",
+  progress: "main.cascade_progress",
+  textType: "VARCHAR",
+  insert: ["INSERT", "$1", " ON CONFLICT DO NOTHING"],
+});
 const CREATE_REPLICA = "CREATE TABLE IF NOT EXISTS main.cascade_replica (id UUID PRIMARY KEY)";
 
 /** Makes what Cascade keeps in the file unless it is there; resolves to the replica's own id. To be called in a transaction. */
@@ -30,6 +37,7 @@ export async function ensureOwnTables(session: DuckdbSession): Promise<string> {
   await session.run(CREATE_PROGRESS);
   await session.run(CREATE_REPLICA);
   await session.run(heldRows.createText);
+  await session.run(shardRow.createText);
   await session.run(
     "INSERT INTO main.cascade_replica (id) SELECT $1::UUID WHERE NOT EXISTS (SELECT 1 FROM main.cascade_replica)",
     [crypto.randomUUID()],

@@ -67,6 +67,7 @@ const RESERVED_TABLES: ReadonlySet<string> = new Set([
   "cascade_replica",
   "cascade_tables",
   "cascade_held_keys",
+  "cascade_shard",
 ]);
 const RESERVED_SCHEMAS: ReadonlySet<string> = new Set(["information_schema", "pg_catalog"]);
 

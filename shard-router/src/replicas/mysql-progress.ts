@@ -5,6 +5,7 @@ import type { Advance, Progress } from "../replica.ts";
 import { HeldRows } from "./held-rows.ts";
 import { createTables, upgradeTables } from "./mysql-remembered.ts";
 import type { MysqlSession } from "./mysql-session.ts";
+import { ShardRow } from "./shard-row.ts";
 
 /** `commit_lsn` in PostgreSQL's text form, as on every replica; times in UTC. */
 const createProgress = (collation: string): string => `CREATE TABLE IF NOT EXISTS cascade_progress (
@@ -33,16 +34,30 @@ export const heldRows = new HeldRows({
   insert: ["INSERT IGNORE", ""],
 });
 
-const OWN_TABLES = ["cascade_progress", "cascade_replica", "cascade_tables", "cascade_held_keys"];
+export const shardRow = new ShardRow({
+  table: "cascade_shard",
+  progress: "cascade_progress",
+  textType: ANY_TEXT,
+  tableOptions: " ENGINE=InnoDB",
+  insert: ["INSERT IGNORE", "?", ""],
+});
+
+const OWN_TABLES = ["cascade_progress", "cascade_replica", "cascade_tables", "cascade_held_keys", "cascade_shard"];
 
 /** Makes what Cascade keeps in the replica unless it is there; resolves to the replica's own id. */
 export async function ensureOwnTables(session: MysqlSession, collation: string): Promise<string> {
   const found = await session.query(
-    "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name IN (?, ?, ?, ?)",
+    "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name IN (?, ?, ?, ?, ?)",
     OWN_TABLES,
   );
   if (found.length < OWN_TABLES.length) {
-    for (const text of [createProgress(collation), CREATE_REPLICA, createTables(collation), heldRows.createText])
+    for (const text of [
+      createProgress(collation),
+      CREATE_REPLICA,
+      createTables(collation),
+      heldRows.createText,
+      shardRow.createText,
+    ])
       await session.query(text);
   }
   await upgradeTables(session, collation);

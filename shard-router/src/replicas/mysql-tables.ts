@@ -62,7 +62,7 @@ export async function prepareMysqlTable(
   return { source: schema, sqlName, columns, referenced: false, hasOtherUnique, numbersKey };
 }
 
-const RESERVED = /^cascade_(?:progress|replica|tables|held_keys)$/i;
+const RESERVED = /^cascade_(?:progress|replica|tables|held_keys|shard)$/i;
 
 /** Takes the name for the table, unless another has it. */
 export async function claimMysqlName(session: MysqlSession, schema: TableSchema, named: TableName): Promise<void> {

@@ -7,7 +7,7 @@ import { applyWork } from "./apply-work.ts";
 import { checkHeld, heldKeyOf } from "./held-rows.ts";
 import { changeMysqlTables } from "./mysql-changes.ts";
 import { isConstraintError, mysqlError } from "./mysql-errors.ts";
-import { advanceProgress, ensureOwnTables, heldRows, readProgress } from "./mysql-progress.ts";
+import { advanceProgress, ensureOwnTables, heldRows, readProgress, shardRow } from "./mysql-progress.ts";
 import { checkUnchanged, readRemembered } from "./mysql-remembered.ts";
 import { type MysqlSession, openMysqlSession } from "./mysql-session.ts";
 import { prepareMysqlTable } from "./mysql-tables.ts";
@@ -29,6 +29,10 @@ export async function openMysqlReplica(url: string): Promise<Replica> {
       findings: () => findings,
       check: () =>
         session.exclusive(async () => void (await session.query("SELECT 1"))).catch(failing("asking the replica for an answer")),
+      claim: (wanted) =>
+        session
+          .transaction(() => shardRow.claim((text, values) => session.query(text, values), wanted))
+          .catch(failing("reading cascade_shard")),
       progress: (partition) =>
         session.exclusive(() => readProgress(session, partition)).catch(failing(`reading progress of ${partition.topic}`)),
       held: (partition) =>

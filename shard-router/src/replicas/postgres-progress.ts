@@ -4,6 +4,7 @@ import type { Partition } from "../event-consumer.ts";
 import type { Advance, Progress } from "../replica.ts";
 import { HeldRows } from "./held-rows.ts";
 import type { Answer, PostgresSession, Query } from "./postgres-session.ts";
+import { ShardRow } from "./shard-row.ts";
 
 /** `commit_lsn` is a pg_lsn: it reads like every other LSN an operator meets, and orders right. */
 const CREATE_PROGRESS = `CREATE TABLE IF NOT EXISTS cascade.progress (
@@ -39,6 +40,12 @@ export const heldRows = new HeldRows({
   numbered: true,
   insert: ["INSERT", " ON CONFLICT DO NOTHING"],
 });
+export const shardRow = new ShardRow({
+  table: "cascade.shard",
+  progress: "cascade.progress",
+  textType: "text",
+  insert: ["INSERT", "$1", " ON CONFLICT DO NOTHING"],
+});
 const REPLICA_ID = `WITH made AS (INSERT INTO cascade.replica (id) SELECT gen_random_uuid() WHERE NOT EXISTS (SELECT 1 FROM cascade.replica) RETURNING id)
   SELECT id::text FROM made UNION ALL SELECT id::text FROM cascade.replica LIMIT 1`;
 
@@ -57,12 +64,14 @@ export function ensureOwnTables(session: PostgresSession): Promise<string> {
     const [, found] = await session.run([
       SCHEMA_CHANGE_LOCK,
       {
-        text: "SELECT count(*) = 4 AS exists FROM unnest('{progress,replica,tables,held_keys}'::text[]) AS name WHERE to_regclass('cascade.' || name) IS NOT NULL",
+        text: "SELECT count(*) = 5 AS exists FROM unnest('{progress,replica,tables,held_keys,shard}'::text[]) AS name WHERE to_regclass('cascade.' || name) IS NOT NULL",
       },
     ]);
     if (found?.rows[0]?.["exists"] !== true) {
       await ensureSchema(session, "cascade", "cascade");
-      await session.run([CREATE_PROGRESS, CREATE_REPLICA, CREATE_TABLES, heldRows.createText].map((text) => ({ text })));
+      await session.run(
+        [CREATE_PROGRESS, CREATE_REPLICA, CREATE_TABLES, heldRows.createText, shardRow.createText].map((text) => ({ text })),
+      );
     }
     const [answer] = await session.run([{ text: REPLICA_ID }]);
     return String(answer?.rows[0]?.["id"]);

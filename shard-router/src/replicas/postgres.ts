@@ -6,7 +6,7 @@ import { applyWork } from "./apply-work.ts";
 import { checkHeld, heldKeyOf } from "./held-rows.ts";
 import { changePostgresTables } from "./postgres-changes.ts";
 import { isConstraintError, postgresError } from "./postgres-errors.ts";
-import { advanceQuery, checkAdvanced, ensureOwnTables, heldRows, readProgress } from "./postgres-progress.ts";
+import { advanceQuery, checkAdvanced, ensureOwnTables, heldRows, readProgress, shardRow } from "./postgres-progress.ts";
 import { checkUnchanged, readRemembered, unchangedQueries } from "./postgres-remembered.ts";
 import { openPostgresSession, type PostgresSession } from "./postgres-session.ts";
 import { preparePostgresTable } from "./postgres-tables.ts";
@@ -32,6 +32,12 @@ export async function openPostgresReplica(url: string): Promise<Replica> {
         .transaction(async () => void (await session.run([{ text: "SELECT 1" }])))
         .catch((error: unknown) => {
           throw postgresError(error, "asking the replica for a sign of life");
+        }),
+    claim: (wanted) =>
+      session
+        .transaction(() => shardRow.claim(async (text, values) => (await session.run([{ text, values }]))[0]?.rows ?? [], wanted))
+        .catch((error: unknown) => {
+          throw postgresError(error, "reading cascade.shard");
         }),
     progress: (partition) =>
       // In a transaction of its own: between those of `apply` nothing is read that may yet be rolled back.

@@ -4,6 +4,7 @@ import { formatLsn, parseLsn } from "@cascade/shared/lsn";
 import type { Partition } from "../event-consumer.ts";
 import type { Advance, Progress } from "../replica.ts";
 import { HeldRows } from "./held-rows.ts";
+import { ShardRow } from "./shard-row.ts";
 
 /** `commit_lsn` in PostgreSQL's text form (unsigned 64 bits do not fit an INTEGER), times in ISO 8601 and UTC. */
 export const CREATE_PROGRESS = `CREATE TABLE IF NOT EXISTS cascade_progress (
@@ -24,6 +25,14 @@ export const heldRows = new HeldRows({
   partition: "partition",
   numbered: false,
   insert: ["INSERT", " ON CONFLICT DO NOTHING"],
+});
+
+export const shardRow = new ShardRow({
+  table: "cascade_shard",
+  progress: "cascade_progress",
+  textType: "TEXT",
+  tableOptions: " STRICT",
+  insert: ["INSERT", "?", " ON CONFLICT DO NOTHING"],
 });
 
 const CREATE_REPLICA = "CREATE TABLE IF NOT EXISTS cascade_replica (id TEXT NOT NULL PRIMARY KEY) STRICT";

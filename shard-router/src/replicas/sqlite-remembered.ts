@@ -72,7 +72,7 @@ export function checkUnchanged(database: Database, tables: Work["tables"], { top
   }
 }
 
-const RESERVED = /^(?:sqlite_|cascade_progress$|cascade_replica$|cascade_tables$|cascade_held_keys$)/;
+const RESERVED = /^(?:sqlite_|cascade_progress$|cascade_replica$|cascade_tables$|cascade_held_keys$|cascade_shard$)/;
 
 interface Owner {
   readonly source_oid: number | null;

@@ -10,7 +10,7 @@ import { applyWork } from "./apply-work.ts";
 import { checkHeld, type HeldRow, heldKeyOf } from "./held-rows.ts";
 import { changeSqliteTables } from "./sqlite-changes.ts";
 import { fileReplaced, isBusy, isConstraintError, sqliteError } from "./sqlite-errors.ts";
-import { advanceProgress, CREATE_PROGRESS, ensureReplicaId, heldRows, readProgress } from "./sqlite-progress.ts";
+import { advanceProgress, CREATE_PROGRESS, ensureReplicaId, heldRows, readProgress, shardRow } from "./sqlite-progress.ts";
 import { checkUnchanged, ensureTableNames, readRemembered } from "./sqlite-remembered.ts";
 import { prepareSqliteTable } from "./sqlite-tables.ts";
 import { missingRow } from "./table-mismatch.ts";
@@ -55,6 +55,13 @@ export async function openSqliteReplica(
     check: async () => {
       if (fileId(path) !== session.fileId) throw fileReplaced(path);
     },
+    claim: (wanted) =>
+      shardRow
+        .claim(
+          (text, values) => locked(() => session.database.query<Record<string, unknown>, string[]>(text).all(...values)),
+          wanted,
+        )
+        .catch(failing("reading cascade_shard")),
     progress: (partition) =>
       locked(() => readProgress(session.database, partition)).catch(failing(`reading progress of ${partition.topic}`)),
     held: (partition) =>
@@ -127,6 +134,7 @@ async function open(path: string, lockTimeoutMs: number, connect: (path: string)
     const replicaId = await session.transaction(() => {
       opened.run(CREATE_PROGRESS);
       opened.run(heldRows.createText);
+      opened.run(shardRow.createText);
       ensureTableNames(opened);
       return ensureReplicaId(opened);
     });

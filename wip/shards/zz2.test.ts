@@ -1,0 +1,43 @@
+import { setDefaultTimeout, test } from "bun:test";
+import { compareShards, isEqual } from "@cascade/local/canonical-state.ts";
+import { until } from "@cascade/local/wait.ts";
+import { openPipeline } from "./pipeline.ts";
+setDefaultTimeout(240_000);
+const KEYS = "public.wide=tenant,public.late=region,public.ty=d,public.rw=region,public.num=id";
+const say = (...a: unknown[]) => console.log("Z2", ...a);
+test("zz2", async () => {
+  await using p = await openPipeline({ name: "zz92", engines: ["postgres", "sqlite"],
+    schema: async (c) => {
+      await c.query(`CREATE TABLE wide (id int PRIMARY KEY, tenant text, ${Array.from({length:70},(_,i)=>`c${i} text`).join(", ")});
+        INSERT INTO wide SELECT n, 'urn:tenant:' || gen_random_uuid(), ${Array.from({length:70},()=>`gen_random_uuid()::text`).join(", ")} FROM generate_series(1,20) n;
+        CREATE TABLE ty (id int PRIMARY KEY, d date, v int); INSERT INTO ty SELECT n, '2026-01-01'::date + n, 0 FROM generate_series(1,40) n;
+        CREATE TABLE num (id numeric(10,2) PRIMARY KEY, v int); INSERT INTO num SELECT n, 0 FROM generate_series(1,40) n;
+        CREATE TABLE nokey (a int, b text); ALTER TABLE nokey REPLICA IDENTITY FULL; INSERT INTO nokey VALUES (1,'x');
+        CREATE TABLE late (id int PRIMARY KEY, v int); INSERT INTO late SELECT n, 0 FROM generate_series(1,40) n;
+        CREATE TABLE rw (id int PRIMARY KEY, region text, v int); INSERT INTO rw SELECT n, 'r'||(n%7), 0 FROM generate_series(1,40) n;`);
+    } });
+  const cdc = await p.cdc(); await cdc.ready();
+  const envOf = (i: number) => ({ ROUTER_SHARD: `${i}/2`, ROUTER_SHARD_KEYS: KEYS });
+  const routers = [await p.router("postgres", { env: envOf(0) })];
+  const status = async () => JSON.stringify((await Promise.all(routers.map((r) => r.status().catch(() => null)))).map((s) => s?.eventsTotal));
+  const diff = async (tables: string) => (await compareShards(p.mainUrl, p.replicas.map((r) => r.url), tables)).filter((t) => !isEqual(t));
+  let last = "";
+  const settle = async () => { for (let same = 0; same < 4; ) { await Bun.sleep(1200); const now = await status(); same = now === last ? same + 1 : 0; last = now; } };
+  const errors = async () => { for (const r of routers) { const s: any = await r.status(); say(JSON.stringify(s.tables.filter((t: any) => t.state !== "live" || t.error).map((t: any) => [t.table, t.state, t.error?.code, t.error?.message, t.error?.advice]))); } };
+  await settle();
+  await p.sql("ALTER TABLE late ADD COLUMN region text DEFAULT 'eu'"); await p.sql("UPDATE late SET region = 'us' WHERE id < 10"); await settle();
+  routers.push(await p.router("sqlite", { env: envOf(1) })); await settle(); await errors();
+  say("WIDE before", JSON.stringify(await diff("public.wide")), "toasted:", JSON.stringify(await p.sql("SELECT count(*) n, (SELECT pg_relation_size(reltoastrelid) FROM pg_class WHERE relname='wide') s FROM wide")));
+  await p.sql("UPDATE wide SET c0 = 'changed'"); await settle();
+  say("WIDE after", JSON.stringify(await diff("public.wide"))); await errors();
+  await p.sql("ALTER TABLE ty ALTER d TYPE timestamptz"); await p.sql("UPDATE ty SET v = 1 WHERE id < 20");
+  await p.sql("ALTER TABLE rw ALTER region TYPE varchar(20) USING upper(region)");
+  await p.sql("ALTER TABLE num ALTER id TYPE text"); await p.sql("UPDATE num SET v = 1");
+  await settle(); await Bun.sleep(4000); await settle();
+  say("TY", JSON.stringify(await diff("public.ty"))); say("RW", JSON.stringify(await diff("public.rw"))); say("NUM", JSON.stringify(await diff("public.num"))); await errors();
+  const cli = Bun.spawnSync(["bun", "run", "--cwd", "cdc", "snapshot", "--", "--tables", "public.late", "--replica", "sqlite", "--wait"], { cwd: "/tmp/rev9", timeout: 25000, env: { ...process.env, KAFKA_BROKERS: p.kafka.brokers, KAFKA_TOPIC_PREFIX: "zz92", CDC_DATABASE_URL: p.mainUrl, CDC_SLOT: "zz92" } });
+  say("snapshot", cli.exitCode, cli.stdout.toString().slice(-300), cli.stderr.toString().slice(-300));
+  const cli2 = Bun.spawnSync(["bun", "run", "--cwd", "cdc", "snapshot", "--", "--tables", "public.late", "--replica", "postgres", "--wait"], { cwd: "/tmp/rev9", timeout: 25000, env: { ...process.env, KAFKA_BROKERS: p.kafka.brokers, KAFKA_TOPIC_PREFIX: "zz92", CDC_DATABASE_URL: p.mainUrl, CDC_SLOT: "zz92" } });
+  say("snapshot2", cli2.exitCode);
+  await settle(); await errors(); say("LATE", JSON.stringify(await diff("public.late").catch((e) => String(e))));
+});

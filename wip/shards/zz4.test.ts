@@ -1,0 +1,30 @@
+import { setDefaultTimeout, test } from "bun:test";
+import { compareShards, isEqual } from "@cascade/local/canonical-state.ts";
+import { until } from "@cascade/local/wait.ts";
+import { shardOf } from "../shard-router/src/ownership.ts";
+import { openPipeline } from "./pipeline.ts";
+setDefaultTimeout(240_000);
+const say = (...a: unknown[]) => console.log("Z4", ...a);
+test("zz4", async () => {
+  await using p = await openPipeline({ name: "zz94", engines: ["postgres", "sqlite"],
+    schema: (c) => c.query(`CREATE TABLE big (id int PRIMARY KEY, region text, note text); ALTER TABLE big ALTER note SET STORAGE EXTERNAL;
+        INSERT INTO big SELECT n, 'eu', repeat('y',3000) FROM generate_series(1,4000) n;`) });
+  const cdc = await p.cdc({ env: { CDC_SNAPSHOT_CHUNK_ROWS: "20" } } as never); await cdc.ready();
+  const engines = ["postgres", "sqlite"] as const;
+  const routers = [];
+  for (const [i, e] of engines.entries()) routers.push(await p.router(e, { env: { ROUTER_SHARD: `${i}/2`, ROUTER_SHARD_KEYS: "public.big=region" } }));
+  const other = ["us","uk","jp","br","in"].find((r) => shardOf(r, 2) !== shardOf("eu", 2)) as string;
+  const owner = shardOf("eu", 2);
+  const status = async () => JSON.stringify((await Promise.all(routers.map((r) => r.status().catch(() => null)))).map((s) => s?.eventsTotal));
+  let last = "";
+  const settle = async () => { for (let same = 0; same < 4; ) { await Bun.sleep(1000); const now = await status(); same = now === last ? same + 1 : 0; last = now; } };
+  const diff = async () => (await compareShards(p.mainUrl, p.replicas.map((r) => r.url), "public.big")).filter((t) => !isEqual(t));
+  await settle(); say("before", last, JSON.stringify(await diff()));
+  const cli = Bun.spawn(["bun", "run", "--cwd", "cdc", "snapshot", "--", "--tables", "public.big", "--replica", engines[owner]!], { cwd: "/tmp/rev9", env: { ...process.env, KAFKA_BROKERS: p.kafka.brokers, KAFKA_TOPIC_PREFIX: "zz94", CDC_DATABASE_URL: p.mainUrl, CDC_SLOT: "zz94" } });
+  const was = (await routers[owner]!.status()).eventsTotal;
+  await until(async () => (await routers[owner]!.status()).eventsTotal > was + 200, 60_000, 20);
+  say("moving at", await status()); await p.sql("UPDATE big SET region = $1 WHERE id <= 100", [other]);
+  await cli.exited; await settle();
+  say("after", last, JSON.stringify(await diff()));
+  for (const r of routers) say(JSON.stringify(((await r.status()) as any).tables.map((t: any) => [t.table, t.state, t.error?.code])));
+});
