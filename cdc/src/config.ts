@@ -81,7 +81,12 @@ export const CDC_SETTINGS = {
     meaning:
       "the slot lost WAL, is gone, or was moved by somebody else: `stop` stops cdc with the cure; `resnapshot` makes a new one, and every replica empties its tables and gets them anew",
   },
-  KAFKA_PARTITIONS: { kind: oneOf("1"), default: "1", meaning: "partitions of a table topic that cdc creates" },
+  KAFKA_PARTITIONS: {
+    kind: integer(1, 1_000),
+    default: "1",
+    meaning:
+      "partitions of a table topic that cdc creates, over which rows are divided by their key; topics that are there keep theirs",
+  },
   KAFKA_REPLICATION_FACTOR: {
     kind: integer(-1, 100),
     default: "-1",

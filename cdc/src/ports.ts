@@ -24,7 +24,7 @@ export function openPublisher(config: CdcConfig, { logger, telemetry }: ServiceC
     prefix: config.KAFKA_TOPIC_PREFIX,
     db,
     slot: config.CDC_SLOT,
-    partitions: 1,
+    partitions: config.KAFKA_PARTITIONS,
     replicationFactor: config.KAFKA_REPLICATION_FACTOR,
     compression: config.KAFKA_COMPRESSION,
     traceparent: () => telemetry.traceparent(),

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
+import { keyClassOf } from "@cascade/shared/key-equality";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import { coalesce } from "./coalesce.ts";
-import { keyClassOf } from "./key-equality.ts";
 import type { Mutation } from "./mutation.ts";
 
 const classes = (type: string, values: readonly (string | number)[]): number => {

@@ -2,8 +2,9 @@ import { decodeChangeEvent, type ReceivedEvent } from "@cascade/shared/change-ev
 import { CascadeError } from "@cascade/shared/errors";
 import { comparePositions, formatLsn, type Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
-import type { Partition, RawEvent } from "./event-consumer.ts";
+import { type Partition, partitionKey, type RawEvent } from "./event-consumer.ts";
 import { covers, type HeldKey, keyColumns, keysOfEvent } from "./held-keys.ts";
+import { arrived } from "./partition-fence.ts";
 
 /** A dead letter as it is read again. */
 export interface ReadLetter {
@@ -58,9 +59,10 @@ export class LetterPile {
   add({ partition, position, event: raw }: ReadLetter): void {
     // Most letters are of keys that were released long ago.
     if (this.#all === null || !covers(this.#all, position)) return;
-    const event = readEvent(raw.value);
-    const schema = event === null ? undefined : this.#schemaOf(event.schemaId);
-    if (event === null || schema === undefined) return; // it is missed, and that is said
+    const read = readEvent(raw.value);
+    const schema = read === null ? undefined : this.#schemaOf(read.schemaId);
+    if (read === null || schema === undefined) return; // it is missed, and that is said
+    const event = arrived(read, schema);
     const columns = keyColumns(schema);
     const ids = (keysOfEvent(schema, event) ?? []).flatMap(({ id }) => {
       const key = this.#held.get(id);
@@ -68,7 +70,7 @@ export class LetterPile {
     });
     const [first] = ids;
     if (first === undefined) return;
-    const name = nameOf(position);
+    const name = nameOf(partition, position);
     for (const id of ids) {
       this.#parents.set(this.#rootOf(id), this.#rootOf(first));
       const found = this.#found.get(id) ?? new Set();
@@ -108,7 +110,7 @@ export class LetterPile {
         this.#end = letter.event;
         break;
       }
-      kept.set(nameOf(letter.event), letter);
+      kept.set(nameOf(letter.partition, letter.event), letter);
       this.#bytes += letter.bytes;
     }
     this.#letters = kept;
@@ -138,4 +140,6 @@ const firstOf = (keys: readonly HeldKey[]): Position =>
 const lastOf = (keys: readonly HeldKey[]): Position =>
   keys.map(({ last }) => last).reduce((a, b) => (comparePositions(a, b) >= 0 ? a : b));
 
-const nameOf = ({ commitLsn, ordinal }: Position): string => `${formatLsn(commitLsn)}/${ordinal}`;
+/** An update that moved a row to another partition is a delete in its old one, at the same position. */
+const nameOf = (partition: Partition, { commitLsn, ordinal }: Position): string =>
+  `${partitionKey(partition)}/${formatLsn(commitLsn)}/${ordinal}`;

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { ReceivedEvent, WireRow } from "@cascade/shared/change-event";
+import { partOf } from "@cascade/shared/key-parts";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import {
   batchesOf,
@@ -15,7 +16,7 @@ import fc from "fast-check";
 import { ConstraintError, carryOut } from "../test/carry-out.ts";
 import { coalesce } from "./coalesce.ts";
 import { toMutations } from "./mutation.ts";
-import { compareNumbers, Ownership, shardOf } from "./ownership.ts";
+import { compareNumbers, Ownership } from "./ownership.ts";
 import { parseShardRules } from "./shard-rules.ts";
 
 const COUNT = 3;
@@ -139,7 +140,7 @@ test("an update of a row that was here and is not any more deletes it, and so do
     new Ownership({ index, count: 2 }, parseShardRules("public.o=tenant")).of(schema),
   );
   const [a, b] = ["a", "b", "c", "d", "e"].reduce<string[]>((found, tenant) => {
-    found[shardOf(tenant, 2)] ??= tenant;
+    found[partOf(tenant, 2)] ??= tenant;
     return found;
   }, []) as [string, string];
   const moved = event("u", { id: 1, tenant: a }, { id: 1, tenant: b });

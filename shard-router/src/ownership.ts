@@ -1,9 +1,9 @@
-import { createHash } from "node:crypto";
 import type { ReceivedEvent, WireRow, WireValue } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
+import { canonicalNumeric } from "@cascade/shared/key-equality";
+import { PART_SEPARATOR, partOf } from "@cascade/shared/key-parts";
 import { type ColumnSchema, FIRST_USER_OID, type TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
-import { canonicalNumeric } from "./key-equality.ts";
 import type { Shard, ShardRule, ShardRules } from "./shard-rules.ts";
 
 /**
@@ -71,7 +71,7 @@ export class Ownership {
         return new TableShare(
           schema,
           rule.columns,
-          (row) => shardOf(texts.map((text) => text(row)).join(SEPARATOR), count) === index,
+          (row) => partOf(texts.map((text) => text(row)).join(PART_SEPARATOR), count) === index,
           [index, count],
         );
       }
@@ -87,8 +87,6 @@ export class Ownership {
   }
 }
 
-/** Between the texts of several columns. */
-const SEPARATOR = "\x1f";
 const NUMERIC = 1700;
 /** Two of these are equal exactly when their texts are: what hashes to one shard must not hash to another spelt otherwise. */
 const EXACT: ReadonlySet<number> = new Set([16, 18, 19, 20, 21, 23, 25, 26, 829, 774, 1043, 1082, 1083, 1114, 1184, 2950]);
@@ -96,11 +94,6 @@ const WHOLE_NUMBERS: ReadonlySet<number> = new Set([20, 21, 23, 26]);
 const TEXTS: ReadonlySet<number> = new Set([19, 25, 1043]);
 /** ISO texts of the same form order as their values do. */
 const TIMES: ReadonlySet<number> = new Set([1082, 1114, 1184]);
-
-/** `md5(text)`, its first 8 digits as a number, modulo `count`. */
-export function shardOf(text: string, count: number): number {
-  return createHash("md5").update(text).digest().readUInt32BE(0) % count;
-}
 
 function columnOf(schema: TableSchema, name: string): ColumnSchema {
   const column = schema.columns.find((one) => one.name === name);

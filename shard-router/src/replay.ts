@@ -122,7 +122,10 @@ async function groupsOf({ schemas, letters }: ReplayPorts, held: readonly HeldKe
 async function replayOnce(ports: ReplayPorts, group: HeldGroup): Promise<boolean> {
   const { tables, progress, replica, replicaName, schemas, prefix, ownership } = ports;
   const tableOf = ({ topic }: Partition): TableName => tableOfTopic(prefix, topic) as TableName;
-  const turn = { replicaName, dialect: replica.dialect, schemas, tables, progress, ...(ownership ? { ownership } : {}) };
+  const turn = {
+    ...{ replicaName, dialect: replica.dialect, schemas, tables, progress, isReplay: true as const },
+    ...(ownership ? { ownership } : {}),
+  };
   const partitions = [partitionOf(group), ...group.letters.map(({ partition }) => partition)];
   const resume = async () => {
     for (const partition of new Map(partitions.map((one) => [partitionKey(one), one])).values()) await progress.resume(partition);

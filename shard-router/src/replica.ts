@@ -72,13 +72,19 @@ export type TableChange =
   /** Forgets a table that somebody has dropped; rejects with `otherwise` while it is there. */
   | { readonly kind: "release"; readonly from: RememberedTable; readonly otherwise: CascadeError };
 
+/** A table as it must be remembered for work on it. */
+export interface FencedTable extends Pick<RememberedTable, "oid" | "revision"> {
+  /** The revision grows with the work: no other that was made for the same one is done. */
+  readonly renews?: true;
+}
+
 /** The same change twice: as few statements as possible, and (rendered only when needed) every mutation by itself in order. */
 export interface Work {
   readonly statements: readonly Statement[];
   /** Used in a fresh transaction when a set-based statement hits a constraint, e.g. a unique value moving between rows. */
   readonly inOrder: () => readonly Statement[];
   /** The statements were made for these tables as they were remembered: rejects with FencedError when one was changed since. */
-  readonly tables?: readonly Pick<RememberedTable, "oid" | "revision">[];
+  readonly tables?: readonly FencedTable[];
   /** What becomes of held keys with it: rejects with FencedError when one is not as it was read. */
   readonly holds?: readonly HoldChange[];
 }

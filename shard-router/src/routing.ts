@@ -170,6 +170,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       applied: (batch, step) => {
         progress.moved(step.advance);
         held.moved(step.work.holds);
+        for (const table of step.work.tables ?? []) if (table.renews) tables.renewed(table);
         countApplied(telemetry, name, batch, step);
         for (const letter of step.letters) tellOf(context, letter);
         if (status.applied(batch, step)) logger.info({ table: formatTableName(batch.table) }, "the table goes on");

@@ -1,8 +1,8 @@
 import type { WireRow, WireValue } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
+import { type KeyClass, keyClassOf } from "@cascade/shared/key-equality";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
-import { type KeyClass, keyClassOf } from "./key-equality.ts";
 
 /** How values of a column come on the wire (contract.md §3). A float may also be "NaN", "Infinity" or "-Infinity". */
 export type WireKind = "boolean" | "integer" | "float" | "string";

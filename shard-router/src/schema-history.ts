@@ -21,6 +21,8 @@ export class SchemaHistory {
   readonly #tables = new Map<number, TableHistory>();
   /** The table that took each name last. */
   readonly #named = new Map<string, number>();
+  /** Of the topic of each name; those alone that have several. */
+  readonly #partitions = new Map<string, number>();
   /** Those that had more than one name: mostly none, where there may be thousands of tables. */
   readonly #renamed = new Map<number, TableHistory>();
 
@@ -36,7 +38,9 @@ export class SchemaHistory {
   }
 
   #learnVersion(version: SchemaVersion): readonly TableName[] {
-    const { schema, at } = version;
+    const { schema, at, partitions } = version;
+    if (partitions === undefined) this.#partitions.delete(nameKey(schema));
+    else this.#partitions.set(nameKey(schema), partitions);
     let table = this.#tables.get(schema.oid);
     if (table === undefined) {
       table = { versions: [], newest: version, newestAt: at, dropped: false };
@@ -135,6 +139,11 @@ export class SchemaHistory {
       if (isSameName(before.schema, name) && !isSameName(schema, name)) left = at;
     }
     return left;
+  }
+
+  /** Over how many partitions of the topic of that name its rows are divided. */
+  partitionsOf(name: TableName): number {
+    return this.#partitions.size === 0 ? 1 : (this.#partitions.get(nameKey(name)) ?? 1);
   }
 
   /** Whether any table had more than one name. */

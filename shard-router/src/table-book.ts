@@ -1,3 +1,4 @@
+import type { ReceivedEvent } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import { comparePositions, type Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
@@ -8,6 +9,7 @@ import type { ReplicaTable } from "./dialect.ts";
 import type { Partition } from "./event-consumer.ts";
 import { Fence, type FenceOptions, justBefore } from "./fence.ts";
 import { KeyRefusedError } from "./key-refused.ts";
+import { type Meeting, PartitionFence } from "./partition-fence.ts";
 import type { Progress, RememberedTable, Replica, TableChange } from "./replica.ts";
 import { describeSteps, type SchemaPolicy } from "./schema-change.ts";
 import { isSameName, type SchemaVersion } from "./schema-history.ts";
@@ -28,7 +30,7 @@ export interface Place {
 }
 
 export interface TableBookOptions extends Omit<FenceOptions, "progress"> {
-  readonly replica: Pick<Replica, "prepare" | "remembered" | "change" | "apply" | "progress">;
+  readonly replica: Pick<Replica, "prepare" | "remembered" | "change" | "apply" | "progress" | "held">;
   /** ROUTER_DDL. */
   readonly policy: SchemaPolicy;
   /** The progress moved with a change of tables. */
@@ -70,6 +72,7 @@ interface Reading {
 export class TableBook {
   readonly #options: TableBookOptions;
   readonly #fence: Fence;
+  readonly #partitions: PartitionFence;
   readonly #prepared = new Map<
     number,
     { readonly table: ReplicaTable; readonly revision: number; readonly checkedAtMs: number }
@@ -89,6 +92,7 @@ export class TableBook {
   constructor(options: TableBookOptions) {
     this.#options = options;
     this.#fence = new Fence({ ...options, progress: (partition) => options.replica.progress(partition) });
+    this.#partitions = new PartitionFence(options);
   }
 
   /** `place`: for a table that is to be made anew, for nothing was ever applied to it. */
@@ -147,6 +151,25 @@ export class TableBook {
   /** See Fence. */
   beforeReturn<Event extends Position>(schema: TableSchema, events: readonly Event[], at: RememberedTable): readonly Event[] {
     return this.#fence.beforeReturn(schema, events, at);
+  }
+
+  /** See PartitionFence. */
+  firstMeeting(events: readonly ReceivedEvent[], schema: TableSchema, start = 0): number {
+    return this.#partitions.firstMeeting(events, schema, start);
+  }
+
+  /** See PartitionFence. `place`: of the event. */
+  meet(event: ReceivedEvent, schema: TableSchema, place: Place): Promise<Meeting> {
+    return this.#orReach(this.#partitions.meet(event, place.partition, schema), justBefore(event), place);
+  }
+
+  /** Work has renewed what is remembered of the table. */
+  renewed({ oid }: Pick<RememberedTable, "oid">): void {
+    const [all, table] = [this.#remembered, this.#remembered?.get(oid)];
+    if (all === null || table === undefined) return;
+    const tables = new Map(all).set(oid, { ...table, revision: table.revision + 1 });
+    this.#note(tables);
+    this.#remembered = tables;
   }
 
   /** The tables that wait for a copy, by their newest names: those that main-db still has. One that is not taken by its name now may come back. */
@@ -371,13 +394,24 @@ export class TableBook {
 
   async #passFence(schema: TableSchema, position: Position, place: Place, elsewhere: boolean): Promise<void> {
     const all = await this.#all();
-    const since = this.#fence.movedAt(schema, position, all.get(schema.oid));
-    if (since === null) return;
+    const { history } = this.#options;
+    const remembered = all.get(schema.oid);
+    const since = this.#fence.movedAt(schema, position, remembered);
+    const at = history.startOf(schema, position);
+    const beginning = history.beginningOf(schema.oid);
+    const isFirst = remembered === undefined && beginning !== null && comparePositions(at, beginning) <= 0;
+    if (since !== null) await this.#orReach(this.#fence.pass(schema, position, elsewhere), justBefore(since), place);
+    // Of a place of another topic all partitions of all its topics were looked at.
+    if (elsewhere || isFirst) return;
+    await this.#orReach(this.#partitions.pass(place.partition, schema, at), justBefore(at), place);
+  }
+
+  /** What is waited for may wait for this partition in its turn, which has nothing more from up to `position`: its progress must say so. */
+  async #orReach<T>(passing: Promise<T>, position: Position, place: Place): Promise<T> {
     try {
-      await this.#fence.pass(schema, position, elsewhere);
+      return await passing;
     } catch (error) {
-      // The other topic may wait for this one in its turn, which has nothing more from before then: its progress must say so.
-      if (error instanceof WaitingError) await this.#reach(justBefore(since), place);
+      if (error instanceof WaitingError) await this.#reach(position, place);
       throw error;
     }
   }

@@ -11,9 +11,10 @@ import type { EventBatch, Partition, RawEvent } from "./event-consumer.ts";
 import { eventOf } from "./event-of.ts";
 import type { HoldPlan } from "./hold-plan.ts";
 import type { Ownership, TableShare } from "./ownership.ts";
+import { arrived } from "./partition-fence.ts";
 import { asOfTable } from "./poison.ts";
 import type { ProgressBook } from "./progress-book.ts";
-import type { Advance, Progress, RememberedTable, Work } from "./replica.ts";
+import type { Advance, FencedTable, Progress, RememberedTable, Work } from "./replica.ts";
 import { malformedEvent } from "./row-shape.ts";
 import type { SchemaBook } from "./schema-book.ts";
 import { bySchema, inOrder, type SchemaRun, sameSide, statementsOf, type TurnedRun, turnRun } from "./schema-runs.ts";
@@ -43,6 +44,8 @@ export interface TurnOptions {
   readonly deadLetters?: Pick<DeadLetters, "plan" | "sync">;
   /** Of a replica that holds a part of the rows. */
   readonly ownership?: Ownership;
+  /** Events that were held back: what they were to wait for has come before. */
+  readonly isReplay?: true;
 }
 
 /**
@@ -74,7 +77,7 @@ export async function turn(batch: EventBatch, options: TurnOptions, poison: Casc
 export const workOf = (dialect: Dialect, { runs, passed }: Pick<ReadyRuns, "runs" | "passed">): Work => ({
   statements: runs.flatMap((run) => statementsOf(dialect, run)),
   inOrder: () => inOrder(dialect, runs),
-  tables: [...new Map([...passed, ...runs.map(({ remembered }) => remembered)].map((table) => [table.oid, table])).values()],
+  tables: [...new Map([...passed, ...runs.map(fencedOf)].map((table) => [table.oid, table])).values()],
 });
 
 function cutAt(batch: EventBatch, index: number | undefined): { readonly done: EventBatch; readonly rest: EventBatch | null } {
@@ -85,7 +88,12 @@ function cutAt(batch: EventBatch, index: number | undefined): { readonly done: E
 
 interface ReadyRun extends TurnedRun {
   readonly remembered: RememberedTable;
+  /** No other work on the table is done that does not know of this. */
+  readonly renews: boolean;
 }
+
+const fencedOf = ({ remembered, renews }: ReadyRun): RememberedTable & FencedTable =>
+  renews ? { ...remembered, renews } : remembered;
 
 interface ReadyRuns {
   readonly runs: readonly ReadyRun[];
@@ -120,6 +128,7 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
     const { offset: nextOffset } = batch.events[0] as RawEvent;
     const place = (): Place => ({ partition: batch.partition, from: progress.current(batch.partition), nextOffset });
     const schema = await schemaOf(batch, run, options.schemas);
+    if (options.schemas.history.partitionsOf(schema) > 1) takeArrived(run, schema, found.events);
     const standing = await standingOf(run, schema, { tables, place, mayChange: isFirst });
     if (standing.kind === "change") return { runs, passed, plan, foreign, end: run.start };
     if (standing.kind === "gone") {
@@ -132,8 +141,9 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
       // Whether a truncate ends the waiting depends on all names that the table has had.
       if (run.events.some(({ op }) => op === "t")) await options.schemas.settle();
       const isBegin = (event: ReceivedEvent): boolean => beginsCopy(event, remembered, batch.partition, options);
-      const begin = found.events.indexOf(run.events.find(isBegin) as ReceivedEvent);
-      if (begin === 0) {
+      const first = run.events.find(isBegin);
+      const begin = found.events.indexOf(first as ReceivedEvent);
+      if (first !== undefined && begin === 0 && (await mayBegin(first, schema, place, options))) {
         await tables.begin(remembered, place());
         return turnRuns(from, options);
       }
@@ -142,11 +152,16 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
       continue;
     }
     if (await options.deadLetters?.sync(remembered)) return turnRuns(from, options);
-    const events = tables.beforeReturn(schema, sameSide(run.events, schema, remembered), remembered);
+    const sameTable = tables.beforeReturn(schema, sameSide(run.events, schema, remembered), remembered);
     const share = await shareOf(schema, place, options);
     if (share === "passed") return turnRuns(from, options);
-    const mine = share === null ? events : events.filter((event) => share.concerns(event) || !foreign.add(event));
+    const { events, done, renews } = await upToMeeting(sameTable, { schema, place, isFirst }, options);
+    if (events.length === 0) return { runs, passed, plan, foreign, end: run.start };
+    if (done !== null) foreign.add(done);
+    const ours = done === null ? events : events.slice(1);
+    const mine = share === null ? ours : ours.filter((event) => share.concerns(event) || !foreign.add(event));
     const held = plan?.fork() ?? null;
+    if (done?.op === "t") held?.release(schema.oid);
     const kept = held?.withhold(schema, mine) ?? mine;
     const here = share === null ? kept : kept.map((event) => share.here(event));
     const turned = turnRun(schema, here, table, tables.isSuspect(remembered));
@@ -159,12 +174,57 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
       return turnRuns(from, options);
     }
     plan = held;
-    runs.push({ ...turned, remembered });
+    runs.push({ ...turned, remembered, renews });
     if (events.length < run.events.length)
       return { runs, passed, plan, foreign, end: found.events.indexOf(run.events[events.length] as ReceivedEvent) };
   }
   return { runs, passed, plan, foreign, end: found.events.length };
 }
+
+/** In the run and among all events of the batch, which it is found in again. */
+function takeArrived({ events }: SchemaRun, schema: TableSchema, all: ReceivedEvent[]): void {
+  for (const [at, event] of events.entries()) {
+    const taken = arrived(event, schema);
+    if (taken === event) continue;
+    events[at] = taken;
+    all[all.indexOf(event)] = taken;
+  }
+}
+
+interface BeforeMeeting {
+  /** The first of those that were given; none where the step has to end before them. */
+  readonly events: readonly ReceivedEvent[];
+  /** The first of them, where another partition has done what it says. */
+  readonly done: ReceivedEvent | null;
+  /** It is alone, and no other router may do the same. */
+  readonly renews: boolean;
+}
+
+/** The events up to the first that concerns other partitions of the table's topic, which must be the first of a step. Rejects with WaitingError before its turn. */
+async function upToMeeting(
+  all: readonly ReceivedEvent[],
+  at: { readonly schema: TableSchema; place(): Place; readonly isFirst: boolean },
+  { tables, isReplay }: TurnOptions,
+): Promise<BeforeMeeting> {
+  const { schema, place, isFirst } = at;
+  const first = isReplay ? -1 : tables.firstMeeting(all, schema);
+  if (first !== 0) return { events: first < 0 ? all : all.slice(0, first), done: null, renews: false };
+  if (!isFirst) return { events: [], done: null, renews: false };
+  const event = all[0] as ReceivedEvent;
+  const meeting = await tables.meet(event, schema, place());
+  if (event.op === "t" && meeting === "go") return { events: [event], done: null, renews: true };
+  const next = tables.firstMeeting(all, schema, 1);
+  return { events: next < 0 ? all : all.slice(0, next), done: meeting === "done" ? event : null, renews: false };
+}
+
+/** Where the table's rows are divided, a copy begins in all partitions at once; one of which Kafka has lost that place never does. */
+const mayBegin = async (
+  event: ReceivedEvent,
+  schema: TableSchema,
+  place: () => Place,
+  { tables, isReplay }: TurnOptions,
+): Promise<boolean> =>
+  isReplay || tables.firstMeeting([event], schema) < 0 || (await tables.meet(event, schema, place())) === "go";
 
 /**
  * Where the copy begins that the table waits for, which is where it empties the table: its later rows may be there without its first ones.
@@ -243,7 +303,7 @@ function strayEvent({ partition, table }: EventBatch, schema: TableSchema): Casc
 }
 
 interface NewEvents {
-  readonly events: readonly ReceivedEvent[];
+  readonly events: ReceivedEvent[];
   /** Where in the batch each of them stands. */
   readonly indexes: readonly number[];
 }

@@ -8,7 +8,8 @@ export class WaitingError extends CascadeError {
       code: "WAITING",
       verdict: "retry",
       message,
-      advice: "nothing to do while the other topic goes on: this one goes on by itself; look at that one if it is held",
+      advice:
+        "nothing to do while what it waits for goes on: this goes on by itself; look at the other topic, or partition, if that is held",
     });
   }
 }

@@ -1,6 +1,6 @@
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { sqliteDialect } from "../src/dialects/sqlite.ts";
-import type { Progress, RememberedTable, Replica } from "../src/replica.ts";
+import type { Progress, RememberedTable } from "../src/replica.ts";
 import type { SchemaPolicy } from "../src/schema-change.ts";
 import { SchemaHistory } from "../src/schema-history.ts";
 import { TableBook, type TableBookOptions } from "../src/table-book.ts";
@@ -10,7 +10,7 @@ export function memoryReplica(progress: Progress | null = null) {
   const tables = new Map<number, RememberedTable>();
   const prepared: string[] = [];
   const changes: string[] = [];
-  const replica: Pick<Replica, "prepare" | "remembered" | "change" | "apply" | "progress"> = {
+  const replica: TableBookOptions["replica"] = {
     remembered: async (oids) => [...tables.values()].filter(({ oid }) => oids?.includes(oid) ?? true),
     prepare: async (source) => {
       prepared.push(source.id);
@@ -31,6 +31,7 @@ export function memoryReplica(progress: Progress | null = null) {
     },
     apply: async () => {},
     progress: async () => progress,
+    held: async () => [],
   };
   return { replica, tables, prepared, changes };
 }

@@ -128,9 +128,23 @@ test("a row of a copy, whom it is for and what it belongs to survive the wire; a
   const encode = eventEncoder("cascade", "app");
   const text = encode({ ...event, op: "r", before: null, table: marked }, 0);
   expect(JSON.parse(text).source).toMatchObject({ snapshot: "true", filling: true, replica: "r1", snapshot_id: "s1" });
-  expect(decodeChangeEvent(text).marks).toEqual({ filling: true, replica: "r1", notReplica: null, snapshotId: "s1" });
+  expect(decodeChangeEvent(text).marks).toEqual({
+    filling: true,
+    replica: "r1",
+    notReplica: null,
+    snapshotId: "s1",
+    movedFrom: null,
+    movedTo: null,
+  });
   const others = encode({ ...event, table: { ...event.table, notReplica: 'r"1' } }, 0);
-  expect(decodeChangeEvent(others).marks).toEqual({ filling: false, replica: null, notReplica: 'r"1', snapshotId: null });
+  expect(decodeChangeEvent(others).marks).toEqual({
+    filling: false,
+    replica: null,
+    notReplica: 'r"1',
+    snapshotId: null,
+    movedFrom: null,
+    movedTo: null,
+  });
   expect(decodeChangeEvent(encode(event, 0)).marks).toBeNull();
   expect(codeOf(others.replace('"not_replica":"r\\"1"', '"not_replica":1')).code).toBe("MALFORMED_MESSAGE");
 });

@@ -35,6 +35,10 @@ export interface EventTable extends TableName {
   readonly notReplica?: string;
   /** Of the copy that a replica asked for, on the truncate that begins it and on its rows. */
   readonly snapshotId?: string;
+  /** Of an update that changed the key: the partition of the old one, which is told of a delete at the same position. */
+  readonly movedFrom?: number;
+  /** Of that delete, where the update lacks columns: the partition that must have applied it before the row goes. */
+  readonly movedTo?: number;
 }
 
 /** What every event of one transaction shares. */
@@ -89,6 +93,10 @@ export interface EventMarks {
   readonly notReplica: string | null;
   /** Of the copy that a replica asked for, on the truncate that begins it and on its rows. */
   readonly snapshotId: string | null;
+  /** Of an update that changed the key: the partition of the old one, which is told of a delete at the same position. */
+  readonly movedFrom: number | null;
+  /** Of that delete, where the update lacks columns: the partition that must have applied it before the row goes. */
+  readonly movedTo: number | null;
 }
 
 /** A row change as a router reads it. */
@@ -120,6 +128,8 @@ const envelopeShape = z.object({
     replica: z.string().optional(),
     not_replica: z.string().optional(),
     snapshot_id: z.string().optional(),
+    moved_from: z.number().int().nonnegative().optional(),
+    moved_to: z.number().int().nonnegative().optional(),
   }),
 });
 
@@ -158,13 +168,17 @@ export function positionOf(text: string): Position | null {
   return commitLsn === undefined ? null : { commitLsn: BigInt(commitLsn), ordinal: Number(ordinal) };
 }
 
-function readMarks({ filling, replica, not_replica, snapshot_id }: Envelope["source"]): EventMarks | null {
-  if (filling === undefined && replica === undefined && not_replica === undefined && snapshot_id === undefined) return null;
+function readMarks(source: Envelope["source"]): EventMarks | null {
+  const { filling, replica, not_replica, snapshot_id, moved_from, moved_to } = source;
+  const isForAll = filling === undefined && replica === undefined && not_replica === undefined && snapshot_id === undefined;
+  if (isForAll && moved_from === undefined && moved_to === undefined) return null;
   return {
     filling: filling === true,
     replica: replica ?? null,
     notReplica: not_replica ?? null,
     snapshotId: snapshot_id ?? null,
+    movedFrom: moved_from ?? null,
+    movedTo: moved_to ?? null,
   };
 }
 
@@ -181,6 +195,8 @@ interface Envelope {
     readonly replica?: string;
     readonly not_replica?: string;
     readonly snapshot_id?: string;
+    readonly moved_from?: number;
+    readonly moved_to?: number;
   };
 }
 
@@ -213,11 +229,15 @@ function isEnvelope(value: Envelope | null): value is Envelope {
   }
 }
 
-const areMarks = ({ filling, replica, not_replica, snapshot_id }: Envelope["source"]): boolean =>
+const areMarks = ({ filling, replica, not_replica, snapshot_id, moved_from, moved_to }: Envelope["source"]): boolean =>
   (filling === undefined || typeof filling === "boolean") &&
   isTextOrAbsent(replica) &&
   isTextOrAbsent(not_replica) &&
-  isTextOrAbsent(snapshot_id);
+  isTextOrAbsent(snapshot_id) &&
+  isPartitionOrAbsent(moved_from) &&
+  isPartitionOrAbsent(moved_to);
+
+const isPartitionOrAbsent = (mark: unknown): boolean => mark === undefined || (Number.isSafeInteger(mark) && Number(mark) >= 0);
 
 const isTextOrAbsent = (mark: unknown): boolean => mark === undefined || typeof mark === "string";
 

@@ -27,7 +27,14 @@ const lsn = fc.oneof(
 const table: fc.Arbitrary<EventTable> = fc.record(
   {
     ...{ schema: text, table: text, topic: fc.constant("t"), schemaId: fc.constantFrom("0123456789abcdef", "f".repeat(400)) },
-    ...{ filling: fc.constant(true as const), replica: text, notReplica: text, snapshotId: text },
+    ...{
+      filling: fc.constant(true as const),
+      replica: text,
+      notReplica: text,
+      snapshotId: text,
+      movedFrom: fc.nat(),
+      movedTo: fc.nat(),
+    },
   },
   { requiredKeys: ["schema", "table", "topic", "schemaId"] },
 );
@@ -54,8 +61,11 @@ const events = fc
 /** The wire format, by hand (contract.md §3). */
 function reference(event: ChangeEvent, name: string, db: string, capturedAtMs: number): string {
   const { op, table: of, transaction: within, ordinal, before, after } = event;
-  const { filling, replica, notReplica, snapshotId } = of;
-  const marks = JSON.stringify({ schema_id: of.schemaId, filling, replica, not_replica: notReplica, snapshot_id: snapshotId });
+  const { filling, replica, notReplica, snapshotId, movedFrom, movedTo } = of;
+  const marks = JSON.stringify({
+    ...{ schema_id: of.schemaId, filling, replica, not_replica: notReplica, snapshot_id: snapshotId },
+    ...{ moved_from: movedFrom, moved_to: movedTo },
+  });
   const about = JSON.stringify({ version: "1.0.0", connector: "cascade", name, db, schema: of.schema, table: of.table });
   const place = `"txId":${within.txId},"lsn":${event.lsn},"ts_ms":${within.committedAtMs},"snapshot":"${op === "r"}","commit_lsn":${within.commitLsn},"ordinal":${ordinal}`;
   return `{"op":"${op}","before":${before ?? "null"},"after":${after ?? "null"},"source":${about.slice(0, -1)},${place},${marks.slice(1)},"ts_ms":${capturedAtMs}}`;

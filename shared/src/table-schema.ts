@@ -95,6 +95,8 @@ export type SchemaMessage =
       readonly at: Position | null;
       /** Its rows were changed in a way that is not in the WAL: a copy of the table follows. */
       readonly rewritten: boolean;
+      /** Into how many partitions of its topic cdc divides its rows; absent: one. */
+      readonly partitions?: number;
     }
   | {
       readonly kind: "dropped";
@@ -125,9 +127,10 @@ export function encodeSchemaNews(news: SchemaMessage): EncodedSchemaMessage {
   }
   const { id, ...content } = news.schema;
   const rewritten = news.rewritten ? ',"rewritten":true' : "";
+  const partitions = news.partitions === undefined ? "" : `,"partitions":${news.partitions}`;
   return {
     key: JSON.stringify({ schema: content.schema, table: content.table, id }),
-    value: `{${JSON.stringify(content).slice(1, -1)}${at}${rewritten}}`,
+    value: `{${JSON.stringify(content).slice(1, -1)}${at}${rewritten}${partitions}}`,
   };
 }
 
@@ -137,7 +140,11 @@ const placeJson = (at: Position | null): string =>
 
 const placeShape = z.object({ commit_lsn: z.bigint().nonnegative(), ordinal: z.number().int().nonnegative() }).exactOptional();
 const schemaKeyShape = tableSchemaShape.pick({ schema: true, table: true, id: true });
-const schemaValueShape = tableSchemaShape.omit({ id: true }).extend({ at: placeShape, rewritten: z.boolean().exactOptional() });
+const schemaValueShape = tableSchemaShape.omit({ id: true }).extend({
+  at: placeShape,
+  rewritten: z.boolean().exactOptional(),
+  partitions: z.number().int().positive().exactOptional(),
+});
 const droppedShape = tableSchemaShape
   .pick({ schema: true, table: true, oid: true })
   .extend({ at: placeShape, dropped: z.literal(true) });
@@ -149,9 +156,9 @@ export function decodeSchemaMessage(key: string, value: string): SchemaMessage {
     const { schema, table, oid, at } = droppedShape.parse(content);
     return { kind: "dropped", schema, table, oid, at: positionOf(at) };
   }
-  const { at, rewritten = false, ...rest } = schemaValueShape.parse(content);
+  const { at, rewritten = false, partitions, ...rest } = schemaValueShape.parse(content);
   const schema = { id: schemaKeyShape.parse(JSON.parse(key)).id, ...rest };
-  return { kind: "schema", schema, at: positionOf(at), rewritten };
+  return { kind: "schema", schema, at: positionOf(at), rewritten, ...(partitions === undefined ? {} : { partitions }) };
 }
 
 const positionOf = (at: z.infer<typeof placeShape> | undefined): Position | null =>

@@ -53,6 +53,7 @@ function encodedOf(
     items.map((item) => item.event),
     {
       writer: new EventWriter("app", "db"),
+      partition: 0,
       capturedAtMs: AT_MS,
       headersOf: (of) => headers.get(of) ?? Buffer.alloc(0),
       maxBytes: reference.length + spare,

@@ -24,6 +24,7 @@ export function recordHeaders(headers: Readonly<Record<string, string>>): Record
 
 export interface EventRecordsOptions {
   readonly writer: EventWriter;
+  readonly partition: number;
   /** Milliseconds since 1970: when the events were captured, and the time of the records. */
   readonly capturedAtMs: number;
   readonly headersOf: (event: ChangeEvent) => RecordHeaders;
@@ -41,7 +42,7 @@ const SMALL_BYTES = 64 * 1024;
  */
 export function encodeRecords(
   events: readonly ChangeEvent[],
-  { writer, capturedAtMs, headersOf, maxBytes }: EventRecordsOptions,
+  { writer, partition, capturedAtMs, headersOf, maxBytes }: EventRecordsOptions,
 ): EncodedRecords {
   const start = maxBytes < SMALL_BYTES ? 0 : EncodedRecords.HEADROOM;
   const buf = Buffer.allocUnsafe(start + maxBytes);
@@ -72,7 +73,7 @@ export function encodeRecords(
     at = copyBytes(headers, 0, headers.length, buf, at);
   }
   if (at > buf.length) throw new RangeError(`the records of ${events.length} events take ${at - start} bytes, over ${maxBytes}`);
-  return new EncodedRecords({ buf, start, offset: at, length: events.length, partition: 0, timestamp: capturedAtMs });
+  return new EncodedRecords({ buf, start, offset: at, length: events.length, partition, timestamp: capturedAtMs });
 }
 
 const zigZag = (value: number): number => ((value << 1) ^ (value >> 31)) >>> 0;

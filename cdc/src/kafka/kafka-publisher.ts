@@ -13,15 +13,24 @@ import {
 import { isKafkaError, kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { encodeSchemaNews, type SchemaMessage } from "@cascade/shared/table-schema";
-import { compactedTopics, formatTableName, heartbeatTopic, schemasTopic, tableOfTopic } from "@cascade/shared/topic";
+import { compactedTopics, formatTableName, heartbeatTopic, schemasTopic, tableOfTopic, topicOf } from "@cascade/shared/topic";
 import type { EncodedRecords, Message, Producer } from "kafkajs";
 import { Announced, schemaMessageOf } from "../announced.ts";
 import type { SourceHeartbeat } from "../change-source.ts";
 import type { Announcement, EventPublisher } from "../event-publisher.ts";
+import { Partitioning } from "../partitioning.ts";
 import { SchemaMarks } from "../schema-marks.ts";
 import { encodeRecords, recordHeaders } from "./event-records.ts";
 import { FencedProducer, unacknowledged } from "./fenced-producer.ts";
-import { MESSAGE_OVERHEAD_BYTES, planRequests, type RecordBatch, type SizedMessage, type SizeLimits } from "./requests.ts";
+import { placeEvents } from "./placing.ts";
+import {
+  MESSAGE_OVERHEAD_BYTES,
+  type PartitionMessages,
+  planRequests,
+  type RecordBatch,
+  type SizedMessage,
+  type SizeLimits,
+} from "./requests.ts";
 import { Topics } from "./topics.ts";
 
 export interface PublisherOptions {
@@ -32,8 +41,8 @@ export interface PublisherOptions {
   readonly db: string;
   /** Names the pipeline in its heartbeats. */
   readonly slot: string;
-  /** Of a table topic. All messages go to partition 0 for now, so anything but 1 is refused. */
-  readonly partitions: 1;
+  /** Of a table topic that is made (KAFKA_PARTITIONS). */
+  readonly partitions: number;
   /** -1: the broker's default. */
   readonly replicationFactor: number;
   readonly compression: KafkaCompression;
@@ -47,7 +56,7 @@ export interface PublisherOptions {
 const DEFAULT_DEADLINE_MS = 45_000;
 const CHECK_DEADLINE_MS = 10_000;
 /** A batch of CDC_BATCH_ROWS changes may be of as many tables. Where it is not, each request costs a round trip, so not too few. */
-const MAX_REQUEST_TOPICS = 256;
+const MAX_REQUEST_PARTITIONS = 256;
 /** A raised max.message.bytes reaches the partition's leader within this. */
 const LIMIT_TAKES_EFFECT_MS = 5_000;
 const SCHEMAS_FIRST = { [SCHEMAS_FIRST_HEADER]: "1" } as const;
@@ -65,6 +74,7 @@ export async function openKafkaPublisher(options: PublisherOptions): Promise<Eve
   const topics = new Topics(admin, {
     ...options,
     compactedTopics: compactedTopics(options.prefix),
+    isTableTopic: (topic) => tableOfTopic(options.prefix, topic) !== null,
     logger: options.kafka.logger,
   });
   const connect = async (): Promise<number> => {
@@ -101,6 +111,7 @@ class KafkaPublisher implements EventPublisher {
   readonly #deadlineMs: number;
   readonly #announced = new Announced();
   readonly #marks: SchemaMarks;
+  readonly #partitioning = new Partitioning();
   #failure: unknown = null;
 
   constructor(options: PublisherOptions, kafka: Connected) {
@@ -121,20 +132,36 @@ class KafkaPublisher implements EventPublisher {
   }
 
   recall(announced: Iterable<SchemaMessage>): void {
-    this.#marks.announced(announced);
+    const messages = [...announced];
+    this.#marks.announced(messages);
+    for (const message of messages) if (message.kind === "schema") this.#recallSchema(message);
+  }
+
+  #recallSchema({ schema, partitions = 1 }: Extract<SchemaMessage, { kind: "schema" }>): void {
+    this.#partitioning.learn(schema);
+    this.#kafka.topics.recall(topicOf(this.#options.prefix, schema), partitions);
   }
 
   async announce(announcements: readonly Announcement[]): Promise<void> {
     const news = this.#announced.news(announcements);
     if (news.length === 0) return;
     const topic = schemasTopic(this.#options.prefix);
-    const said = news.map(schemaMessageOf);
-    this.#marks.announced(said);
-    const messages = new Map([[topic, said.map((message) => sized(encodeSchemaNews(message)))]]);
     const topics = [topic, ...news.flatMap((item) => (item.kind === "schema" ? [item.topic] : []))];
     await this.#once(topics, async () => {
+      const said = news.map((item) => this.#messageOf(item));
+      this.#marks.announced(said);
+      const messages = [{ topic, partition: 0, sized: said.map((message) => sized(encodeSchemaNews(message))) }];
       for (const request of planRequests(messages, this.#sizeLimits())) for (const batch of request) await this.#tell(batch);
     });
+  }
+
+  /** Its topic is there. */
+  #messageOf(item: Announcement): SchemaMessage {
+    const message = schemaMessageOf(item);
+    if (item.kind !== "schema" || message.kind !== "schema") return message;
+    this.#partitioning.learn(item.schema);
+    const { partitions } = this.#kafka.topics.limits(item.topic);
+    return partitions === 1 ? message : { ...message, partitions };
   }
 
   async #tell({ topic, messages }: RecordBatch<Message>): Promise<void> {
@@ -151,7 +178,12 @@ class KafkaPublisher implements EventPublisher {
     const topic = heartbeatTopic(prefix);
     // By hand: JSON has no bigint.
     const value = `{"slot":${JSON.stringify(slot)},"commit_lsn":${commitLsn},"source_ts_ms":${committedAtMs},"ts_ms":${Date.now()}}`;
-    await this.#publish(new Map([[topic, [sized({ key: JSON.stringify({ slot }), value })]]]), ({ messages }) => [...messages]);
+    const beat = sized({ key: JSON.stringify({ slot }), value });
+    await this.#publish(
+      [topic],
+      () => [{ topic, partition: 0, sized: [beat] }],
+      ({ messages }) => [...messages],
+    );
   }
 
   /** Resolves to the bytes sent, before compression. */
@@ -161,30 +193,27 @@ class KafkaPublisher implements EventPublisher {
     const headers = recordHeaders(traceparent === null ? {} : { traceparent });
     const headersBefore = recordHeaders({ ...(traceparent === null ? {} : { traceparent }), ...SCHEMAS_FIRST });
     const marked = new Set<ChangeEvent>();
-    const byTopic = new Map<string, SizedMessage<ChangeEvent>[]>();
-    let topic: string | null = null;
-    let sized: SizedMessage<ChangeEvent>[] = [];
-    for (const event of events) {
-      if (event.table.topic !== topic) {
-        topic = event.table.topic;
-        sized = byTopic.get(topic) ?? [];
-        byTopic.set(topic, sized);
-      }
-      const isMarked = this.#marks.take(topic);
+    const bytesOf = (event: ChangeEvent, partition: number, count: number): number => {
+      const isMarked = this.#marks.take(event.table.topic, partition, count);
       if (isMarked) marked.add(event);
       const keyBytes = event.key === null ? 0 : byteLengthOf(event.key);
       const headerBytes = (isMarked ? headersBefore : headers).length;
-      const bytes = keyBytes + this.#writer.sizeOf(event, capturedAtMs) + headerBytes + MESSAGE_OVERHEAD_BYTES;
-      sized.push({ message: event, bytes });
-    }
-    const headersOf = marked.size === 0 ? () => headers : (event: ChangeEvent) => (marked.has(event) ? headersBefore : headers);
-    const encode = ({ messages, bytes }: RecordBatch<ChangeEvent>): EncodedRecords =>
-      encodeRecords(messages, { writer: this.#writer, capturedAtMs, headersOf, maxBytes: bytes });
-    return this.#publish(byTopic, encode);
+      return keyBytes + this.#writer.sizeOf(event, capturedAtMs) + headerBytes + MESSAGE_OVERHEAD_BYTES;
+    };
+    const countOf = (topic: string): number => this.#kafka.topics.limits(topic).partitions;
+    const placed = () => placeEvents(events, { countOf, partitioning: this.#partitioning, bytesOf });
+    const headersOf = (event: ChangeEvent) => (marked.has(event) ? headersBefore : headers);
+    const encode = ({ messages, partition, bytes }: RecordBatch<ChangeEvent>): EncodedRecords =>
+      encodeRecords(messages, {
+        ...{ writer: this.#writer, partition, capturedAtMs, maxBytes: bytes },
+        headersOf: marked.size === 0 ? () => headers : headersOf,
+      });
+    return this.#publish(new Set(events.map(({ table }) => table.topic)), placed, encode);
   }
 
-  #publish<M>(messages: ReadonlyMap<string, readonly SizedMessage<M>[]>, encode: Encode<M>): Promise<number> {
-    return this.#once(messages.keys(), () => this.#sendAll(messages, encode));
+  /** @param placed asked once the topics are there */
+  #publish<M>(topics: Iterable<string>, placed: () => readonly PartitionMessages<M>[], encode: Encode<M>): Promise<number> {
+    return this.#once(topics, () => this.#sendAll(placed(), encode));
   }
 
   async #once<T>(topics: Iterable<string>, send: () => Promise<T>): Promise<T> {
@@ -199,7 +228,7 @@ class KafkaPublisher implements EventPublisher {
     }
   }
 
-  async #sendAll<M>(messages: ReadonlyMap<string, readonly SizedMessage<M>[]>, encode: Encode<M>): Promise<number> {
+  async #sendAll<M>(messages: readonly PartitionMessages<M>[], encode: Encode<M>): Promise<number> {
     const limits = this.#sizeLimits();
     let bytes = 0;
     // One request at a time: kafkajs would let a second one overtake the first when that is retried.
@@ -216,11 +245,11 @@ class KafkaPublisher implements EventPublisher {
   #sizeLimits(): SizeLimits {
     const { topics, maxRequestBytes } = this.#kafka;
     const maxBatchBytes = (topic: string) => Math.min(topics.limits(topic).maxMessageBytes, maxRequestBytes);
-    return { maxRequestBytes, maxBatchBytes, maxRequestTopics: MAX_REQUEST_TOPICS };
+    return { maxRequestBytes, maxBatchBytes, maxRequestPartitions: MAX_REQUEST_PARTITIONS };
   }
 
   async #send<M>(request: readonly RecordBatch<M>[], encode: Encode<M>): Promise<void> {
-    const doing = `publish to ${request.length === 1 ? `topic ${request[0]?.topic}` : `${request.length} topics`}`;
+    const doing = `publish to ${request.length === 1 ? `topic ${request[0]?.topic}` : `${request.length} partitions`}`;
     const sent = this.#kafka.producer.sendBatch({
       acks: -1,
       compression: compressionType(this.#options.compression),
@@ -229,12 +258,12 @@ class KafkaPublisher implements EventPublisher {
     let acknowledged: ReadonlySet<string>;
     try {
       const answers = await withDeadline(sent, this.#deadlineMs, doing);
-      acknowledged = new Set(answers.map(({ topicName }) => topicName));
+      acknowledged = new Set(answers.map(({ topicName, partition }) => `${topicName}/${partition}`));
     } catch (error) {
       throw isKafkaError(error, "MESSAGE_TOO_LARGE") ? limitLowered(doing, error) : kafkaError(error, doing);
     }
     // A send that succeeds by forgetting a topic would be a change lost without a word.
-    for (const { topic } of request) if (!acknowledged.has(topic)) throw unacknowledged(topic);
+    for (const { topic, partition } of request) if (!acknowledged.has(`${topic}/${partition}`)) throw unacknowledged(topic);
   }
 
   /** One message over its topic's limit: raises the limit, as nothing else gets the row to the replicas. */

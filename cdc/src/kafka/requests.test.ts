@@ -1,22 +1,33 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { MESSAGE_OVERHEAD_BYTES, planRequests, type RecordBatch, type SizedMessage } from "./requests.ts";
+import { MESSAGE_OVERHEAD_BYTES, type PartitionMessages, planRequests, type RecordBatch, type SizedMessage } from "./requests.ts";
 
 const message = (value: string, bytes: number): SizedMessage<string> => ({ message: value, bytes });
 const values = (batch: RecordBatch<string>): readonly string[] => batch.messages;
 const total = (request: readonly RecordBatch<string>[]): number => request.reduce((sum, { bytes }) => sum + bytes, 0);
 
-/** Messages by topic, each value telling its topic and place. */
+const of = (topic: string, partition: number, sized: readonly SizedMessage<string>[]): PartitionMessages<string> => ({
+  topic,
+  partition,
+  sized,
+});
+const nameOf = ({ topic, partition }: { readonly topic: string; readonly partition: number }): string => `${topic}/${partition}`;
+
+/** Messages by partition, each value telling its topic and place. */
 const messages = fc
-  .dictionary(fc.constantFrom("a", "b", "c", "d"), fc.array(fc.integer({ min: 1, max: 4_000 }), { maxLength: 30 }))
-  .map(
-    (sizes) =>
-      new Map(
-        Object.entries(sizes).map(([topic, list]): [string, SizedMessage<string>[]] => [
-          topic,
-          list.map((bytes, i) => message(`${topic}${i}`, bytes)),
-        ]),
-      ),
+  .dictionary(
+    fc.constantFrom("a/0", "a/1", "a/2", "b/0", "c/0", "c/7"),
+    fc.array(fc.integer({ min: 1, max: 4_000 }), { maxLength: 30 }),
+  )
+  .map((sizes) =>
+    Object.entries(sizes).map(([name, list]) => {
+      const [topic = "", partition] = name.split("/");
+      return of(
+        topic,
+        Number(partition),
+        list.map((bytes, i) => message(`${name}-${i}`, bytes)),
+      );
+    }),
   );
 const limits = fc
   .record({
@@ -26,22 +37,20 @@ const limits = fc
     topics: fc.integer({ min: 1, max: 5 }),
   })
   .map(({ a, other, request, topics }) => ({
-    maxRequestTopics: topics,
+    maxRequestPartitions: topics,
     maxBatchBytes: (topic: string) => (topic === "a" ? a : other),
     maxRequestBytes: Math.max(a, other) + request,
   }));
 
 describe("planRequests", () => {
-  test("keeps each topic's order and loses nothing", () => {
+  test("keeps each partition's order and loses nothing", () => {
     fc.assert(
       fc.property(messages, limits, (given, limit) => {
         const planned = new Map<string, string[]>();
         for (const batch of planRequests(given, limit).flat()) {
-          planned.set(batch.topic, [...(planned.get(batch.topic) ?? []), ...values(batch)]);
+          planned.set(nameOf(batch), [...(planned.get(nameOf(batch)) ?? []), ...values(batch)]);
         }
-        for (const [topic, sized] of given) {
-          expect(planned.get(topic) ?? []).toEqual(sized.map((item) => item.message));
-        }
+        for (const one of given) expect(planned.get(nameOf(one)) ?? []).toEqual(one.sized.map((item) => item.message));
       }),
     );
   });
@@ -55,19 +64,20 @@ describe("planRequests", () => {
             expect(request).toHaveLength(1);
             expect(oversized[0]?.messages).toHaveLength(1);
           } else expect(total(request)).toBeLessThanOrEqual(limit.maxRequestBytes);
-          expect(request.length).toBeLessThanOrEqual(limit.maxRequestTopics);
+          expect(request.length).toBeLessThanOrEqual(limit.maxRequestPartitions);
         }
       }),
     );
   });
 
-  test("counts at least what the messages say, and puts a topic into a request once", () => {
+  test("counts at least what the messages say, and puts a partition into a request once", () => {
     fc.assert(
       fc.property(messages, limits, (given, limit) => {
         for (const request of planRequests(given, limit)) {
-          expect(new Set(request.map(({ topic }) => topic)).size).toBe(request.length);
-          for (const { topic, messages: batch, bytes } of request) {
-            const sizes = new Map((given.get(topic) ?? []).map((item) => [item.message, item.bytes]));
+          expect(new Set(request.map(nameOf)).size).toBe(request.length);
+          for (const { messages: batch, bytes, ...place } of request) {
+            const sized = given.find((one) => nameOf(one) === nameOf(place))?.sized ?? [];
+            const sizes = new Map(sized.map((item) => [item.message, item.bytes]));
             expect(bytes).toBeGreaterThan(batch.reduce((sum, item) => sum + (sizes.get(item) ?? Number.NaN), 0));
           }
         }
@@ -76,24 +86,24 @@ describe("planRequests", () => {
   });
 
   test("puts what fits into one request", () => {
-    const given = new Map([
-      ["a", [message("a0", 100), message("a1", 100)]],
-      ["b", [message("b0", 100)]],
-    ]);
-    const planned = planRequests(given, { maxBatchBytes: () => 10_000, maxRequestBytes: 10_000, maxRequestTopics: 9 });
-    expect(planned.map((request) => request.map(values))).toEqual([[["a0", "a1"], ["b0"]]]);
+    const given = [
+      of("a", 0, [message("a0", 100), message("a1", 100)]),
+      of("a", 1, [message("a2", 100)]),
+      of("b", 0, [message("b0", 100)]),
+    ];
+    const planned = planRequests(given, { maxBatchBytes: () => 10_000, maxRequestBytes: 10_000, maxRequestPartitions: 9 });
+    expect(planned.map((request) => request.map(values))).toEqual([[["a0", "a1"], ["a2"], ["b0"]]]);
   });
 
   test("sends an oversized message after what came before it and before what comes after", () => {
-    const given = new Map([["a", [message("a0", 100), message("a1", 5_000), message("a2", 100)]]]);
-    const planned = planRequests(given, { maxBatchBytes: () => 1_000, maxRequestBytes: 10_000, maxRequestTopics: 9 });
+    const given = [of("a", 0, [message("a0", 100), message("a1", 5_000), message("a2", 100)])];
+    const planned = planRequests(given, { maxBatchBytes: () => 1_000, maxRequestBytes: 10_000, maxRequestPartitions: 9 });
     expect(planned.map((request) => request.map(values))).toEqual([[["a0"]], [["a1"]], [["a2"]]]);
   });
 
   test("plans nothing for nothing", () => {
-    expect(
-      planRequests(new Map([["a", []]]), { maxBatchBytes: () => 1_000, maxRequestBytes: 1_000, maxRequestTopics: 9 }),
-    ).toEqual([]);
+    const limit = { maxBatchBytes: () => 1_000, maxRequestBytes: 1_000, maxRequestPartitions: 9 };
+    expect(planRequests([of("a", 0, [])], limit)).toEqual([]);
   });
 
   test("allows a message the longest varints of its record, and its trace header", () => {

@@ -4,9 +4,17 @@ export interface SizedMessage<M> {
   readonly bytes: number;
 }
 
-/** Messages of one topic that go into one record batch. */
+/** Messages of one partition, in their order. */
+export interface PartitionMessages<M> {
+  readonly topic: string;
+  readonly partition: number;
+  readonly sized: readonly SizedMessage<M>[];
+}
+
+/** Messages of one partition that go into one record batch. */
 export interface RecordBatch<M> {
   readonly topic: string;
+  readonly partition: number;
   readonly messages: readonly M[];
   /** An upper bound of what the broker will count, compressed or not. */
   readonly bytes: number;
@@ -17,8 +25,8 @@ export interface SizeLimits {
   maxBatchBytes(topic: string): number;
   /** Of one request to a broker. */
   readonly maxRequestBytes: number;
-  /** Of one request: what kafkajs holds for a topic while it is sent takes far more memory than a few rows. */
-  readonly maxRequestTopics: number;
+  /** Of one request: what kafkajs holds for a partition while it is sent takes far more memory than a few rows. */
+  readonly maxRequestPartitions: number;
 }
 
 /** Length, attributes, timestamp and offset deltas, key, value and header lengths: at most. */
@@ -30,14 +38,11 @@ const COMPRESSION_GROWTH = 1.01;
 
 /**
  * Cuts messages into requests that the broker takes, to be sent one after the other: kafkajs makes one record batch of all messages of a
- * topic, and the broker refuses it as a whole past max.message.bytes. Order within a topic is kept. A message over its topic's limit
+ * partition, and the broker refuses it as a whole past max.message.bytes. Order within a partition is kept. A message over its topic's limit
  * comes in a request of its own: when it is refused nothing else is.
  */
-export function planRequests<M>(
-  messages: ReadonlyMap<string, readonly SizedMessage<M>[]>,
-  limits: SizeLimits,
-): RecordBatch<M>[][] {
-  const queues = [...messages].map(([topic, sized]) => cut(topic, sized, limits.maxBatchBytes(topic)));
+export function planRequests<M>(messages: readonly PartitionMessages<M>[], limits: SizeLimits): RecordBatch<M>[][] {
+  const queues = messages.map((one) => cut(one, limits.maxBatchBytes(one.topic)));
   const requests: RecordBatch<M>[][] = [];
   let request: RecordBatch<M>[] = [];
   let requestBytes = 0;
@@ -51,31 +56,31 @@ export function planRequests<M>(
       const batch = queue[round];
       if (!batch) continue;
       const alone = batch.bytes > limits.maxBatchBytes(batch.topic);
-      if (alone || request.length >= limits.maxRequestTopics || requestBytes + batch.bytes > limits.maxRequestBytes) flush();
+      if (alone || request.length >= limits.maxRequestPartitions || requestBytes + batch.bytes > limits.maxRequestBytes) flush();
       request.push(batch);
       requestBytes += batch.bytes;
       if (alone) flush();
     }
-    // One record batch of a topic per request, or kafkajs would make one of two.
+    // One record batch of a partition per request, or kafkajs would make one of two.
     flush();
   }
   return requests;
 }
 
-function cut<M>(topic: string, sized: readonly SizedMessage<M>[], limit: number): RecordBatch<M>[] {
+function cut<M>({ topic, partition, sized }: PartitionMessages<M>, limit: number): RecordBatch<M>[] {
   const batches: RecordBatch<M>[] = [];
   let messages: M[] = [];
   let bytes = 0;
   for (const item of sized) {
     if (messages.length > 0 && batchBytes(bytes + item.bytes) > limit) {
-      batches.push({ topic, messages, bytes: batchBytes(bytes) });
+      batches.push({ topic, partition, messages, bytes: batchBytes(bytes) });
       messages = [];
       bytes = 0;
     }
     messages.push(item.message);
     bytes += item.bytes;
   }
-  if (messages.length > 0) batches.push({ topic, messages, bytes: batchBytes(bytes) });
+  if (messages.length > 0) batches.push({ topic, partition, messages, bytes: batchBytes(bytes) });
   return batches;
 }
 

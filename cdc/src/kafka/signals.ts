@@ -81,8 +81,8 @@ class Signals implements SignalLog {
     const { admin, producer, consumer } = this.#clients;
     const { prefix, replicationFactor, kafka } = this.#options;
     await Promise.all([admin.connect(), producer.connect(), consumer.connect()]);
-    const settings = { compactedTopics: compactedTopics(prefix), partitions: 1, replicationFactor, logger: kafka.logger };
-    await new Topics(admin, settings).ensure([this.#topic]);
+    const settings = { compactedTopics: compactedTopics(prefix), isTableTopic: () => false, partitions: 1 };
+    await new Topics(admin, { ...settings, replicationFactor, logger: kafka.logger }).ensure([this.#topic]);
     await producer.takeOver(this.#topic);
     await this.#whole.read(({ key, value }) => this.#take(key?.toString("utf8") ?? "", value?.toString("utf8") ?? null));
     await this.#whole.settled(admin);

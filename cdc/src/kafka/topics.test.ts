@@ -33,7 +33,12 @@ function lab({ heardOfAfter = 0, creation = null as Error | null } = {}) {
       })),
     }),
   } as unknown as Admin;
-  const topics = new Topics(admin, { compactedTopics: ["p.schemas"], partitions: 1, replicationFactor: -1, logger: silent });
+  const settings = {
+    compactedTopics: ["p.schemas"],
+    isTableTopic: (topic: string) => topic.startsWith("p.public."),
+    partitions: 1,
+  };
+  const topics = new Topics(admin, { ...settings, replicationFactor: -1, logger: silent });
   return { topics, created };
 }
 
@@ -41,7 +46,7 @@ describe("Topics", () => {
   test("waits until the brokers have heard of a new topic", async () => {
     const { topics } = lab({ heardOfAfter: 3 });
     await topics.ensure(["p.public.t"]);
-    expect(topics.limits("p.public.t")).toEqual({ maxMessageBytes: 5_000 });
+    expect(topics.limits("p.public.t")).toEqual({ maxMessageBytes: 5_000, partitions: 1 });
   });
 
   test("asks once per topic", async () => {

@@ -7,11 +7,16 @@ import { type Admin, type ConfigEntries, ConfigResourceTypes, ConfigSource, type
 export interface TopicLimits {
   /** `max.message.bytes`: the largest record batch, compressed if compressed. */
   readonly maxMessageBytes: number;
+  /** Over how many of its partitions its messages are divided: it may have got more since. */
+  readonly partitions: number;
 }
 
 export interface TopicSettings {
-  /** With one partition: the schemas', the signals'. All others are tables'. */
+  /** The schemas', the signals'. */
   readonly compactedTopics: readonly string[];
+  /** Whether it is a table's: all others have one partition. */
+  isTableTopic(topic: string): boolean;
+  /** Of a table's topic that is made. */
   readonly partitions: number;
   /** -1: the broker's default. */
   readonly replicationFactor: number;
@@ -32,10 +37,17 @@ export class Topics {
   readonly #admin: Admin;
   readonly #settings: TopicSettings;
   readonly #known = new Map<string, TopicLimits>();
+  /** Over how many partitions the messages of tables' topics were divided until now. */
+  readonly #divided = new Map<string, number>();
 
   constructor(admin: Admin, settings: TopicSettings) {
     this.#admin = admin;
     this.#settings = settings;
+  }
+
+  /** Over so many partitions the topic's messages were divided by an earlier life: its keys are to stay where they are. */
+  recall(topic: string, partitions: number): void {
+    this.#divided.set(topic, partitions);
   }
 
   /** Limits of a topic that `ensure` has seen. */
@@ -117,7 +129,7 @@ export class Topics {
     const config = this.#isCompacted(topic) ? COMPACTED_TOPIC : TABLE_TOPIC;
     return {
       topic,
-      numPartitions: this.#isCompacted(topic) ? 1 : partitions,
+      numPartitions: this.#settings.isTableTopic(topic) ? partitions : 1,
       replicationFactor,
       configEntries: Object.entries(config).map(([name, value]) => ({ name, value })),
     };
@@ -129,14 +141,35 @@ export class Topics {
 
   async #check(topics: readonly string[]): Promise<void> {
     const { topics: metadata } = await this.#admin.fetchTopicMetadata({ topics: [...topics] });
-    for (const { name, partitions } of metadata) {
-      if (!this.#isCompacted(name)) checkPartitions(name, partitions.length, this.#settings.partitions);
-    }
+    const counts = new Map<string, number>();
+    for (const { name, partitions } of metadata) counts.set(name, await this.#dividedOver(name, partitions.length));
     for (const [topic, config] of await this.#configs(topics)) {
       checkCompression(topic, config);
       await this.#checkCleanup(topic, config);
-      this.#known.set(topic, { maxMessageBytes: maxMessageBytes(config) });
+      this.#known.set(topic, { maxMessageBytes: maxMessageBytes(config), partitions: counts.get(topic) ?? 1 });
     }
+  }
+
+  /**
+   * Over how many partitions of a topic that has `found` its messages are divided: the changes of a key must stay in the partition that they are
+   * in, or routers would apply them in any order.
+   */
+  async #dividedOver(topic: string, found: number): Promise<number> {
+    if (!this.#settings.isTableTopic(topic)) return 1;
+    // Only this program writes to it, and it has ever told of more than one.
+    const before = this.#divided.get(topic) ?? 1;
+    if (found === before) return found;
+    if (await this.#isEmpty(topic)) return found;
+    if (found < before) throw partitionsLost(topic, found, before);
+    this.#settings.logger.warn(
+      { topic, partitions: found, used: before },
+      `the topic was given ${found} partitions, and its changes stay in the first ${before}: a key's changes would be in two, in no order`,
+    );
+    return before;
+  }
+
+  async #isEmpty(topic: string): Promise<boolean> {
+    return (await this.#admin.fetchTopicOffsets(topic)).every(({ high }) => BigInt(high) === 0n);
   }
 
   async #checkCleanup(topic: string, config: TopicConfig): Promise<void> {
@@ -156,7 +189,7 @@ export class Topics {
     try {
       const now = maxMessageBytes(await this.#config(topic));
       if (now < bytes) await this.#alter(topic, { "max.message.bytes": String(bytes) });
-      this.#known.set(topic, { maxMessageBytes: Math.max(now, bytes) });
+      this.#known.set(topic, { ...this.limits(topic), maxMessageBytes: Math.max(now, bytes) });
     } catch (error) {
       throw kafkaError(error, `raise max.message.bytes of topic ${topic} to ${bytes}`);
     }
@@ -247,13 +280,12 @@ const COMPACTED_TOPIC = {
 
 const READABLE_COMPRESSION: ReadonlySet<string> = new Set(["producer", "uncompressed", "gzip", "zstd"]);
 
-function checkPartitions(topic: string, found: number, configured: number): void {
-  if (found === configured) return;
-  throw new CascadeError({
+function partitionsLost(topic: string, found: number, before: number): CascadeError {
+  return new CascadeError({
     code: "TOPIC_PARTITIONS",
     verdict: "refuse",
-    message: `topic ${topic} has ${found} partitions, and cdc is configured for ${configured}: a table's changes would lose their order`,
-    advice: `delete the topic so that cdc creates it anew (and fill its replicas again), or exclude the table (CDC_TABLES)`,
+    message: `topic ${topic} has ${found} partitions, and its table's changes were divided over ${before}: a key's changes would lose their order`,
+    advice: "delete the topic so that cdc creates it anew, and every replica is filled again; or exclude the table (CDC_TABLES)",
   });
 }
 

@@ -52,10 +52,13 @@ export async function mayBeMade(session: DuckdbSession, oid: number, named: Tabl
 
 /** Within `apply`'s transaction. Rejects with FencedError when a table is not as it was remembered. */
 export async function checkUnchanged(session: DuckdbSession, tables: Work["tables"], partition: Partition): Promise<void> {
-  for (const { oid, revision } of tables ?? []) {
-    const text = "SELECT 1 FROM main.cascade_tables WHERE oid = $1 AND revision = $2";
-    const found = await session.rows(text, [BigInt(oid), BigInt(revision)]);
-    if (found.length !== 1) throw new FencedError(partition.topic, partition.partition, `the table of ${partition.topic}`);
+  const isAsRead = "oid = $1 AND revision = $2";
+  for (const { oid, revision, renews } of tables ?? []) {
+    const values = [BigInt(oid), BigInt(revision)];
+    const found = renews
+      ? await session.run(`UPDATE main.cascade_tables SET revision = revision + 1 WHERE ${isAsRead}`, values)
+      : (await session.rows(`SELECT 1 FROM main.cascade_tables WHERE ${isAsRead}`, values)).length;
+    if (found !== 1) throw new FencedError(partition.topic, partition.partition, `the table of ${partition.topic}`);
   }
 }
 

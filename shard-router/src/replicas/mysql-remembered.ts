@@ -238,9 +238,11 @@ export async function rememberNew(
 
 /** Within `apply`'s transaction: keeps the tables from being changed until it ends. Rejects with FencedError when one was. */
 export async function checkUnchanged(session: MysqlSession, tables: Work["tables"], partition: Partition): Promise<void> {
-  for (const { oid, revision } of tables ?? []) {
-    const text = "SELECT 1 FROM cascade_tables WHERE oid = ? AND revision = ? AND pending IS NULL LOCK IN SHARE MODE";
-    const found = await session.query(text, [oid, revision]);
-    if (found.length !== 1) throw new FencedError(partition.topic, partition.partition, `the table of ${partition.topic}`);
+  const isAsRead = "oid = ? AND revision = ? AND pending IS NULL";
+  for (const { oid, revision, renews } of tables ?? []) {
+    const found = renews
+      ? await session.change(`UPDATE cascade_tables SET revision = revision + 1 WHERE ${isAsRead}`, [oid, revision])
+      : (await session.query(`SELECT 1 FROM cascade_tables WHERE ${isAsRead} LOCK IN SHARE MODE`, [oid, revision])).length;
+    if (found !== 1) throw new FencedError(partition.topic, partition.partition, `the table of ${partition.topic}`);
   }
 }

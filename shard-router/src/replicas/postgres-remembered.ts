@@ -31,8 +31,10 @@ export async function mayBeMade(session: PostgresSession, oid: number, named: Ta
  * change that is under way, and then finds none.
  */
 export function unchangedQueries(tables: Work["tables"]): readonly Query[] {
-  return (tables ?? []).map(({ oid, revision }) => ({
-    text: "SELECT 1 FROM cascade.tables WHERE oid = $1 AND revision = $2 FOR SHARE",
+  return (tables ?? []).map(({ oid, revision, renews }) => ({
+    text: renews
+      ? "UPDATE cascade.tables SET revision = revision + 1 WHERE oid = $1 AND revision = $2"
+      : "SELECT 1 FROM cascade.tables WHERE oid = $1 AND revision = $2 FOR SHARE",
     values: [oid, revision],
   }));
 }

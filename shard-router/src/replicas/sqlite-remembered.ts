@@ -66,9 +66,13 @@ export function mayBeMade(database: Database, oid: number, named: TableName, rev
 
 /** In a transaction that has the write lock: nothing changes until it ends. */
 export function checkUnchanged(database: Database, tables: Work["tables"], { topic, partition }: Partition): void {
-  for (const { oid, revision } of tables ?? []) {
-    const found = database.query("SELECT 1 FROM cascade_tables WHERE source_oid = ? AND revision = ?").get(oid, revision);
-    if (found === null) throw new FencedError(topic, partition, `the table of ${topic}`);
+  for (const { oid, revision, renews } of tables ?? []) {
+    const found = renews
+      ? database
+          .query("UPDATE cascade_tables SET revision = revision + 1 WHERE source_oid = ? AND revision = ?")
+          .run(oid, revision).changes === 1
+      : database.query("SELECT 1 FROM cascade_tables WHERE source_oid = ? AND revision = ?").get(oid, revision) !== null;
+    if (!found) throw new FencedError(topic, partition, `the table of ${topic}`);
   }
 }
 

@@ -1,5 +1,5 @@
-import type { WireRow, WireValue } from "@cascade/shared/change-event";
-import { FIRST_USER_OID, type TableSchema } from "@cascade/shared/table-schema";
+import type { WireRow, WireValue } from "./change-event.ts";
+import { FIRST_USER_OID, type TableSchema } from "./table-schema.ts";
 
 /**
  * Two keys may be one to PostgreSQL and look different: the numerics 1.0 and 1.00, the floats 0 and -0. Which of them it is matters to an
@@ -20,24 +20,24 @@ export type KeyClass = ((row: WireRow) => string) | null;
 export function keyClassOf(schema: TableSchema): KeyClass {
   const types = new Map(schema.columns.map(({ name, typeOid }) => [name, typeOid]));
   const parts = schema.key.map((name) => ({ name, classOf: valueClass(types.get(name) ?? 0) }));
-  if (parts.every(({ classOf }) => classOf === null)) return null;
+  if (parts.every(({ classOf }) => classOf === "exact")) return null;
   return (row) =>
     parts
       .map(({ name, classOf }) => {
         const value = row[name] as WireValue;
-        const part = classOf === null ? String(value) : classOf(value);
+        const part = classOf === "any" ? "" : classOf === "exact" ? String(value) : classOf(value);
         return `${part.length}:${part}`;
       })
       .join("");
 }
 
-function valueClass(typeOid: number): ((value: WireValue) => string) | null {
-  if (EXACT.has(typeOid) || typeOid >= FIRST_USER_OID) return null;
+/** A text that is the same for equal values; `exact`: their own is; `any`: of intervals, jsonb, arrays, ranges, ... any two may be equal. */
+export function valueClass(typeOid: number): "exact" | "any" | ((value: WireValue) => string) {
+  if (EXACT.has(typeOid) || typeOid >= FIRST_USER_OID) return "exact";
   if (typeOid === NUMERIC) return (value) => canonicalNumeric(String(value));
   if (FLOATS.has(typeOid)) return (value) => (value === 0 ? "0" : String(value));
   if (typeOid === BLANK_PADDED) return (value) => String(value).replace(/ +$/, "");
-  // Intervals, jsonb, arrays, ranges, ...: any two may be equal.
-  return () => "";
+  return "any";
 }
 
 /** PostgreSQL writes numerics without an exponent and without leading zeros but one. */
