@@ -45,11 +45,12 @@ export interface CdcWorld {
   readonly initial: boolean;
   readonly chunkRows: number;
   readonly batchRows: number;
+  readonly partitions: number;
 }
 
 /** cdc, put together as capture.ts and snapshotting.ts do, over simulated ports. */
 export function cdcProcess(world: CdcWorld): (host: Host) => Live {
-  const { scheduler, network, mainDb, kafka, witness, initial, chunkRows, batchRows } = world;
+  const { scheduler, network, mainDb, kafka, witness, initial, chunkRows, batchRows, partitions } = world;
   return (process) => {
     const { logger, telemetry } = quietContext(process, witness);
     const progress = new SnapshotProgress(logger, telemetry);
@@ -61,7 +62,7 @@ export function cdcProcess(world: CdcWorld): (host: Host) => Live {
       const client = mainDbClient(mainDb, session);
       const catalog = catalogOf(mainDb, session, CAPTURE);
       await checkSlot(client, PREFIX, { lost: true });
-      const publisher = await SimulatedPublisher.open(kafka, network);
+      const publisher = await SimulatedPublisher.open(kafka, network, partitions);
       await using log = await openSignalLog(kafka, network);
       const hasPublished = await publisher.hasPublished();
       const start = await SlotStart.judge({ config: CONFIG, client, log, hasPublished, warn });

@@ -1,3 +1,4 @@
+import { type Partition, partitionKey } from "@cascade/shard-router/src/event-consumer.ts";
 import type { SimulatedKafka } from "./kafka.ts";
 import type { Network } from "./network.ts";
 import type { Host, Scheduler } from "./scheduler.ts";
@@ -8,7 +9,7 @@ const REBALANCE_TIMEOUT_MS = 10_000;
 export interface Joined {
   readonly memberId: string;
   readonly generation: number;
-  readonly topics: readonly string[];
+  readonly partitions: readonly Partition[];
 }
 
 interface Member {
@@ -24,15 +25,18 @@ interface Member {
 export class SimulatedGroup {
   readonly #scheduler: Scheduler;
   readonly #network: Network;
+  readonly #kafka: SimulatedKafka;
+  /** By partition. */
   readonly committed = new Map<string, number>();
   #members = new Map<string, Member>();
   #generation = 0;
   #isRebalancing = false;
   #ids = 0;
 
-  constructor(scheduler: Scheduler, network: Network) {
+  constructor(scheduler: Scheduler, network: Network, kafka: SimulatedKafka) {
     this.#scheduler = scheduler;
     this.#network = network;
+    this.#kafka = kafka;
     this.#watch();
   }
 
@@ -89,21 +93,24 @@ export class SimulatedGroup {
     this.#isRebalancing = false;
     const generation = ++this.#generation;
     const topics = [...new Set(members.flatMap((member) => member.topics))].sort();
-    const given = new Map<string, string[]>(members.map(({ id }) => [id, []]));
-    topics.forEach((topic, at) => {
-      const takers = members.filter((member) => member.topics.includes(topic));
-      given.get(takers[(at + generation) % takers.length]?.id ?? "")?.push(topic);
+    const given = new Map<string, Partition[]>(members.map(({ id }) => [id, []]));
+    const partitions = topics.flatMap((topic) =>
+      Array.from({ length: this.#kafka.partitions(topic) }, (_, partition) => ({ topic, partition })),
+    );
+    partitions.forEach((partition, at) => {
+      const takers = members.filter((member) => member.topics.includes(partition.topic));
+      given.get(takers[(at + generation) % takers.length]?.id ?? "")?.push(partition);
     });
     for (const member of members) {
-      member.answer?.({ memberId: member.id, generation, topics: given.get(member.id) ?? [] });
+      member.answer?.({ memberId: member.id, generation, partitions: given.get(member.id) ?? [] });
       member.answer = null;
       member.heardAtMs = this.#scheduler.nowMs;
     }
   }
 
-  commit(memberId: string, offsets: readonly { readonly topic: string; readonly offset: string }[]): void {
+  commit(memberId: string, offsets: readonly (Partition & { readonly offset: string })[]): void {
     if (!this.#members.has(memberId)) throw new Error("not a member");
-    for (const { topic, offset } of offsets) this.committed.set(topic, Number(offset));
+    for (const { offset, ...partition } of offsets) this.committed.set(partitionKey(partition), Number(offset));
   }
 }
 

@@ -22,6 +22,8 @@ export interface HistoryOptions {
   readonly faults?: ReadonlySet<Fault>;
   /** At most so many transactions. */
   readonly transactions?: number;
+  /** KAFKA_PARTITIONS; by chance, unless said otherwise. */
+  readonly partitions?: number;
   /** Keeps the last lines of what happened. */
   readonly trace?: boolean;
 }
@@ -89,8 +91,8 @@ class History {
   #differs = "";
 
   constructor(options: HistoryOptions) {
-    const { seed, faults = new Set(FAULTS), transactions, trace = false } = options;
-    this.#plan = planOf(seed, transactions);
+    const { seed, faults = new Set(FAULTS), transactions, partitions, trace = false } = options;
+    this.#plan = planOf(seed, { transactions, partitions });
     this.#scheduler = new Scheduler(seed);
     this.#faults = { rate: this.#plan.rate, kinds: faults };
     this.#network = new Network(this.#scheduler, this.#faults);
@@ -126,7 +128,8 @@ class History {
     this.#scheduler.run(MAX_WORKLOAD_MS + PATIENCE_MS, () => this.#isOver);
     const failure = this.#violation ?? (this.#isOver ? null : `stuck: ${this.#differs}`);
     if (failure !== null) {
-      for (const [topic] of this.#kafka.topics) this.#witness.tell(null, () => logText(this.#kafka, topic));
+      for (const [topic, logs] of this.#kafka.topics)
+        for (const partition of logs.keys()) this.#witness.tell(null, () => logText(this.#kafka, topic, partition));
       this.#witness.tell(null, () => ddlText(this.#mainDb));
     }
     const sum = (of: (replica: SimulatedReplica) => number) => this.#replicas.reduce((total, replica) => total + of(replica), 0);
@@ -137,7 +140,7 @@ class History {
       figures: {
         transactions: this.#workload.committed,
         schemaChanges: this.#workload.schemaChanges,
-        messages: [...this.#kafka.topics.values()].reduce((total, { messages }) => total + messages.length, 0),
+        messages: [...this.#kafka.topics.values()].flat().reduce((total, { messages }) => total + messages.length, 0),
         commits: sum(({ commits }) => commits),
         fenced: sum(({ fenced }) => fenced),
         letters: sum(({ name }) => this.#kafka.end(deadLettersTopic(PREFIX, name))),
@@ -169,13 +172,15 @@ class History {
     });
     // Without copies what comes before the slot is nobody's.
     if (!plan.initial) this.#mainDb.createSlot();
-    const cdc = cdcProcess({ ...world, initial: plan.initial, chunkRows: plan.chunkRows, batchRows: plan.cdcBatchRows });
+    const { initial, chunkRows, cdcBatchRows: batchRows, partitions } = plan;
+    const cdc = cdcProcess({ ...world, initial, chunkRows, batchRows, partitions });
     for (let at = 0; at < plan.cdcs; at++) this.#machines.push(new Machine(`cdc${at}`, this.#scheduler, this.#witness, cdc));
     plan.replicas.forEach((routers, number) => {
       const replica = new SimulatedReplica(`r${number}`, { ...world, mayRefuse: plan.refusals !== null });
-      if (!plan.copies) replica.onCommit = ({ topic }) => this.#check.progress(replica, topic);
+      // Each of several partitions has a progress of its own.
+      if (!plan.copies && plan.partitions === 1) replica.onCommit = ({ topic }) => this.#check.progress(replica, topic);
       this.#replicas.push(replica);
-      const group = new SimulatedGroup(this.#scheduler, this.#network);
+      const group = new SimulatedGroup(this.#scheduler, this.#network, this.#kafka);
       const router = routerProcess({ ...world, group, replica, batchRows: plan.routerBatchRows, refusals: plan.refusals });
       for (let at = 0; at < routers; at++)
         this.#machines.push(new Machine(`router${number}-${at}`, this.#scheduler, this.#witness, router));
@@ -251,7 +256,8 @@ class History {
     const topics = [...this.#kafka.topics.keys()].filter((topic) => tableOf(topic) !== "");
     if (topics.length === 0) return;
     const topic = random.pick(topics);
-    this.#kafka.cut(topic, random.between(0, this.#kafka.end(topic)));
+    const partition = random.between(0, this.#kafka.partitions(topic) - 1);
+    this.#kafka.cut(topic, random.between(0, this.#kafka.end(topic, partition)), partition);
   }
 
   /** The workload to its end, a while of faults more, and then calm. */

@@ -7,9 +7,14 @@ export interface LogMessage {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** The brokers: topics of one partition, each a log that only grows at its end and may be cut at its beginning. */
+interface Log {
+  readonly messages: LogMessage[];
+  low: number;
+}
+
+/** The brokers: topics of partitions, each a log that only grows at its end and may be cut at its beginning. */
 export class SimulatedKafka {
-  readonly topics = new Map<string, { readonly messages: LogMessage[]; low: number }>();
+  readonly topics = new Map<string, readonly Log[]>();
   readonly #epochs = new Map<string, number>();
   readonly #scheduler: Scheduler;
   readonly #listeners = new Map<string, Set<() => void>>();
@@ -18,13 +23,27 @@ export class SimulatedKafka {
     this.#scheduler = scheduler;
   }
 
-  create(topic: string): void {
-    if (!this.topics.has(topic)) this.topics.set(topic, { messages: [], low: 0 });
+  create(topic: string, partitions = 1): void {
+    if (!this.topics.has(topic))
+      this.topics.set(
+        topic,
+        Array.from({ length: partitions }, () => ({ messages: [], low: 0 })),
+      );
   }
 
-  append(topic: string, messages: readonly LogMessage[]): void {
+  partitions(topic: string): number {
+    return this.topics.get(topic)?.length ?? 0;
+  }
+
+  #log(topic: string, partition: number): Log | undefined {
+    return this.topics.get(topic)?.[partition];
+  }
+
+  append(topic: string, messages: readonly LogMessage[], partition = 0): void {
     this.create(topic);
-    this.topics.get(topic)?.messages.push(...messages);
+    const log = this.#log(topic, partition);
+    if (log === undefined) throw new Error(`${topic} has no partition ${partition}`);
+    log.messages.push(...messages);
     for (const listener of this.#listeners.get(topic) ?? []) listener();
   }
 
@@ -45,22 +64,22 @@ export class SimulatedKafka {
     });
   }
 
-  end(topic: string): number {
-    return this.topics.get(topic)?.messages.length ?? 0;
+  end(topic: string, partition = 0): number {
+    return this.#log(topic, partition)?.messages.length ?? 0;
   }
 
-  read(topic: string, from: number, count = Number.POSITIVE_INFINITY): readonly LogMessage[] {
-    return this.topics.get(topic)?.messages.slice(from, from + count) ?? [];
+  read(topic: string, from: number, count = Number.POSITIVE_INFINITY, partition = 0): readonly LogMessage[] {
+    return this.#log(topic, partition)?.messages.slice(from, from + count) ?? [];
   }
 
   /** Retention: nothing before `low` can be read any more. */
-  cut(topic: string, low: number): void {
-    const log = this.topics.get(topic);
+  cut(topic: string, low: number, partition = 0): void {
+    const log = this.#log(topic, partition);
     if (log !== undefined) log.low = Math.max(log.low, Math.min(low, log.messages.length));
   }
 
-  low(topic: string): number {
-    return this.topics.get(topic)?.low ?? 0;
+  low(topic: string, partition = 0): number {
+    return this.#log(topic, partition)?.low ?? 0;
   }
 
   /** Calls `listener`, as the process that runs now, a while after something was written. Returns how to stop that. */

@@ -1,3 +1,4 @@
+import { type Partition, partitionKey } from "@cascade/shard-router/src/event-consumer.ts";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import type { Admin, Consumer, EachBatchPayload } from "kafkajs";
 import type { GroupContext, Joined } from "./group.ts";
@@ -28,7 +29,7 @@ class SimulatedConsumer {
   readonly #seeks = new Map<string, number>();
   #memberId: string | null = null;
   #generation = 0;
-  #assigned: readonly string[] = [];
+  #assigned: readonly Partition[] = [];
   #running: { readonly eachBatch: EachBatch; over: boolean } | null = null;
   #beatAtMs = 0;
   #wake: (() => void) | null = null;
@@ -66,12 +67,14 @@ class SimulatedConsumer {
     const joined: Joined = await this.#context.group.join(this.#memberId, [...this.#topics]);
     this.#memberId = joined.memberId;
     this.#generation = joined.generation;
-    this.#assigned = joined.topics;
+    this.#assigned = joined.partitions;
     this.#offsets = new Map();
     this.#beatAtMs = this.#context.scheduler.nowMs;
     for (const unfollow of this.#following) unfollow();
-    this.#following = joined.topics.map((topic) => this.#context.kafka.follow(topic, () => this.#wake?.()));
-    const memberAssignment = Object.fromEntries(joined.topics.map((topic) => [topic, [0]]));
+    const byTopic = Map.groupBy(joined.partitions, ({ topic }) => topic);
+    this.#following = [...byTopic.keys()].map((topic) => this.#context.kafka.follow(topic, () => this.#wake?.()));
+    const numbersOf = (partitions: readonly Partition[]) => partitions.map(({ partition }) => partition);
+    const memberAssignment = Object.fromEntries([...byTopic].map(([topic, partitions]) => [topic, numbersOf(partitions)]));
     this.#emit("join", { memberId: joined.memberId, memberAssignment });
   }
 
@@ -80,9 +83,9 @@ class SimulatedConsumer {
     while (!running.over) {
       if (scheduler.nowMs - this.#beatAtMs > HEARTBEAT_MS && !(await this.#beat()) && !running.over) await this.#join();
       let isIdle = true;
-      for (const topic of this.#assigned) {
-        if (running.over || this.#paused.has(topic)) continue;
-        if (await this.#fetch(topic, running)) isIdle = false;
+      for (const partition of this.#assigned) {
+        if (running.over || this.#paused.has(partitionKey(partition))) continue;
+        if (await this.#fetch(partition, running)) isIdle = false;
       }
       if (!isIdle) continue;
       await new Promise<void>((resolve) => {
@@ -117,27 +120,30 @@ class SimulatedConsumer {
     }
   }
 
-  async #fetch(topic: string, running: { readonly eachBatch: EachBatch; over: boolean }): Promise<boolean> {
+  async #fetch(from: Partition, running: { readonly eachBatch: EachBatch; over: boolean }): Promise<boolean> {
     const { kafka, group, network, scheduler } = this.#context;
-    const offset = this.#offsets.get(topic) ?? group.committed.get(topic) ?? 0;
-    if (!this.#offsets.has(topic)) this.#offsets.set(topic, offset);
-    const seek = this.#seeks.get(topic) ?? 0;
+    const { topic, partition } = from;
+    const key = partitionKey(from);
+    const offset = this.#offsets.get(key) ?? group.committed.get(key) ?? 0;
+    if (!this.#offsets.has(key)) this.#offsets.set(key, offset);
+    const seek = this.#seeks.get(key) ?? 0;
     const count = scheduler.random.between(1, 40);
     // An idle partition is not asked for over the network in vain: the brokers hold the request until there is something.
-    if (kafka.end(topic) <= offset && kafka.low(topic) <= offset) return false;
+    if (kafka.end(topic, partition) <= offset && kafka.low(topic, partition) <= offset) return false;
     const { first, messages, high } = await this.#retried(() =>
       network.call("kafka", () => {
-        const start = Math.max(offset, kafka.low(topic));
-        return { first: start, messages: kafka.read(topic, start, count), high: kafka.end(topic) };
+        const start = Math.max(offset, kafka.low(topic, partition));
+        return { first: start, messages: kafka.read(topic, start, count, partition), high: kafka.end(topic, partition) };
       }),
     );
     this.#emit("fetch", {});
-    const isStale = () => (this.#seeks.get(topic) ?? 0) !== seek || this.#paused.has(topic) || !this.#assigned.includes(topic);
+    const isAssigned = () => this.#assigned.some((one) => partitionKey(one) === key);
+    const isStale = () => (this.#seeks.get(key) ?? 0) !== seek || this.#paused.has(key) || !isAssigned();
     if (messages.length === 0 || isStale() || running.over) return false;
     const last = first + messages.length - 1;
     const batch = {
       topic,
-      partition: 0,
+      partition,
       highWatermark: String(high),
       firstOffset: () => String(first),
       lastOffset: () => String(last),
@@ -151,31 +157,32 @@ class SimulatedConsumer {
     const payload = {
       batch,
       resolveOffset: (resolved: string) => {
-        if (!isStale()) this.#offsets.set(topic, Number(resolved) + 1);
+        if (!isStale()) this.#offsets.set(key, Number(resolved) + 1);
       },
       heartbeat: async () => void (await this.#beat()),
       isRunning: () => !running.over,
       isStale,
     };
     await running.eachBatch(payload as unknown as EachBatchPayload);
-    return this.#offsets.get(topic) !== offset;
+    return this.#offsets.get(key) !== offset;
   }
 
-  pause(topics: readonly { readonly topic: string }[]): void {
-    for (const { topic } of topics) this.#paused.add(topic);
+  pause(topics: readonly TopicPartitions[]): void {
+    for (const key of keysOf(topics)) this.#paused.add(key);
   }
 
-  resume(topics: readonly { readonly topic: string }[]): void {
-    for (const { topic } of topics) this.#paused.delete(topic);
+  resume(topics: readonly TopicPartitions[]): void {
+    for (const key of keysOf(topics)) this.#paused.delete(key);
     this.#wake?.();
   }
 
-  seek({ topic, offset }: { readonly topic: string; readonly offset: string }): void {
-    this.#seeks.set(topic, (this.#seeks.get(topic) ?? 0) + 1);
-    this.#offsets.set(topic, Number(offset));
+  seek({ offset, ...partition }: Partition & { readonly offset: string }): void {
+    const key = partitionKey(partition);
+    this.#seeks.set(key, (this.#seeks.get(key) ?? 0) + 1);
+    this.#offsets.set(key, Number(offset));
   }
 
-  async commitOffsets(offsets: readonly { readonly topic: string; readonly offset: string }[]): Promise<void> {
+  async commitOffsets(offsets: readonly (Partition & { readonly offset: string })[]): Promise<void> {
     const { group, network } = this.#context;
     await network.call("kafka", () => group.commit(this.#memberId ?? "", offsets));
   }
@@ -198,6 +205,14 @@ class SimulatedConsumer {
   }
 }
 
+interface TopicPartitions {
+  readonly topic: string;
+  readonly partitions: readonly number[];
+}
+
+const keysOf = (topics: readonly TopicPartitions[]): readonly string[] =>
+  topics.flatMap(({ topic, partitions }) => partitions.map((partition) => partitionKey({ topic, partition })));
+
 /** What `openKafkaConsumer` would connect. */
 export function connectConsumer(context: GroupContext) {
   const { kafka, network } = context;
@@ -207,7 +222,11 @@ export function connectConsumer(context: GroupContext) {
       network.call("kafka", () =>
         topics.map((topic) => ({
           topic,
-          partitions: [{ partition: 0, high: String(kafka.end(topic)), low: String(kafka.low(topic)) }],
+          partitions: Array.from({ length: kafka.partitions(topic) }, (_, partition) => ({
+            partition,
+            high: String(kafka.end(topic, partition)),
+            low: String(kafka.low(topic, partition)),
+          })),
         })),
       ),
     describeGroups: async () => ({ groups: [] }),

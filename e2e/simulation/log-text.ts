@@ -4,17 +4,17 @@ import type { SimulatedKafka } from "./kafka.ts";
 import type { MainDb } from "./main-db.ts";
 
 /** What is in a topic, for whoever looks for a failure's cause. */
-export function logText(kafka: SimulatedKafka, topic: string): string {
-  const lines = kafka.read(topic, 0).map(({ key, value }, offset) => {
+export function logText(kafka: SimulatedKafka, topic: string, partition: number): string {
+  const lines = kafka.read(topic, 0, undefined, partition).map(({ key, value }, offset) => {
     // The slot's record is written every second.
     if (key === SLOT_KEY && value?.includes('"repair":null')) return `  ${offset} slot`;
     const { op, before, after, source } = JSON.parse(value ?? "{}") as Record<string, Record<string, unknown>>;
     if (source === undefined) return `  ${offset} ${key} ${value}`;
-    const { commit_lsn, ordinal, txId, filling, replica, not_replica, snapshot_id } = source;
+    const { commit_lsn, ordinal, txId, filling, replica, not_replica, snapshot_id, moved_from, moved_to } = source;
     const rows = `${JSON.stringify(before)} -> ${JSON.stringify(after)}`;
-    return `  ${offset} ${commit_lsn}/${ordinal} tx ${txId} ${op} ${rows} ${JSON.stringify({ filling, replica, not_replica, snapshot_id })}`;
+    return `  ${offset} ${commit_lsn}/${ordinal} tx ${txId} ${op} ${rows} ${JSON.stringify({ filling, replica, not_replica, snapshot_id, moved_from, moved_to })}`;
   });
-  return [`${topic} from ${kafka.low(topic)}`, ...lines].join("\n");
+  return [`${topic}[${partition}] from ${kafka.low(topic, partition)}`, ...lines].join("\n");
 }
 
 /** The schema changes in the WAL, where they stand. */

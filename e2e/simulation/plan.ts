@@ -27,9 +27,19 @@ export interface Plan {
   /** CDC_ON_SLOT_LOST=resnapshot, which wants CDC_SNAPSHOT=initial. */
   readonly losesSlot: boolean;
   readonly refusals: Refusals | null;
+  /** KAFKA_PARTITIONS. */
+  readonly partitions: number;
 }
 
-export function planOf(seed: number, mostTransactions = Number.POSITIVE_INFINITY): Plan {
+/** What is given is not left to chance. */
+export interface PlanOptions {
+  /** At most. */
+  readonly transactions?: number | undefined;
+  readonly partitions?: number | undefined;
+}
+
+export function planOf(seed: number, given: PlanOptions = {}): Plan {
+  const { transactions: mostTransactions = Number.POSITIVE_INFINITY } = given;
   const random = new Random(seed ^ 0x5eed);
   const initial = random.chance(0.5);
   const retention = random.chance(0.25);
@@ -53,6 +63,8 @@ export function planOf(seed: number, mostTransactions = Number.POSITIVE_INFINITY
     rate: random.pick([0.2, 1, 1, 3]),
     stormPauseMs: random.pick([500, 2_000, 8_000]),
     losesSlot: random.chance(0.4) && initial,
+    // Of its own chances: seeds from before there were partitions have the same histories otherwise.
+    partitions: given.partitions ?? new Random(seed ^ 0x9a27).pick([1, 1, 2, 3]),
   };
   const often = { oneIn: random.pick([7, 7, 3]), restless: random.chance(0.4) };
   const refusals: Refusals = {

@@ -1,5 +1,7 @@
 import { Announced, schemaMessageOf } from "@cascade/cdc/src/announced.ts";
 import type { Announcement, EventPublisher } from "@cascade/cdc/src/event-publisher.ts";
+import { placeEvents } from "@cascade/cdc/src/kafka/placing.ts";
+import { Partitioning } from "@cascade/cdc/src/partitioning.ts";
 import { SchemaMarks } from "@cascade/cdc/src/schema-marks.ts";
 import { type ChangeEvent, SCHEMAS_FIRST_HEADER, withOwnRows } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
@@ -21,16 +23,20 @@ export class SimulatedPublisher implements EventPublisher {
   readonly #announced = new Announced();
   readonly #marks = new SchemaMarks(PREFIX);
   readonly #epoch: number;
+  readonly #partitions: number;
+  readonly #partitioning = new Partitioning();
   #failure: unknown = null;
 
-  private constructor(kafka: SimulatedKafka, network: Network, epoch: number) {
+  private constructor(kafka: SimulatedKafka, network: Network, epoch: number, partitions: number) {
     this.#kafka = kafka;
     this.#network = network;
     this.#epoch = epoch;
+    this.#partitions = partitions;
   }
 
-  static async open(kafka: SimulatedKafka, network: Network): Promise<SimulatedPublisher> {
-    return new SimulatedPublisher(kafka, network, await network.call("kafka", () => kafka.fence(schemasTopic(PREFIX))));
+  static async open(kafka: SimulatedKafka, network: Network, partitions: number): Promise<SimulatedPublisher> {
+    const epoch = await network.call("kafka", () => kafka.fence(schemasTopic(PREFIX)));
+    return new SimulatedPublisher(kafka, network, epoch, partitions);
   }
 
   async check(): Promise<void> {
@@ -42,18 +48,24 @@ export class SimulatedPublisher implements EventPublisher {
   }
 
   recall(announced: Iterable<SchemaMessage>): void {
-    this.#marks.announced(announced);
+    const messages = [...announced];
+    this.#marks.announced(messages);
+    for (const message of messages) if (message.kind === "schema") this.#partitioning.learn(message.schema);
   }
 
   async announce(announcements: readonly Announcement[]): Promise<void> {
     const news = this.#announced.news(announcements);
     if (news.length === 0) return;
-    const said = news.map(schemaMessageOf);
+    const partitions = this.#partitions === 1 ? {} : { partitions: this.#partitions };
+    const said = news
+      .map(schemaMessageOf)
+      .map((message) => (message.kind === "schema" ? { ...message, ...partitions } : message));
+    for (const message of said) if (message.kind === "schema") this.#partitioning.learn(message.schema);
     this.#marks.announced(said);
     const topics = news.flatMap((item) => (item.kind === "schema" ? [item.topic] : []));
     const messages = said.map(encodeSchemaNews);
     await this.#sending(() => {
-      for (const topic of topics) this.#kafka.create(topic);
+      for (const topic of topics) this.#kafka.create(topic, this.#partitions);
       this.#kafka.checkFence(schemasTopic(PREFIX), this.#epoch);
       this.#kafka.append(schemasTopic(PREFIX), messages);
     });
@@ -63,22 +75,28 @@ export class SimulatedPublisher implements EventPublisher {
   async heartbeat(): Promise<void> {}
 
   async publish(events: readonly ChangeEvent[]): Promise<number> {
-    const byTopic = new Map<string, LogMessage[]>();
-    for (const event of events) {
-      const { topic } = event.table;
-      const headers = this.#marks.take(topic) ? { headers: { [SCHEMAS_FIRST_HEADER]: "1" } } : {};
-      const message = { key: withOwnRows(event).key, value: this.#encode(event, 0), ...headers };
-      const messages = byTopic.get(topic);
-      if (messages) messages.push(message);
-      else byTopic.set(topic, [message]);
-    }
+    const marked = new Set<ChangeEvent>();
+    const placed = placeEvents(events, {
+      countOf: () => this.#partitions,
+      partitioning: this.#partitioning,
+      bytesOf: (event, partition, count) => {
+        if (this.#marks.take(event.table.topic, partition, count)) marked.add(event);
+        return 0;
+      },
+    });
+    const messageOf = (event: ChangeEvent): LogMessage => ({
+      key: withOwnRows(event).key,
+      value: this.#encode(event, 0),
+      ...(marked.has(event) ? { headers: { [SCHEMAS_FIRST_HEADER]: "1" } } : {}),
+    });
     await this.#sending(() => {
       let isPart = false;
-      for (const [topic, list] of byTopic) {
-        // Each topic of a request is written by itself, and of a long list the beginning may be.
-        const count = this.#network.strikes("part-written", 0.02) ? Math.floor(list.length / 2) : list.length;
-        isPart ||= count < list.length;
-        this.#kafka.append(topic, list.slice(0, count));
+      for (const { topic, partition, sized } of placed) {
+        // Each partition of a request is written by itself, and of a long list the beginning may be.
+        const count = this.#network.strikes("part-written", 0.02) ? Math.floor(sized.length / 2) : sized.length;
+        isPart ||= count < sized.length;
+        const messages = sized.slice(0, count).map(({ message }) => messageOf(message));
+        this.#kafka.append(topic, messages, partition);
       }
       if (isPart) throw partWritten();
     });

@@ -1,5 +1,5 @@
 import { Database } from "bun:sqlite";
-import type { Partition } from "@cascade/shard-router/src/event-consumer.ts";
+import { type Partition, partitionKey } from "@cascade/shard-router/src/event-consumer.ts";
 import type { HeldKey } from "@cascade/shard-router/src/held-keys.ts";
 import type { Advance, Progress, RememberedTable, Replica } from "@cascade/shard-router/src/replica.ts";
 import { openSqliteReplica } from "@cascade/shard-router/src/replicas/sqlite.ts";
@@ -88,7 +88,7 @@ export class SimulatedReplica implements Disposable {
       throw error;
     }
     this.commits++;
-    this.#witness.tell(host, () => `commits on ${this.name}: ${partition.topic} ${place(from)} -> ${place(to)}`);
+    this.#witness.tell(host, () => `commits on ${this.name}: ${partitionKey(partition)} ${place(from)} -> ${place(to)}`);
     if (from !== null && (to.nextOffset < from.nextOffset || comparePositions(to, from) < 0))
       this.#witness.violated(`the progress of ${partition.topic} on ${this.name} went back`);
     await this.onCommit(partition);
