@@ -12,7 +12,7 @@ export interface PlacedEvent {
 const WHOLE = 0;
 
 /**
- * Divides a table's events over the partitions of its topic, so that those of one key stay in their order (docs/decisions/0030). What
+ * Divides a table's events over the partitions of its topic, so that those of one key stay in their order (docs/decisions/0031). What
  * concerns all keys goes to all partitions. An update from a key of one partition to a key of another goes to that of the new key, and is told to the one of
  * the old key as a delete at the same position.
  */

@@ -3,6 +3,7 @@ import { formatTableName } from "@cascade/shared/topic";
 import type { DeadLetter, DeadLetterLog } from "./dead-letter.ts";
 import type { EventBatch, Partition } from "./event-consumer.ts";
 import type { HeldBook } from "./held-book.ts";
+import type { HeldKey } from "./held-keys.ts";
 import { HoldPlan, type HoldPlanOptions } from "./hold-plan.ts";
 import { isOfTheRow } from "./poison.ts";
 import type { RememberedTable, Replica } from "./replica.ts";
@@ -64,6 +65,15 @@ export class DeadLetters implements PoisonPolicy, AsyncDisposable {
   /** See HeldBook. */
   sync(table: RememberedTable): Promise<boolean> {
     return this.#options.held.sync(table);
+  }
+
+  /** Reads anew what is held back. Resolves to whether it is not what it was known to be. */
+  async look(): Promise<boolean> {
+    const { held } = this.#options;
+    const before = held.all;
+    await held.reread();
+    const isSame = ({ id, events }: HeldKey): boolean => before.get(id)?.events === events;
+    return held.all.size !== before.size || ![...held.all.values()].every(isSame);
   }
 
   async publish(letters: readonly DeadLetter[]): Promise<void> {

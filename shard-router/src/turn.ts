@@ -41,7 +41,7 @@ export interface TurnOptions {
   readonly progress: Pick<ProgressBook, "current">;
   /** Where a table that must wait for a copy can ask for it. */
   readonly copies?: Pick<AwaitedCopies, "askAgain">;
-  readonly deadLetters?: Pick<DeadLetters, "plan" | "sync">;
+  readonly deadLetters?: Pick<DeadLetters, "plan" | "sync" | "look">;
   /** Of a replica that holds a part of the rows. */
   readonly ownership?: Ownership;
   /** Events that were held back: what they were to wait for has come before. */
@@ -141,14 +141,16 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
       // Whether a truncate ends the waiting depends on all names that the table has had.
       if (run.events.some(({ op }) => op === "t")) await options.schemas.settle();
       const isBegin = (event: ReceivedEvent): boolean => beginsCopy(event, remembered, batch.partition, options);
-      const first = run.events.find(isBegin);
-      const begin = found.events.indexOf(first as ReceivedEvent);
-      if (first !== undefined && begin === 0 && (await mayBegin(first, schema, place, options))) {
-        await tables.begin(remembered, place());
-        return turnRuns(from, options);
+      let begin = run.events.find(isBegin);
+      if (begin !== undefined && begin === found.events[0]) {
+        if (await mayBegin(begin, schema, place, options)) {
+          await tables.begin(remembered, place());
+          return turnRuns(from, options);
+        }
+        begin = run.events.find((event) => event !== found.events[0] && isBegin(event));
       }
       passed.push(remembered);
-      if (begin > 0) return { runs, passed, plan, foreign, end: begin };
+      if (begin !== undefined) return { runs, passed, plan, foreign, end: found.events.indexOf(begin) };
       continue;
     }
     if (await options.deadLetters?.sync(remembered)) return turnRuns(from, options);
@@ -156,12 +158,13 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
     const share = await shareOf(schema, place, options);
     if (share === "passed") return turnRuns(from, options);
     const { events, done, renews } = await upToMeeting(sameTable, { schema, place, isFirst }, options);
+    // What is held of any partition is void with a truncate, and others may have held more.
+    if (renews && (await options.deadLetters?.look())) return turnRuns(from, options);
     if (events.length === 0) return { runs, passed, plan, foreign, end: run.start };
     if (done !== null) foreign.add(done);
     const ours = done === null ? events : events.slice(1);
     const mine = share === null ? ours : ours.filter((event) => share.concerns(event) || !foreign.add(event));
     const held = plan?.fork() ?? null;
-    if (done?.op === "t") held?.release(schema.oid);
     const kept = held?.withhold(schema, mine) ?? mine;
     const here = share === null ? kept : kept.map((event) => share.here(event));
     const turned = turnRun(schema, here, table, tables.isSuspect(remembered));
