@@ -50,8 +50,8 @@ export class PartitionFence {
     if (!isUpTo(progress, event)) throw waiting(schema, "a row that gets a key of another partition");
     // Where the update is held back it needs the old row, which goes when that is replayed.
     const [key] = keysOfEvent(schema, event) ?? [];
-    const held = await this.#options.replica.held(other);
-    return held.some(({ id, isLinked }) => isLinked && id === key?.id) ? "done" : "go";
+    const held = await this.#options.replica.held();
+    return held.some(({ id, last }) => id === key?.id && comparePositions(last, event) >= 0) ? "done" : "go";
   }
 
   async #meetAll(event: Position, partition: Partition, schema: TableSchema): Promise<Meeting> {

@@ -5,13 +5,23 @@ import type { ServiceContext } from "@cascade/shared/service";
 import { formatTableName, type TableName, tableOfTopic } from "@cascade/shared/topic";
 import type { ApplyStatus } from "./apply-status.ts";
 import type { RouterConfig } from "./config.ts";
-import type { Partition } from "./event-consumer.ts";
+import { type Partition, partitionKey } from "./event-consumer.ts";
 import { offsetOf } from "./poison.ts";
 import { WaitingError } from "./waiting.ts";
 
 /** Another router has the partition, or has just given it up: its progress is read again soon. */
 const FENCED_PAUSE_MS = 250;
 const WAITING_PAUSE_MS = 100;
+/** What is waited for may be the next batch of another partition. */
+const FIRST_WAITING_PAUSE_MS = 10;
+/** Whoever waits after that waits for something else. */
+const WAITING_ENDS_MS = 1_000;
+
+interface Waiting {
+  readonly message: string;
+  readonly sinceMs: number;
+  readonly pauseMs: number;
+}
 
 /** Decides what a failure stops: one table's partition, which is tried again and again, or the whole life. */
 export class TableHolds {
@@ -20,6 +30,7 @@ export class TableHolds {
   readonly #status: ApplyStatus;
   /** What was last said that a topic waits for. */
   readonly #waitsFor = new Map<string, string>();
+  readonly #waiting = new Map<string, Waiting>();
 
   constructor(config: RouterConfig, context: ServiceContext, status: ApplyStatus) {
     this.#config = config;
@@ -37,10 +48,21 @@ export class TableHolds {
     if (error instanceof WaitingError) {
       this.#context.logger[this.#waitsFor.get(partition.topic) === error.message ? "debug" : "info"](partition, error.message);
       this.#waitsFor.set(partition.topic, error.message);
-      return WAITING_PAUSE_MS;
+      return this.#waitingPauseMs(partition, error.message);
     }
     if (!(error instanceof CascadeError) || error.verdict !== "stop-table") throw error;
     return backoffMs(this.held(partition, error));
+  }
+
+  /** Twice as long each time, up to a tenth of a second. */
+  #waitingPauseMs(partition: Partition, message: string): number {
+    const key = partitionKey(partition);
+    const before = this.#waiting.get(key);
+    const nowMs = performance.now();
+    const isSame = before !== undefined && before.message === message && nowMs - before.sinceMs < WAITING_ENDS_MS;
+    const pauseMs = isSame ? Math.min(2 * before.pauseMs, WAITING_PAUSE_MS) : FIRST_WAITING_PAUSE_MS;
+    this.#waiting.set(key, { message, sinceMs: nowMs, pauseMs });
+    return pauseMs;
   }
 
   /** Says once that the partition stands still, and why. Resolves to how often in a row it has failed now. */

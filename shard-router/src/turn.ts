@@ -157,9 +157,9 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
     const sameTable = tables.beforeReturn(schema, sameSide(run.events, schema, remembered), remembered);
     const share = await shareOf(schema, place, options);
     if (share === "passed") return turnRuns(from, options);
-    const { events, done, renews } = await upToMeeting(sameTable, { schema, place, isFirst }, options);
-    // What is held of any partition is void with a truncate, and others may have held more.
-    if (renews && (await options.deadLetters?.look())) return turnRuns(from, options);
+    const { events, done, renews, hasMet } = await upToMeeting(sameTable, { schema, place, isFirst }, options);
+    // Other routers may have held back more, which is void with a truncate, or is where a row moves from.
+    if (hasMet && (await options.deadLetters?.look())) return turnRuns(from, options);
     if (events.length === 0) return { runs, passed, plan, foreign, end: run.start };
     if (done !== null) foreign.add(done);
     const ours = done === null ? events : events.slice(1);
@@ -201,6 +201,8 @@ interface BeforeMeeting {
   readonly done: ReceivedEvent | null;
   /** It is alone, and no other router may do the same. */
   readonly renews: boolean;
+  /** It concerns other partitions. */
+  readonly hasMet: boolean;
 }
 
 /** The events up to the first that concerns other partitions of the table's topic, which must be the first of a step. Rejects with WaitingError before its turn. */
@@ -211,13 +213,13 @@ async function upToMeeting(
 ): Promise<BeforeMeeting> {
   const { schema, place, isFirst } = at;
   const first = isReplay ? -1 : tables.firstMeeting(all, schema);
-  if (first !== 0) return { events: first < 0 ? all : all.slice(0, first), done: null, renews: false };
-  if (!isFirst) return { events: [], done: null, renews: false };
+  if (first !== 0) return { events: first < 0 ? all : all.slice(0, first), done: null, renews: false, hasMet: false };
+  if (!isFirst) return { events: [], done: null, renews: false, hasMet: false };
   const event = all[0] as ReceivedEvent;
   const meeting = await tables.meet(event, schema, place());
-  if (event.op === "t" && meeting === "go") return { events: [event], done: null, renews: true };
+  if (event.op === "t" && meeting === "go") return { events: [event], done: null, renews: true, hasMet: true };
   const next = tables.firstMeeting(all, schema, 1);
-  return { events: next < 0 ? all : all.slice(0, next), done: meeting === "done" ? event : null, renews: false };
+  return { events: next < 0 ? all : all.slice(0, next), done: meeting === "done" ? event : null, renews: false, hasMet: true };
 }
 
 /** Where the table's rows are divided, a copy begins in all partitions at once; one of which Kafka has lost that place never does. */
