@@ -23,7 +23,11 @@ function status() {
 const applied = (partition: typeof a, events: number, lagEvents = 0n): [EventBatch, Step] => {
   const committedAtMs = Date.now() - 40;
   const to = { nextOffset: 7n, commitLsn: 1n, ordinal: 0, sourceCommittedAtMs: committedAtMs };
-  const step = { advance: { partition, from: null, to }, events: Array.from({ length: events }, () => ({ committedAtMs })) };
+  const step = {
+    advance: { partition, from: null, to },
+    events: Array.from({ length: events }, () => ({ committedAtMs })),
+    oldestAtMs: committedAtMs,
+  };
   return [{ partition, lagEvents } as EventBatch, step as unknown as Step];
 };
 const error = new CascadeError({

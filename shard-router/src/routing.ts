@@ -5,7 +5,7 @@ import { formatTableName, type TableName, topicOf } from "@cascade/shared/topic"
 import { whileAnswering } from "@cascade/shared/while-answering";
 import { ApplyStatus } from "./apply-status.ts";
 import { atEnd } from "./at-end.ts";
-import { claimShard } from "./claim-shard.ts";
+import { ShardClaim } from "./claim-shard.ts";
 import type { RouterConfig } from "./config.ts";
 import { AwaitedCopies, type CopyRequests } from "./copy-requests.ts";
 import { type DeadLetter, type DeadLetterLog, KEY_HELD } from "./dead-letter.ts";
@@ -99,7 +99,8 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   const { logger, telemetry, health } = context;
   const { replicaName: name, REPLICA_URL: target, ownership } = config;
   await using replica = await target.open();
-  await claimShard(replica, ownership);
+  const claim = new ShardClaim(replica, ownership);
+  await claim.claim();
   tellFindings(routing, replica.findings());
   const progress = new ProgressBook(replica);
   const held = new HeldBook(replica);
@@ -145,6 +146,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   using _ = { [Symbol.dispose]: () => status.follow(null) };
   health.running();
   logger.info({ replica: name, dialect: target.dialect, tables: config.ROUTER_TABLES.text }, "applying");
+  const shard = ownership.text === "" ? {} : { ownership, claim };
   const settledSince = new SettledSince(schemas);
   const pumping = pump(
     {
@@ -158,7 +160,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       turn: (batch, poison) =>
         turn(
           batch,
-          { replicaName: name, dialect: replica.dialect, schemas, tables, progress, copies, deadLetters, ownership },
+          { replicaName: name, dialect: replica.dialect, schemas, tables, progress, copies, deadLetters, ...shard },
           poison,
         ),
       poison: deadLetters,
