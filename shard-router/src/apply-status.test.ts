@@ -174,6 +174,17 @@ test("what another router has applied meanwhile waits here no more", () => {
   expect(lag()).toBe(0);
 });
 
+test("a batch without a row of ours is as late as any other, and no event of ours", () => {
+  const { made, gauge } = status();
+  const [batch, step] = applied(a, 0);
+  made.applied(batch, { ...step, oldestAtMs: Date.now() - 3_600_000 });
+  expect(gauge("cascade_router_lag_seconds")[0]?.value).toBeWithin(3_599, 3_610);
+  expect(made.toJSON()).toMatchObject({ eventsTotal: 0, lagMs: { p50: null, max: null } });
+  // One with nothing that is new says nothing.
+  made.applied(batch, { ...step, oldestAtMs: null });
+  expect(gauge("cascade_router_lag_seconds")[0]?.value).toBeWithin(3_599, 3_610);
+});
+
 test("the changes that wait are counted up to the log's end, also while one of them is being applied", () => {
   const { made, gauge } = status();
   let highWatermark = 10n;
