@@ -17,7 +17,7 @@ const SHOWN_TABLES = 10;
 export class ShardClaim {
   readonly #replica: ClaimedReplica;
   readonly #ownership: Ownership;
-  /** By schema id: what a replica remembers of a table can no longer become otherwise without another schema. */
+  /** By schema id. */
   readonly #agreed = new Set<string>();
 
   constructor(replica: ClaimedReplica, ownership: Ownership) {
@@ -42,23 +42,21 @@ export class ShardClaim {
   }
 
   /**
-   * A router that began after this one may have brought other rules, which say the same of the tables that there were then. Asked twice of each
-   * schema: before the table is brought to it, and after, for the other may have looked at the tables meanwhile. Rejects with CascadeError
-   * SHARD_CHANGED (refuse) where they say something else of this one.
+   * A router that began after this one may have brought other rules, which say the same of the tables that there were then. Rejects with
+   * CascadeError SHARD_CHANGED (refuse) where they say something else of this schema. To be asked before a table is brought to it, and before
+   * its first row: once it is there, no other rules are taken that say something else of it.
    */
   async agree(schema: TableSchema): Promise<void> {
+    if (this.#agreed.has(schema.id)) return;
+    await this.agreeToBring(schema);
+    this.#agreed.add(schema.id);
+  }
+
+  /** As `agree`; the other may look at the tables before it is there, so it is asked again. */
+  async agreeToBring(schema: TableSchema): Promise<void> {
     const { text: wanted } = this.#ownership;
     const held = await this.#replica.claim(wanted);
     if (held !== wanted && isOtherwise(this.#read(held), this.#ownership, schema)) throw this.#changed(held, [schema]);
-  }
-
-  /** Nothing is asked of it again. */
-  agreed({ id }: TableSchema): void {
-    this.#agreed.add(id);
-  }
-
-  isAgreed({ id }: TableSchema): boolean {
-    return this.#agreed.has(id);
   }
 
   async #compareAll(held: string): Promise<void> {

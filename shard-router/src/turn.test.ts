@@ -269,20 +269,16 @@ test("rows that are another shard's are no events of ours, and are passed all th
   expect(none.step).toMatchObject({ events: [], oldestAtMs: 1005, advance: { to: { nextOffset: 1n, commitLsn: 5n } } });
 });
 
-test("whether the rules are still the replica's is asked before a table is made and after, once for each schema", async () => {
-  const log: string[] = [];
-  const known = new Set<string>();
-  const claim: TurnOptions["claim"] = {
-    isAgreed: ({ id }) => known.has(id),
-    agree: async ({ id }) => void log.push(id === older.id ? "older" : "newer"),
-    agreed: ({ id }) => void known.add(id),
+test("whether the rules are still the replica's is asked before a row of a schema is turned", async () => {
+  const refuse = async ({ id }: TableSchema): Promise<void> => {
+    if (id === newer.id) throw new CascadeError({ code: "SHARD_CHANGED", verdict: "refuse", message: "", advice: "" });
   };
   const changes = [
     { at: [5n, 0], after: { id: 1, a: 2 } },
-    { at: [6n, 0], after: { id: 2, a: 2 } },
     { at: [7n, 0], after: { id: 3, a: 2, b: 1 }, schema: newer },
   ] as const;
-  await turned(batchOf(changes), null, [older, newer], { ownership: Ownership.parse("0/2"), claim });
-  expect(log.filter((name) => name === "older")).toHaveLength(2);
-  expect(log.at(-1)).toBe("newer");
+  const options = { ownership: Ownership.parse("0/1"), claim: { agree: refuse } };
+  expect((await turned(batchOf(changes.slice(0, 1)), null, [older, newer], options)).rows).toEqual([[[1, 2]]]);
+  const refused = turned(batchOf(changes), null, [older, newer], options);
+  await expect(refused).rejects.toMatchObject({ code: "SHARD_CHANGED", verdict: "refuse" });
 });

@@ -46,7 +46,7 @@ export interface TurnOptions {
   readonly deadLetters?: Pick<DeadLetters, "plan" | "sync">;
   /** Of a replica that holds a part of the rows. */
   readonly ownership?: Ownership;
-  readonly claim?: Pick<ShardClaim, "agree" | "agreed" | "isAgreed">;
+  readonly claim?: Pick<ShardClaim, "agree">;
 }
 
 /**
@@ -125,18 +125,13 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
     const { offset: nextOffset } = batch.events[0] as RawEvent;
     const place = (): Place => ({ partition: batch.partition, from: progress.current(batch.partition), nextOffset });
     const schema = await schemaOf(batch, run, options.schemas);
-    const isNew = options.claim?.isAgreed(schema) === false;
-    if (isNew) await options.claim?.agree(schema);
     const standing = await standingOf(run, schema, { tables, place, mayChange: isFirst });
     if (standing.kind === "change") return { runs, passed, plan, foreign, end: run.start };
     if (standing.kind === "gone") {
       plan?.release(schema.oid);
       continue;
     }
-    if (isNew) {
-      await options.claim?.agree(schema);
-      options.claim?.agreed(schema);
-    }
+    if (options.claim !== undefined) await options.claim.agree(schema);
     const { table, remembered } = standing;
     if (remembered.awaiting !== null) {
       await options.copies?.askAgain();
