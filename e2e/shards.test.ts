@@ -365,21 +365,28 @@ test("a replica holds one part for ever: another is refused with the cure; a rul
   );
   expect(await until(async () => (await applied(router)) === Number(expected), 30_000)).toBe(true);
   expect(Number(expected)).toBeWithin(30, 70);
-  await router.stop();
   for (const env of [{ ROUTER_SHARD: "0/2" }, {}, { ROUTER_SHARD: "1/2", ROUTER_SHARD_KEYS: "public.t=*" }]) {
     const [finding] = await refusal(await pipeline.router("sqlite", { env }));
     expect(finding?.code).toBe("SHARD_CHANGED");
     expect(finding?.msg).toContain('holds the part "1/2"');
     expect(finding?.msg).toContain("other rows of public.t would be its own");
   }
-  const more = await pipeline.router("sqlite", { env: { ROUTER_SHARD: "1/2", ROUTER_SHARD_KEYS: "public.new=*" } });
+  const withNew = () => pipeline.router("sqlite", { env: { ROUTER_SHARD: "1/2", ROUTER_SHARD_KEYS: "public.new=*" } });
+  const more = await withNew();
   await more.ready();
+  await more.stop();
+  // The one that knows the old rules goes on, up to the table of which they say something else.
+  await pipeline.sql("INSERT INTO t SELECT generate_series(101, 120)");
+  expect(await until(async () => (await applied(router)) > Number(expected), 30_000)).toBe(true);
   await pipeline.sql("CREATE TABLE new (id int PRIMARY KEY)");
   await pipeline.sql("INSERT INTO new SELECT generate_series(1, 10)");
+  const [told] = await refusal(router);
+  expect(told).toMatchObject({ code: "SHARD_CHANGED", msg: expect.stringContaining("other rows of public.new would") });
+  const again = await withNew();
   const url = pipeline.replicas[0]?.url ?? "";
   const isThere = async () => (await compareReplica(pipeline.mainUrl, url, "public.new")).every((table) => isEqual(table));
   expect(await until(() => isThere().catch(() => false), 30_000)).toBe(true);
-  await more.stop();
+  await again.stop();
   // What was learnt is kept: by the rules of the beginning the table would be divided.
   const [finding] = await refusal(await pipeline.router("sqlite", { env: { ROUTER_SHARD: "1/2" } }));
   expect(finding).toMatchObject({ code: "SHARD_CHANGED", msg: expect.stringContaining("other rows of public.new would") });

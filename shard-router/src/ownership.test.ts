@@ -243,6 +243,8 @@ test("of a table without a key a row that comes from another shard is put there,
   const other = [2, 3, 4, 5, 6].find((value) => shardOf(String(value), 2) !== shardOf("1", 2)) as number;
   expect(share?.here(event("u", row(other), row(1)))).toMatchObject({ op: "c", before: null, after: row(1) });
   expect(share?.here(event("u", row(1), row(other)))).toMatchObject({ op: "d", before: row(1) });
+  // Nothing is there to be removed.
+  expect(share?.here(event("r", null, row(other)))).toBeNull();
 });
 
 test("a table whose old rows do not say whose they were is not divided", () => {

@@ -237,8 +237,9 @@ export class TableShare {
         return after === null || this.#owns(after) ? event : null;
       case "r":
         if (after === null || this.#owns(after)) return event;
-        // What a copy reads of a row that is not ours says that it must not be here, where its key alone does not say so.
-        return this.#byKey ? null : { ...event, op: "d", before: before ?? after, after: null };
+        // What a copy reads of a row that is not ours says that it must not be here, where its key alone does not say so. Of a table without a
+        // key it says nothing of one row: an equal one may be somebody's, and such a copy begins with an empty table.
+        return this.#byKey || this.#keyless ? null : { ...event, op: "d", before: before ?? after, after: null };
       case "u":
         return after === null ? event : this.#updated(event, before, after);
     }
