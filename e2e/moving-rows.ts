@@ -48,10 +48,10 @@ async function move(client: Client, random: Random): Promise<void> {
       [other, region],
     );
   // 1.0 and 1.00 are one key.
-  await client.query("INSERT INTO amounts VALUES ($1, $2) ON CONFLICT (amount) DO UPDATE SET amount = excluded.amount, n = excluded.n", [
-    `${id % 20}.${"0".repeat(random.between(1, 3))}`,
-    other,
-  ]);
+  await client.query(
+    "INSERT INTO amounts VALUES ($1, $2) ON CONFLICT (amount) DO UPDATE SET amount = excluded.amount, n = excluded.n",
+    [`${id % 20}.${"0".repeat(random.between(1, 3))}`, other],
+  );
   if (random.chance(0.2)) await client.query("DELETE FROM amounts WHERE amount = $1", [String(other % 20)]);
   await client.query("INSERT INTO entries VALUES ($1, $2)", [id, region]);
   if (random.chance(0.02)) await client.query(`TRUNCATE ${random.pick(["heavy", "told", "pairs", "amounts", "entries"])}`);

@@ -3,6 +3,7 @@ import { type CascadeError, FencedError } from "@cascade/shared/errors";
 import { comparePositions, type Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
+import type { ShardClaim } from "./claim-shard.ts";
 import type { AwaitedCopies } from "./copy-requests.ts";
 import type { DeadLetter } from "./dead-letter.ts";
 import type { DeadLetters } from "./dead-letters.ts";
@@ -10,8 +11,8 @@ import type { Dialect } from "./dialect.ts";
 import type { EventBatch, Partition, RawEvent } from "./event-consumer.ts";
 import { eventOf } from "./event-of.ts";
 import type { HoldPlan } from "./hold-plan.ts";
+import { mayBegin, takeArrived, upToMeeting } from "./meeting.ts";
 import type { Ownership, TableShare } from "./ownership.ts";
-import { arrived } from "./partition-fence.ts";
 import { asOfTable } from "./poison.ts";
 import type { ProgressBook } from "./progress-book.ts";
 import type { Advance, FencedTable, Progress, RememberedTable, Work } from "./replica.ts";
@@ -24,8 +25,10 @@ import type { Place, Standing, TableBook } from "./table-book.ts";
 export interface Step {
   readonly work: Work;
   readonly advance: Advance;
-  /** Those that are new to the replica. */
+  /** Those that are new to the replica, and say something of its rows. */
   readonly events: readonly ReceivedEvent[];
+  /** When the first of all that are new to it was committed, though it may be of rows that are another's; null for none. */
+  readonly oldestAtMs: number | null;
   /** Those that are held back, and must be durable elsewhere before the step is taken. */
   readonly letters: readonly DeadLetter[];
   /** What is left of the batch: it needs a table that is otherwise, once this step is done. */
@@ -46,6 +49,7 @@ export interface TurnOptions {
   readonly ownership?: Ownership;
   /** Events that were held back: what they were to wait for has come before. */
   readonly isReplay?: true;
+  readonly claim?: Pick<ShardClaim, "agree">;
 }
 
 /**
@@ -69,6 +73,7 @@ export async function turn(batch: EventBatch, options: TurnOptions, poison: Casc
     advance: { partition: batch.partition, from, to: progressAfter(done, last, from) },
     events:
       plan === null && foreign.size === 0 ? events : events.filter((event) => !foreign.has(event) && !plan?.isWithheld(event)),
+    oldestAtMs: events[0]?.committedAtMs ?? null,
     letters: plan?.letters ?? [],
     rest,
   };
@@ -135,6 +140,7 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
       plan?.release(schema.oid);
       continue;
     }
+    if (options.claim !== undefined) await options.claim.agree(schema);
     const { table, remembered } = standing;
     if (remembered.awaiting !== null) {
       await options.copies?.askAgain();
@@ -143,7 +149,7 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
       const isBegin = (event: ReceivedEvent): boolean => beginsCopy(event, remembered, batch.partition, options);
       let begin = run.events.find(isBegin);
       if (begin !== undefined && begin === found.events[0]) {
-        if (await mayBegin(begin, schema, place, options)) {
+        if (await mayBegin(begin, { schema, place }, options)) {
           await tables.begin(remembered, place());
           return turnRuns(from, options);
         }
@@ -163,10 +169,10 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
     if (events.length === 0) return { runs, passed, plan, foreign, end: run.start };
     if (done !== null) foreign.add(done);
     const ours = done === null ? events : events.slice(1);
-    const mine = share === null ? ours : ours.filter((event) => share.concerns(event) || !foreign.add(event));
+    const { mine, otherwise } = share === null ? { mine: ours, otherwise: NOTHING } : ownOf(share, ours, foreign);
     const held = plan?.fork() ?? null;
     const kept = held?.withhold(schema, mine) ?? mine;
-    const here = share === null ? kept : kept.map((event) => share.here(event));
+    const here = otherwise.size === 0 ? kept : kept.map((event) => otherwise.get(event) ?? event);
     const turned = turnRun(schema, here, table, tables.isSuspect(remembered));
     const tight = tables.tight(remembered, turned.nulls);
     if (tight.size > 0) {
@@ -184,52 +190,20 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
   return { runs, passed, plan, foreign, end: found.events.length };
 }
 
-/** In the run and among all events of the batch, which it is found in again. */
-function takeArrived({ events }: SchemaRun, schema: TableSchema, all: ReceivedEvent[]): void {
-  for (const [at, event] of events.entries()) {
-    const taken = arrived(event, schema);
-    if (taken === event) continue;
-    events[at] = taken;
-    all[all.indexOf(event)] = taken;
+/** Those that say something of this replica's rows, and what some of them mean here; the rest are `foreign`. */
+function ownOf(share: TableShare, events: readonly ReceivedEvent[], foreign: Set<ReceivedEvent>) {
+  const mine: ReceivedEvent[] = [];
+  const otherwise = new Map<ReceivedEvent, ReceivedEvent>();
+  for (const event of events) {
+    const here = share.here(event);
+    if (here === null) foreign.add(event);
+    else mine.push(event);
+    if (here !== null && here !== event) otherwise.set(event, here);
   }
+  return { mine, otherwise };
 }
 
-interface BeforeMeeting {
-  /** The first of those that were given; none where the step has to end before them. */
-  readonly events: readonly ReceivedEvent[];
-  /** The first of them, where another partition has done what it says. */
-  readonly done: ReceivedEvent | null;
-  /** It is alone, and no other router may do the same. */
-  readonly renews: boolean;
-  /** It concerns other partitions. */
-  readonly hasMet: boolean;
-}
-
-/** The events up to the first that concerns other partitions of the table's topic, which must be the first of a step. Rejects with WaitingError before its turn. */
-async function upToMeeting(
-  all: readonly ReceivedEvent[],
-  at: { readonly schema: TableSchema; place(): Place; readonly isFirst: boolean },
-  { tables, isReplay }: TurnOptions,
-): Promise<BeforeMeeting> {
-  const { schema, place, isFirst } = at;
-  const first = isReplay ? -1 : tables.firstMeeting(all, schema);
-  if (first !== 0) return { events: first < 0 ? all : all.slice(0, first), done: null, renews: false, hasMet: false };
-  if (!isFirst) return { events: [], done: null, renews: false, hasMet: false };
-  const event = all[0] as ReceivedEvent;
-  const meeting = await tables.meet(event, schema, place());
-  if (event.op === "t" && meeting === "go") return { events: [event], done: null, renews: true, hasMet: true };
-  const next = tables.firstMeeting(all, schema, 1);
-  return { events: next < 0 ? all : all.slice(0, next), done: meeting === "done" ? event : null, renews: false, hasMet: true };
-}
-
-/** Where the table's rows are divided, a copy begins in all partitions at once; one of which Kafka has lost that place never does. */
-const mayBegin = async (
-  event: ReceivedEvent,
-  schema: TableSchema,
-  place: () => Place,
-  { tables, isReplay }: TurnOptions,
-): Promise<boolean> =>
-  isReplay || tables.firstMeeting([event], schema) < 0 || (await tables.meet(event, schema, place())) === "go";
+const NOTHING: ReadonlyMap<ReceivedEvent, ReceivedEvent> = new Map();
 
 /**
  * Where the copy begins that the table waits for, which is where it empties the table: its later rows may be there without its first ones.
