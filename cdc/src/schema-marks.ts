@@ -1,15 +1,18 @@
-import type { SchemaMessage } from "@cascade/shared/table-schema";
+import type { SchemaMessage, TableSchema } from "@cascade/shared/table-schema";
 import { topicOf } from "@cascade/shared/topic";
 
 /**
  * Which messages tell routers to read `<prefix>.schemas` first. A table that is renamed away and back has its first schema again, with the same
  * id: a router that knows it would apply the rows after the return before it has read of the renames, and the rows that the table was given
- * under the other name on top of them. So the next message of each partition of a topic carries a mark after each announcement of a table that has had other names;
- * and the first one of a life, for nobody knows whether the marked one of the life before has come to Kafka.
+ * under the other name on top of them. So the next message of each partition of a topic carries a mark after each announcement of a table that
+ * has had other names, or, where its rows are divided over partitions, other schemas: what came between may be in another partition alone. And
+ * the first one of a life does, for nobody knows whether the marked one of the life before has come to Kafka.
  */
 export class SchemaMarks {
   readonly #prefix: string;
   readonly #topics = new Map<number, Set<string>>();
+  /** Every schema of each table whose rows are divided over partitions. */
+  readonly #schemas = new Map<number, Set<string>>();
   /** Topics, each with the partitions that have had their mark. */
   readonly #due = new Map<string, Set<number>>();
 
@@ -24,8 +27,15 @@ export class SchemaMarks {
       const { schema } = message;
       const topics = this.#topics.get(schema.oid) ?? new Set();
       this.#topics.set(schema.oid, topics.add(topicOf(this.#prefix, schema)));
-      if (topics.size > 1) for (const topic of topics) this.#due.set(topic, new Set());
+      const mayBeBack = message.partitions !== undefined && this.#hasOthers(schema);
+      if (topics.size > 1 || mayBeBack) for (const topic of topics) this.#due.set(topic, new Set());
     }
+  }
+
+  #hasOthers({ oid, id }: TableSchema): boolean {
+    const ids = this.#schemas.get(oid) ?? new Set();
+    this.#schemas.set(oid, ids.add(id));
+    return ids.size > 1;
   }
 
   /** Whether the next message of the partition, of `count`, is to carry the mark: asked for each message, once. */

@@ -1,8 +1,6 @@
-import { Announced, schemaMessageOf } from "@cascade/cdc/src/announced.ts";
 import type { Announcement, EventPublisher } from "@cascade/cdc/src/event-publisher.ts";
 import { placeEvents } from "@cascade/cdc/src/kafka/placing.ts";
-import { Partitioning } from "@cascade/cdc/src/partitioning.ts";
-import { SchemaMarks } from "@cascade/cdc/src/schema-marks.ts";
+import { SchemaNews } from "@cascade/cdc/src/schema-news.ts";
 import { type ChangeEvent, SCHEMAS_FIRST_HEADER, withOwnRows } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import { eventEncoder } from "@cascade/shared/event-writer";
@@ -20,11 +18,9 @@ export class SimulatedPublisher implements EventPublisher {
   readonly #kafka: SimulatedKafka;
   readonly #network: Network;
   readonly #encode = eventEncoder(PREFIX, "app");
-  readonly #announced = new Announced();
-  readonly #marks = new SchemaMarks(PREFIX);
+  readonly #news = new SchemaNews(PREFIX);
   readonly #epoch: number;
   readonly #partitions: number;
-  readonly #partitioning = new Partitioning();
   #failure: unknown = null;
 
   private constructor(kafka: SimulatedKafka, network: Network, epoch: number, partitions: number) {
@@ -48,22 +44,14 @@ export class SimulatedPublisher implements EventPublisher {
   }
 
   recall(announced: Iterable<SchemaMessage>): void {
-    const messages = [...announced];
-    this.#marks.announced(messages);
-    for (const message of messages) if (message.kind === "schema") this.#partitioning.learn(message.schema);
+    this.#news.recall([...announced]);
   }
 
   async announce(announcements: readonly Announcement[]): Promise<void> {
-    const news = this.#announced.news(announcements);
+    const news = this.#news.news(announcements);
     if (news.length === 0) return;
-    const partitions = this.#partitions === 1 ? {} : { partitions: this.#partitions };
-    const said = news
-      .map(schemaMessageOf)
-      .map((message) => (message.kind === "schema" ? { ...message, ...partitions } : message));
-    for (const message of said) if (message.kind === "schema") this.#partitioning.learn(message.schema);
-    this.#marks.announced(said);
+    const messages = this.#news.messagesOf(news, () => this.#partitions).map(encodeSchemaNews);
     const topics = news.flatMap((item) => (item.kind === "schema" ? [item.topic] : []));
-    const messages = said.map(encodeSchemaNews);
     await this.#sending(() => {
       for (const topic of topics) this.#kafka.create(topic, this.#partitions);
       this.#kafka.checkFence(schemasTopic(PREFIX), this.#epoch);
@@ -78,9 +66,9 @@ export class SimulatedPublisher implements EventPublisher {
     const marked = new Set<ChangeEvent>();
     const placed = placeEvents(events, {
       countOf: () => this.#partitions,
-      partitioning: this.#partitioning,
+      partitioning: this.#news.partitioning,
       bytesOf: (event, partition, count) => {
-        if (this.#marks.take(event.table.topic, partition, count)) marked.add(event);
+        if (this.#news.marks.take(event.table.topic, partition, count)) marked.add(event);
         return 0;
       },
     });

@@ -98,6 +98,12 @@ export class SchemaHistory {
     return at ?? position;
   }
 
+  /** From where on, after `position`, the table was announced anew; null when it was not. */
+  nextAfter(oid: number, position: Position): Position | null {
+    const versions = this.#tables.get(oid)?.versions ?? [];
+    return versions.find(({ at }) => at !== null && comparePositions(at, position) > 0)?.at ?? null;
+  }
+
   /** Where the table was first met; null when that was not said. */
   beginningOf(oid: number): Position | null {
     return this.#tables.get(oid)?.versions[0]?.at ?? null;

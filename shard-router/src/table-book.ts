@@ -105,7 +105,10 @@ export class TableBook {
     if (remembered === undefined) return { kind: "change", seen: null };
     const isOld = comparePositions(position, remembered.at) < 0;
     const isSame = remembered.schema.id === schema.id;
-    if (!isOld && (!isSame || this.#fence.movedAt(schema, position, remembered) !== null))
+    if (
+      !isOld &&
+      (!isSame || this.#fence.movedAt(schema, position, remembered) !== null || this.#isBack(schema, position, remembered))
+    )
       return { kind: "change", seen: remembered.revision };
     return { kind: "ready", table: await this.#prepare(remembered, place), remembered };
   }
@@ -151,9 +154,24 @@ export class TableBook {
     return (schema) => this.#fence.leftAt(schema, all.get(schema.oid));
   }
 
-  /** See Fence. */
+  /**
+   * Whether the schema has come back since the table was brought to it: what came between may be in other partitions alone, and has its rows
+   * before this one.
+   */
+  #isBack(schema: TableSchema, position: Position, { at }: RememberedTable): boolean {
+    const { history } = this.#options;
+    return history.partitionsOf(schema) > 1 && comparePositions(history.startOf(schema, position), at) > 0;
+  }
+
+  /** The first of these events of one schema, up to where the table came back to its name (see Fence), or to the schema in one of several partitions. */
   beforeReturn<Event extends Position>(schema: TableSchema, events: readonly Event[], at: RememberedTable): readonly Event[] {
-    return this.#fence.beforeReturn(schema, events, at);
+    const ofName = this.#fence.beforeReturn(schema, events, at);
+    const { history } = this.#options;
+    const [first] = ofName;
+    if (first === undefined || history.partitionsOf(schema) === 1) return ofName;
+    const next = history.nextAfter(schema.oid, first);
+    const end = next === null ? -1 : ofName.findIndex((event) => comparePositions(event, next) >= 0);
+    return end < 0 ? ofName : ofName.slice(0, end);
   }
 
   /** See PartitionFence. */

@@ -13,13 +13,11 @@ import {
 import { isKafkaError, kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { encodeSchemaNews, type SchemaMessage } from "@cascade/shared/table-schema";
-import { compactedTopics, formatTableName, heartbeatTopic, schemasTopic, tableOfTopic, topicOf } from "@cascade/shared/topic";
+import { compactedTopics, formatTableName, heartbeatTopic, schemasTopic, tableOfTopic } from "@cascade/shared/topic";
 import type { EncodedRecords, Message, Producer } from "kafkajs";
-import { Announced, schemaMessageOf } from "../announced.ts";
 import type { SourceHeartbeat } from "../change-source.ts";
 import type { Announcement, EventPublisher } from "../event-publisher.ts";
-import { Partitioning } from "../partitioning.ts";
-import { SchemaMarks } from "../schema-marks.ts";
+import { SchemaNews } from "../schema-news.ts";
 import { encodeRecords, recordHeaders } from "./event-records.ts";
 import { FencedProducer, unacknowledged } from "./fenced-producer.ts";
 import { placeEvents } from "./placing.ts";
@@ -109,16 +107,14 @@ class KafkaPublisher implements EventPublisher {
   readonly #kafka: Connected;
   readonly #writer: EventWriter;
   readonly #deadlineMs: number;
-  readonly #announced = new Announced();
-  readonly #marks: SchemaMarks;
-  readonly #partitioning = new Partitioning();
+  readonly #news: SchemaNews;
   #failure: unknown = null;
 
   constructor(options: PublisherOptions, kafka: Connected) {
     this.#options = options;
     this.#kafka = kafka;
     this.#writer = new EventWriter(options.prefix, options.db);
-    this.#marks = new SchemaMarks(options.prefix);
+    this.#news = new SchemaNews(options.prefix);
     this.#deadlineMs = options.deadlineMs ?? DEFAULT_DEADLINE_MS;
   }
 
@@ -132,37 +128,26 @@ class KafkaPublisher implements EventPublisher {
   }
 
   recall(announced: Iterable<SchemaMessage>): void {
-    const messages = [...announced];
-    this.#marks.announced(messages);
-    for (const message of messages) if (message.kind === "schema") this.#recallSchema(message);
-  }
-
-  #recallSchema({ schema, partitions = 1 }: Extract<SchemaMessage, { kind: "schema" }>): void {
-    this.#partitioning.learn(schema);
-    this.#kafka.topics.recall(topicOf(this.#options.prefix, schema), partitions);
+    this.#news.recall([...announced]);
+    for (const [topic, partitions] of this.#news.divided()) this.#kafka.topics.recall(topic, partitions);
   }
 
   async announce(announcements: readonly Announcement[]): Promise<void> {
-    const news = this.#announced.news(announcements);
+    const news = this.#news.news(announcements);
     if (news.length === 0) return;
-    const topic = schemasTopic(this.#options.prefix);
-    const topics = [topic, ...news.flatMap((item) => (item.kind === "schema" ? [item.topic] : []))];
-    await this.#once(topics, async () => {
-      const said = news.map((item) => this.#messageOf(item));
-      this.#marks.announced(said);
-      const messages = [{ topic, partition: 0, sized: said.map((message) => sized(encodeSchemaNews(message))) }];
-      for (const request of planRequests(messages, this.#sizeLimits())) for (const batch of request) await this.#tell(batch);
-    });
+    const topics = news.flatMap((item) => (item.kind === "schema" ? [item.topic] : []));
+    await this.#once([schemasTopic(this.#options.prefix), ...topics], () =>
+      this.#say(this.#news.messagesOf(news, this.#partitionsOf)),
+    );
   }
 
-  /** Its topic is there. */
-  #messageOf(item: Announcement): SchemaMessage {
-    const message = schemaMessageOf(item);
-    if (item.kind !== "schema" || message.kind !== "schema") return message;
-    this.#partitioning.learn(item.schema);
-    const { partitions } = this.#kafka.topics.limits(item.topic);
-    return partitions === 1 ? message : { ...message, partitions };
+  async #say(said: readonly SchemaMessage[]): Promise<void> {
+    const topic = schemasTopic(this.#options.prefix);
+    const messages = [{ topic, partition: 0, sized: said.map((message) => sized(encodeSchemaNews(message))) }];
+    for (const request of planRequests(messages, this.#sizeLimits())) for (const batch of request) await this.#tell(batch);
   }
+
+  readonly #partitionsOf = (topic: string): number => this.#kafka.topics.limits(topic).partitions;
 
   async #tell({ topic, messages }: RecordBatch<Message>): Promise<void> {
     const doing = `publish to topic ${topic}`;
@@ -180,7 +165,7 @@ class KafkaPublisher implements EventPublisher {
     const value = `{"slot":${JSON.stringify(slot)},"commit_lsn":${commitLsn},"source_ts_ms":${committedAtMs},"ts_ms":${Date.now()}}`;
     const beat = sized({ key: JSON.stringify({ slot }), value });
     await this.#publish(
-      [topic],
+      new Set([topic]),
       () => [{ topic, partition: 0, sized: [beat] }],
       ({ messages }) => [...messages],
     );
@@ -194,14 +179,14 @@ class KafkaPublisher implements EventPublisher {
     const headersBefore = recordHeaders({ ...(traceparent === null ? {} : { traceparent }), ...SCHEMAS_FIRST });
     const marked = new Set<ChangeEvent>();
     const bytesOf = (event: ChangeEvent, partition: number, count: number): number => {
-      const isMarked = this.#marks.take(event.table.topic, partition, count);
+      const isMarked = this.#news.marks.take(event.table.topic, partition, count);
       if (isMarked) marked.add(event);
       const keyBytes = event.key === null ? 0 : byteLengthOf(event.key);
       const headerBytes = (isMarked ? headersBefore : headers).length;
       return keyBytes + this.#writer.sizeOf(event, capturedAtMs) + headerBytes + MESSAGE_OVERHEAD_BYTES;
     };
-    const countOf = (topic: string): number => this.#kafka.topics.limits(topic).partitions;
-    const placed = () => placeEvents(events, { countOf, partitioning: this.#partitioning, bytesOf });
+    const { partitioning } = this.#news;
+    const placed = () => placeEvents(events, { countOf: this.#partitionsOf, partitioning, bytesOf });
     const headersOf = (event: ChangeEvent) => (marked.has(event) ? headersBefore : headers);
     const encode = ({ messages, partition, bytes }: RecordBatch<ChangeEvent>): EncodedRecords =>
       encodeRecords(messages, {
@@ -212,8 +197,12 @@ class KafkaPublisher implements EventPublisher {
   }
 
   /** @param placed asked once the topics are there */
-  #publish<M>(topics: Iterable<string>, placed: () => readonly PartitionMessages<M>[], encode: Encode<M>): Promise<number> {
-    return this.#once(topics, () => this.#sendAll(placed(), encode));
+  #publish<M>(topics: ReadonlySet<string>, placed: () => readonly PartitionMessages<M>[], encode: Encode<M>): Promise<number> {
+    return this.#once(topics, async () => {
+      const redivided = this.#news.redivided(topics, this.#partitionsOf);
+      if (redivided.length > 0) await this.#once([schemasTopic(this.#options.prefix)], () => this.#say(redivided));
+      return this.#sendAll(placed(), encode);
+    });
   }
 
   async #once<T>(topics: Iterable<string>, send: () => Promise<T>): Promise<T> {
