@@ -10,7 +10,7 @@ const isScaled = (figure: Figure): figure is ScaleFigure => figure.scaled !== un
 
 const COLUMNS = [
   ...["replicas", "tables", "partitions", "round trip ms", "batch limit", "routers", "rows/s", "gain", "CPU s per million rows"],
-  ...["of the servers", "peak RSS MB", "waiting", "rows a batch", "ms a batch"],
+  ...["of the servers", "peak RSS MB", "waiting", "rows a batch", "ms a batch", "transactions a batch", "join s"],
 ] as const;
 
 /** Of every run of scale: aligned text, which is a Markdown table as well, of the median ones. */
@@ -30,6 +30,8 @@ export function scaleTable(all: readonly Figure[]): string {
         scaled.waiting.toFixed(2),
         Math.round(scaled.rowsPerBatch).toLocaleString("en"),
         scaled.msPerBatch.toFixed(1),
+        scaled.transactionsPerBatch.toFixed(2),
+        scaled.joinSeconds.toFixed(1),
       ];
     });
   return cells(COLUMNS, rows, 0);

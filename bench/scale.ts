@@ -1,6 +1,7 @@
 import type { RouterStatus } from "@cascade/local/service-status.ts";
 import type { Service } from "@cascade/local/stack.ts";
 import { peakRssBytesOf } from "@cascade/local/usage-of.ts";
+import { until } from "@cascade/local/wait.ts";
 import { Client } from "pg";
 import { openDelayLine } from "./delay-line.ts";
 import { drain, type Figure, usageOf } from "./figure.ts";
@@ -32,6 +33,10 @@ export interface Scaled extends Topics, Fleet {
   readonly waiting: number;
   readonly rowsPerBatch: number;
   readonly msPerBatch: number;
+  /** All that the routers' connections did since their start, for each batch: beyond one is what starting, resuming and first looks at tables take. */
+  readonly transactionsPerBatch: number;
+  /** From the routers' start until each partition was with one of them. */
+  readonly joinSeconds: number;
 }
 
 /** Every combination; the routers' number varies first, for what they gain is the ratio of neighbours. */
@@ -141,6 +146,7 @@ async function measure(trial: Trial, filled: Filled, fleet: Fleet, name: string)
   }
   const roundTripMs = await roundTrip((replicas[0] as Replica).url);
   const env = { ROUTER_BATCH_ROWS: String(fleet.batchRows) };
+  const launchedAt = performance.now();
   const started = replicas.map(async (replica): Promise<Crew> => {
     const routers = await Promise.all(Array.from({ length: fleet.routers }, () => trial.routerOf(replica, TABLES, env)));
     for (const router of routers) open.use(router);
@@ -155,6 +161,7 @@ async function measure(trial: Trial, filled: Filled, fleet: Fleet, name: string)
   const processes = new Map(routers.map(({ child }, at) => [String(at), child.pid]));
   const [cpu, servers, own] = [usageOf(processes), usageOf(trial.servers(["postgres"])), process.cpuUsage()];
   const startedAt = performance.now();
+  const joinSeconds = (startedAt - launchedAt) / 1000;
   const first = await messagesOf(crews);
   await untilAll(crews, filled.end);
   const seconds = (performance.now() - startedAt) / 1000;
@@ -165,6 +172,8 @@ async function measure(trial: Trial, filled: Filled, fleet: Fleet, name: string)
   const spentThen = await spendingOf(routers);
   const [batches, applying] = [spentThen.batches - spent.batches, spentThen.seconds - spent.seconds];
   await Promise.all(routers.map((router) => router.stop()));
+  let transactions = 0;
+  for (const { name: database, progress } of replicas) transactions += (await transactionsOf(trial, database)) - progress.queries;
   for (const { direct } of replicas) await trial.verifyAt(direct, TABLES);
 
   const rows = filled.end * fleet.replicas - first;
@@ -177,6 +186,8 @@ async function measure(trial: Trial, filled: Filled, fleet: Fleet, name: string)
     waiting: applying / (seconds * busy),
     rowsPerBatch: rows / batches,
     msPerBatch: (applying / batches) * 1000,
+    transactionsPerBatch: (transactions - ROUND_TRIPS) / spentThen.batches,
+    joinSeconds,
   };
   return { part: "scale", who: describe(scaled), rows, seconds, cpuSeconds, peakRssBytes, servers: used, scaled };
 }
@@ -200,6 +211,7 @@ interface Crew {
 /** A replica says itself how far it is, which costs the routers nothing. */
 class Progress implements AsyncDisposable {
   readonly #client: Client;
+  queries = 0;
 
   private constructor(client: Client) {
     this.#client = client;
@@ -213,6 +225,7 @@ class Progress implements AsyncDisposable {
 
   /** How many messages of all topics it is past. */
   async messages(): Promise<number> {
+    this.queries++;
     const { rows } = await this.#client.query("SELECT coalesce(sum(next_offset), 0) AS messages FROM cascade.progress");
     return Number(rows[0].messages);
   }
@@ -220,6 +233,16 @@ class Progress implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.#client.end();
   }
+}
+
+/** Of everybody who was connected to the database: what a connection did counts once it is closed. */
+async function transactionsOf({ postgres }: Trial, database: string): Promise<number> {
+  const ask = (sql: string) => postgres.query("postgres", sql, [database]);
+  const connected = "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND application_name = 'cascade shard-router'";
+  if (!(await until(async () => (await ask(connected)).length === 0, 10_000)))
+    throw new Error(`routers stay connected to ${database}`);
+  const [counts] = await ask("SELECT xact_commit + xact_rollback AS all FROM pg_stat_database WHERE datname = $1");
+  return Number(counts?.["all"]);
 }
 
 async function messagesOf(crews: readonly Crew[]): Promise<number> {
