@@ -74,7 +74,7 @@ export async function scale(
   changes: number,
   tell: (what: string) => void,
 ): Promise<readonly Figure[]> {
-  const filled = await fill(trial, topics, changes);
+  const filled = await fill(trial, topics, changes, tell);
   const figures: Figure[] = [];
   for (const [at, fleet] of fleets.entries()) {
     tell(describe({ ...topics, ...fleet }));
@@ -101,7 +101,12 @@ interface Filled extends Topics {
 }
 
 /** A row of each table first, which a router brings to the template: with tables made there, what is measured is rows. */
-async function fill(trial: Trial, { tables, partitions }: Topics, changes: number): Promise<Filled> {
+async function fill(
+  trial: Trial,
+  { tables, partitions }: Topics,
+  changes: number,
+  tell: (what: string) => void,
+): Promise<Filled> {
   const cdc = () => trial.cdc({ tables: TABLES, env: { KAFKA_PARTITIONS: String(partitions) } });
   await trial.sql(SCHEMA);
   await trial.sql(`CALL make_scale(${tables})`);
@@ -123,6 +128,10 @@ async function fill(trial: Trial, { tables, partitions }: Topics, changes: numbe
   await using rest = await cdc();
   await rest.ready();
   await drain("scale", "cdc", rest, changes);
+  const { publishedBytesTotal, eventsTotal } = await rest.status();
+  tell(
+    `${tables} x ${partitions} partitions filled with ${changes} rows of ${Math.round(publishedBytesTotal / eventsTotal)} bytes`,
+  );
   await rest.stop();
   await using progress = await Progress.of(template.url);
   const before = await progress.messages();
