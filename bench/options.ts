@@ -83,12 +83,12 @@ ${PEERS.map((name) => `                       ${name.padEnd(18)} ${peerNamed[nam
   --paced N          changes a second of latency (5000)
   --paced-seconds N  (30)
   --large-rows N     (1000000)
-  --tables N         of many-tables (2000); of scale, numbers with commas between (10,100)
+  --tables N         of many-tables (2000); of scale, numbers with commas between (10)
   --partitions N,N   of scale: partitions of each topic (1)
   --routers N,N      of scale: routers of each replica (1,4)
   --replicas N,N     of scale (1)
   --latency-ms N,N   of scale: there and back between routers and replica; 0 is without a delay (0,5)
-  --batch-rows N,N   of scale: ROUTER_BATCH_ROWS (5000)
+  --batch-rows N,N   of scale: ROUTER_BATCH_ROWS (100,5000)
   --tiny-transactions N  (600000)
   --repeat N         runs of each part, of which the median is shown (1)
   --json FILE        writes every run's figures there too
@@ -117,12 +117,12 @@ export function parseBenchOptions(args: readonly string[]): BenchOptions | null 
     largeRows: count("--large-rows", values["large-rows"] ?? (isMemory ? "5000000" : "1000000")),
     tables: parts.includes("many-tables") ? count("--tables", values.tables ?? "2000") : 2000,
     scale: {
-      tables: counts("--tables", values.tables ?? "10,100"),
+      tables: counts("--tables", values.tables ?? "10"),
       partitions: counts("--partitions", values.partitions ?? "1"),
       routers: counts("--routers", values.routers ?? "1,4"),
       replicas: counts("--replicas", values.replicas ?? "1"),
       latencyMs: counts("--latency-ms", values["latency-ms"] ?? "0,5", 0),
-      batchRows: counts("--batch-rows", values["batch-rows"] ?? "5000"),
+      batchRows: counts("--batch-rows", values["batch-rows"] ?? "100,5000"),
     },
     tinyTransactions: count("--tiny-transactions", values["tiny-transactions"] ?? "600000"),
     repeat: count("--repeat", values.repeat ?? "1"),

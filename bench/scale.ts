@@ -2,9 +2,11 @@ import type { RouterStatus } from "@cascade/local/service-status.ts";
 import type { Service } from "@cascade/local/stack.ts";
 import { peakRssBytesOf } from "@cascade/local/usage-of.ts";
 import { until } from "@cascade/local/wait.ts";
+import { topicOf } from "@cascade/shared/topic";
 import { Client } from "pg";
 import { openDelayLine } from "./delay-line.ts";
 import { drain, type Figure, usageOf } from "./figure.ts";
+import { openAdmin } from "./kafka-admin.ts";
 import type { Trial } from "./lab.ts";
 import { benchRow } from "./workloads.ts";
 
@@ -121,7 +123,8 @@ async function fill(
   {
     await using router = await trial.routerOf(template, TABLES, {});
     await router.ready();
-    await drain("scale", "template", router, tables);
+    await using progress = await Progress.of(template.url);
+    await untilAll([{ replica: { progress }, routers: [router] }], await messagesIn(trial, tables));
     await router.stop();
   }
   await trial.sql(`CALL fill_scale(${changes}, ${tables})`);
@@ -134,8 +137,22 @@ async function fill(
   );
   await rest.stop();
   await using progress = await Progress.of(template.url);
-  const before = await progress.messages();
-  return { tables, partitions, before, end: before + changes, template: trial.name };
+  const [before, end] = [await progress.messages(), await messagesIn(trial, tables)];
+  return { tables, partitions, before, end, template: trial.name };
+}
+
+const LOOKED_AT_ONCE = 50;
+
+/** A change may be a message in several partitions: Kafka says how many there are. */
+async function messagesIn(trial: Trial, tables: number): Promise<number> {
+  await using kafka = await openAdmin(trial.brokers);
+  const topics = Array.from({ length: tables }, (_, n) => topicOf(trial.name, { schema: "public", table: `scale_${n}` }));
+  let sum = 0;
+  for (let at = 0; at < tables; at += LOOKED_AT_ONCE) {
+    const some = topics.slice(at, at + LOOKED_AT_ONCE).map((topic) => kafka.admin.fetchTopicOffsets(topic));
+    for (const { high } of (await Promise.all(some)).flat()) sum += Number(high);
+  }
+  return sum;
 }
 
 /** One point: from when all routers have their share of the partitions until the last row is there. */
@@ -212,6 +229,7 @@ interface Replica {
   readonly progress: Progress;
 }
 
+/** All routers of a replica. */
 interface Crew {
   readonly replica: Replica;
   readonly routers: readonly Service<RouterStatus>[];
@@ -286,7 +304,12 @@ export function isSharedOut(held: readonly (readonly string[])[], partitions: nu
   return each && Math.max(...counts) - Math.min(...counts) <= 1;
 }
 
-async function untilAll(crews: readonly Crew[], end: number): Promise<void> {
+interface Draining {
+  readonly replica: Pick<Replica, "progress">;
+  readonly routers: readonly Service<unknown>[];
+}
+
+async function untilAll(crews: readonly Draining[], end: number): Promise<void> {
   let [before, movedAt] = [0, performance.now()];
   for (;;) {
     const found = await Promise.all(
