@@ -44,18 +44,18 @@ test("an answer takes the round trip, however many wait at once", async () => {
     await Bun.sleep(1); // were each to wait for the one before, it would be 20 times 60 ms
   }
   await answers;
-  expect(performance.now() - startedAt).toBeWithin(78, 500);
+  expect(performance.now() - startedAt).toBeWithin(78, 900);
 });
 
 test("far more than a round trip's worth of bytes is under way at once, and in order", async () => {
-  const client = await lineOf(200);
-  const sent = Buffer.alloc(16_000_000, 0).map((_, at) => at % 251);
+  const client = await lineOf(400);
+  const sent = Buffer.alloc(8_000_000).map((_, at) => at % 251);
   const startedAt = performance.now();
   const answer = heard(client, sent.length);
   client.end(sent);
   expect(Buffer.concat(await answer).equals(sent)).toBe(true);
-  // e2e's proxy would take 16 MB / 256 KiB * 100 ms = 6 s.
-  expect(performance.now() - startedAt).toBeWithin(199, 4_000);
+  // e2e's proxy would take 8 MB / 256 KiB * 200 ms = 6 s.
+  expect(performance.now() - startedAt).toBeWithin(399, 4_000);
 });
 
 test("the end of a connection comes after its last bytes", async () => {

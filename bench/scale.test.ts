@@ -21,7 +21,20 @@ test("batches and their time are read from /metrics", () => {
 });
 
 test("every combination is a point, and neighbours differ by their routers", () => {
-  const args = ["--part", "scale", "--tables", "100,1", "--partitions", "1,16", "--routers", "8,1", "--latency-ms", "0,5"];
+  const args = [
+    "--part",
+    "scale",
+    "--tables",
+    "100,1",
+    "--partitions",
+    "1,16",
+    "--routers",
+    "8,1",
+    "--latency-ms",
+    "0,5",
+    "--batch-rows",
+    "100",
+  ];
   const matrix = parseBenchOptions(args)?.scale;
   if (matrix === undefined) throw new Error("no options");
   expect(topicsOf(matrix)).toEqual([
