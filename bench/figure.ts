@@ -3,6 +3,7 @@ import { cpuSecondsOf, peakRssBytesOf } from "@cascade/local/usage-of.ts";
 import type { Ceiling } from "./ceilings/ceiling.ts";
 import type { Percentiles } from "./latency.ts";
 import type { Part } from "./options.ts";
+import type { Scaled } from "./scale.ts";
 import type { WorkloadName } from "./workloads.ts";
 
 /** One measurement. */
@@ -25,6 +26,8 @@ export interface Figure {
   readonly against?: string;
   /** Of several runs: those of one run are compared with each other. */
   readonly attempt?: number;
+  /** Of a fleet of routers. */
+  readonly scaled?: Scaled;
   /** What else there is to say of it. */
   readonly note?: string;
 }

@@ -49,6 +49,12 @@ export interface Pipeline extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
+interface CdcSettings {
+  readonly tables?: string;
+  readonly copy?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 /** One run's own part of the lab. */
 export class Trial {
   readonly #lab: Lab;
@@ -78,14 +84,23 @@ export class Trial {
   }
 
   /** @param tables all when left out; @param copy topics and a slot of their own, under this name */
-  cdc({ tables, copy }: { readonly tables?: string; readonly copy?: string } = {}): Promise<Service<CdcStatus>> {
+  cdc({ tables, copy, env = {} }: CdcSettings = {}): Promise<Service<CdcStatus>> {
     const name = copy === undefined ? this.#name : `${this.#name}_${copy}`;
-    const common = { ...this.#common("cdc"), topicPrefix: name };
+    const common = { ...this.#common("cdc"), topicPrefix: name, env };
     return startCdc({ ...common, databaseUrl: this.mainUrl, slot: name, ...(tables === undefined ? {} : { tables }) });
   }
 
   router(engine: Engine): Promise<Service<RouterStatus>> {
     return startRouter({ ...this.#common(engine), replicaUrl: this.replicaUrl(engine), replicaName: engine });
+  }
+
+  /** One of any number that share a replica, which is of this name. */
+  routerOf(
+    { name, url }: { readonly name: string; readonly url: string },
+    tables: string,
+    env: Readonly<Record<string, string>>,
+  ): Promise<Service<RouterStatus>> {
+    return startRouter({ ...this.#common(name), replicaUrl: url, replicaName: name, tables, env });
   }
 
   /** A router for every engine, and cdc, ready. */
@@ -97,6 +112,11 @@ export class Trial {
     const services = [["cdc", cdc], ...routers] as const;
     const stop = async () => void (await Promise.all(services.map(([, service]) => service.stop())));
     return { services, cdc, routers, stop, [Symbol.asyncDispose]: stop };
+  }
+
+  /** The server of the replicas that are PostgreSQL's. */
+  get postgres(): LocalPostgres {
+    return this.#lab.replica;
   }
 
   get brokers(): string {
@@ -144,11 +164,15 @@ export class Trial {
   }
 
   /** Rejects when the replica is not equal to main-db, row by row. */
-  async verify(engine: Engine, tables = "public.*"): Promise<void> {
-    const compared = await compareReplica(this.mainUrl, this.replicaUrl(engine), tables);
+  verify(engine: Engine, tables = "public.*"): Promise<void> {
+    return this.verifyAt(this.replicaUrl(engine), tables, engine);
+  }
+
+  async verifyAt(url: string, tables: string, name = url): Promise<void> {
+    const compared = await compareReplica(this.mainUrl, url, tables);
     const differing = compared.filter((table) => !isEqual(table));
     if (compared.length === 0 || differing.length > 0)
-      throw new Error(`${engine} is not equal to main-db: ${JSON.stringify(differing.slice(0, 3))}`);
+      throw new Error(`${name} is not equal to main-db: ${JSON.stringify(differing.slice(0, 3))}`);
   }
 
   async sql(text: string): Promise<readonly Readonly<Record<string, unknown>>[]> {

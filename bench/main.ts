@@ -11,6 +11,7 @@ import { type BenchOptions, parseBenchOptions, UsageError, usage } from "./optio
 import { runPart } from "./parts.ts";
 import { peerNamed } from "./peers/peers.ts";
 import { table } from "./report.ts";
+import { scaleTable } from "./scale-table.ts";
 
 const exitUsage = 78;
 
@@ -37,7 +38,7 @@ async function measure(folder: string, options: BenchOptions): Promise<void> {
     for (let attempt = 1; attempt <= options.repeat; attempt++) {
       for (const part of options.parts) {
         say(`${part}${options.repeat > 1 ? `, run ${attempt} of ${options.repeat}` : ""} ...`);
-        figures.push(...(await runPart(lab, part, attempt, options, (workload) => say(`  ${workload}`))));
+        figures.push(...(await runPart(lab, part, attempt, options, (what) => say(`  ${what}`))));
       }
     }
   } finally {
@@ -52,7 +53,9 @@ async function measure(folder: string, options: BenchOptions): Promise<void> {
 }
 
 function tell(figures: readonly Figure[], { charts }: BenchOptions): void {
-  say(table(figures));
+  const plain = figures.filter(({ scaled }) => scaled === undefined);
+  if (plain.length > 0) say(table(plain));
+  if (plain.length < figures.length) say(scaleTable(figures.filter(({ scaled }) => scaled !== undefined)));
   if (charts === null) return;
   mkdirSync(charts, { recursive: true });
   for (const [name, svg] of chartsOf(figures)) writeFileSync(join(charts, name), `${svg}\n`);

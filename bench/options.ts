@@ -2,6 +2,7 @@ import { parseArgs } from "node:util";
 import { ENGINES, type Engine } from "./lab.ts";
 import { PEERS, type PeerName } from "./peers/peer.ts";
 import { peerNamed } from "./peers/peers.ts";
+import type { Matrix } from "./scale.ts";
 import { WORKLOADS, type WorkloadName, workloadNamed } from "./workloads.ts";
 
 export const PARTS = [
@@ -13,6 +14,7 @@ export const PARTS = [
   "snapshot",
   "many-tables",
   "tiny-transactions",
+  "scale",
 ] as const;
 export type Part = (typeof PARTS)[number];
 
@@ -34,7 +36,9 @@ export interface BenchOptions {
   readonly pacedSeconds: number;
   /** Of the one large transaction. */
   readonly largeRows: number;
+  /** Of many-tables. */
   readonly tables: number;
+  readonly scale: Matrix;
   readonly tinyTransactions: number;
   readonly repeat: number;
   /** Where to write the results as JSON; null: nowhere. */
@@ -64,7 +68,9 @@ pg_recvlogical into a file, messages that are there already sent by kafkajs, row
                        large-transaction  one transaction of --large-rows rows passes: peak memory of each service
                        many-tables        --tables tables: cdc and routers start, copy them, idle, are written to, start again
                        tiny-transactions  --tiny-transactions transactions of one row, 10000 a second
-                       memory             the last two, and large-transaction with 5000000 rows
+                       scale              topics filled once, drained by each number of routers into each number of replicas
+                                          (PostgreSQL): what routers gain, over tables, partitions and a distance
+                       memory             many-tables, tiny-transactions, and large-transaction with 5000000 rows
                        snapshot           a table of --changes rows, copied into Kafka; then 200000 changes of another
                                           table, drained alone and while the first is copied
   --workload NAME    capture, apply and end-to-end of this one alone, and again for more:
@@ -73,11 +79,16 @@ ${WORKLOADS.map((name) => `                       ${name.padEnd(18)} ${workloadN
                      postgres and sqlite where they are drained at once)
   --peer NAME        capture, apply and end-to-end of this one as well, and again for more (none):
 ${PEERS.map((name) => `                       ${name.padEnd(18)} ${peerNamed[name].what}`).join("\n")}
-  --changes N        of each workload, and the rows of snapshot (500000)
+  --changes N        of each workload, and the rows of snapshot (500000) and of scale (100000)
   --paced N          changes a second of latency (5000)
   --paced-seconds N  (30)
   --large-rows N     (1000000)
-  --tables N         (2000)
+  --tables N         of many-tables (2000); of scale, numbers with commas between (10)
+  --partitions N,N   of scale: partitions of each topic (1)
+  --routers N,N      of scale: routers of each replica (1,4)
+  --replicas N,N     of scale (1)
+  --latency-ms N,N   of scale: there and back between routers and replica; 0 is without a delay (0,5)
+  --batch-rows N,N   of scale: ROUTER_BATCH_ROWS (100,5000)
   --tiny-transactions N  (600000)
   --repeat N         runs of each part, of which the median is shown (1)
   --json FILE        writes every run's figures there too
@@ -93,8 +104,10 @@ export function parseBenchOptions(args: readonly string[]): BenchOptions | null 
   const { values } = parse(args);
   if (values.help) return null;
   const isMemory = values.part?.includes(MEMORY) === true;
+  const parts =
+    values.part === undefined ? PARTS : values.part.flatMap((name) => (name === MEMORY ? MEMORY_PARTS : partNamed(name)));
   return {
-    parts: values.part === undefined ? PARTS : values.part.flatMap((name) => (name === MEMORY ? MEMORY_PARTS : partNamed(name))),
+    parts,
     engines: values.engine === undefined ? null : values.engine.map(engineNamed),
     workloads: values.workload === undefined ? WORKLOADS : values.workload.map(workloadCalled),
     peers: (values.peer ?? []).map(peerCalled),
@@ -102,7 +115,15 @@ export function parseBenchOptions(args: readonly string[]): BenchOptions | null 
     paced: count("--paced", values.paced ?? "5000"),
     pacedSeconds: count("--paced-seconds", values["paced-seconds"] ?? "30"),
     largeRows: count("--large-rows", values["large-rows"] ?? (isMemory ? "5000000" : "1000000")),
-    tables: count("--tables", values.tables ?? "2000"),
+    tables: parts.includes("many-tables") ? count("--tables", values.tables ?? "2000") : 2000,
+    scale: {
+      tables: counts("--tables", values.tables ?? "10"),
+      partitions: counts("--partitions", values.partitions ?? "1"),
+      routers: counts("--routers", values.routers ?? "1,4"),
+      replicas: counts("--replicas", values.replicas ?? "1"),
+      latencyMs: counts("--latency-ms", values["latency-ms"] ?? "0,5", 0),
+      batchRows: counts("--batch-rows", values["batch-rows"] ?? "100,5000"),
+    },
     tinyTransactions: count("--tiny-transactions", values["tiny-transactions"] ?? "600000"),
     repeat: count("--repeat", values.repeat ?? "1"),
     json: values.json ?? null,
@@ -125,6 +146,11 @@ function parse(args: readonly string[]) {
         "paced-seconds": { type: "string" },
         "large-rows": { type: "string" },
         tables: { type: "string" },
+        partitions: { type: "string" },
+        routers: { type: "string" },
+        replicas: { type: "string" },
+        "latency-ms": { type: "string" },
+        "batch-rows": { type: "string" },
         "tiny-transactions": { type: "string" },
         repeat: { type: "string" },
         json: { type: "string" },
@@ -163,7 +189,17 @@ function engineNamed(name: string): Engine {
 }
 
 function count(option: string, text: string): number {
-  const number = Number(text);
-  if (Number.isInteger(number) && number >= 1 && number <= 100_000_000) return number;
-  throw new UsageError(`${option} is "${text}"; allowed: an integer from 1 to 100000000`);
+  return number(option, text, "", 1);
+}
+
+/** In rising order, for the first of them is what the others are compared with. */
+function counts(option: string, text: string, least = 1): readonly number[] {
+  const found = text.split(",").map((part) => number(option, part, ", or several with commas between", least));
+  return [...new Set(found)].sort((a, b) => a - b);
+}
+
+function number(option: string, text: string, more: string, least: number): number {
+  const found = Number(text);
+  if (/^\d+$/.test(text) && found >= least && found <= 100_000_000) return found;
+  throw new UsageError(`${option} is "${text}"; allowed: an integer from ${least} to 100000000${more}`);
 }

@@ -7,9 +7,10 @@ import { latency } from "./latency.ts";
 import { manyTables } from "./many-tables.ts";
 import type { BenchOptions, Part } from "./options.ts";
 import { peerNamed } from "./peers/peers.ts";
+import { fleetsOf, scale, topicsOf } from "./scale.ts";
 import { snapshot } from "./snapshot.ts";
 import { tinyTransactions } from "./tiny-transactions.ts";
-import { type Workload, type WorkloadName, workloadNamed } from "./workloads.ts";
+import { type Workload, workloadNamed } from "./workloads.ts";
 
 type Run = (trial: Trial, options: BenchOptions) => Promise<readonly Figure[]>;
 /** @param changes how many are wanted */
@@ -113,6 +114,7 @@ const RUNS: Partial<Record<Part, Run>> = {
   "tiny-transactions": (trial, { tinyTransactions: transactions }) => tinyTransactions(trial, transactions),
 };
 const SNAPSHOT_ROWS = 500_000;
+const SCALE_ROWS = 100_000;
 
 const BOTH: readonly Engine[] = ["postgres", "sqlite"];
 /** All others run through cdc and all routers at once. */
@@ -124,13 +126,22 @@ export async function runPart(
   part: Part,
   attempt: number,
   options: BenchOptions,
-  tell: (workload: WorkloadName) => void,
+  tell: (what: string) => void,
 ): Promise<readonly Figure[]> {
   const engines = options.engines ?? (ONE_BY_ONE.has(part) ? ENGINES : BOTH);
   const name = `${part.replaceAll("-", "_")}_${attempt}`;
   const run = RUNS[part];
   if (run !== undefined) return await inTrial(lab, name, engines, (trial) => run(trial, options), { attempt });
   const figures: Figure[] = [];
+  if (part === "scale") {
+    for (const topics of topicsOf(options.scale)) {
+      const fleets = fleetsOf(options.scale);
+      const measure = (trial: Trial) => scale(trial, topics, fleets, options.changes ?? SCALE_ROWS, tell);
+      const trialName = `${name}_${topics.tables}_${topics.partitions}`;
+      figures.push(...(await inTrial(lab, trialName, ["postgres"], measure, { attempt })));
+    }
+    return figures;
+  }
   const runWorkload = WORKLOAD_RUNS[part] as WorkloadRun;
   for (const workload of options.workloads) {
     tell(workload);

@@ -17,15 +17,18 @@ export function reached(figures: readonly Figure[], { part, workload, who, again
     const measured = rates(against).find(({ attempt }) => attempt === yardstick.attempt);
     return measured === undefined ? [] : [rateOf(measured) / rateOf(yardstick)];
   });
-  return ratios.sort((a, b) => a - b)[ratios.length >> 1] ?? null;
+  return median(ratios) ?? null;
 }
+
+/** Undefined of none. */
+export const median = (values: readonly number[]): number | undefined => [...values].sort((a, b) => a - b)[values.length >> 1];
 
 export const rateOf = ({ rows, seconds }: Figure): number => rows / seconds;
 
-const perMillion = ({ rows }: Figure, cpuSeconds: number): string => ((cpuSeconds / rows) * 1e6).toFixed(1);
+export const perMillion = ({ rows }: Figure, cpuSeconds: number): string => ((cpuSeconds / rows) * 1e6).toFixed(1);
 
 /** The servers that did anything to speak of. */
-const serversOf = (figure: Figure): string =>
+export const serversOf = (figure: Figure): string =>
   Object.entries(figure.servers ?? {})
     .filter(([, seconds]) => seconds >= 0.05)
     .map(([name, seconds]) => `${name} ${perMillion(figure, seconds)}`)
@@ -51,10 +54,15 @@ export function table(all: readonly Figure[]): string {
     figure.peakRssBytes === 0 ? "" : (figure.peakRssBytes / 1e6).toFixed(0),
     ...[figure.lagMs?.p50, figure.lagMs?.p99, figure.lagMs?.p999].map((ms) => ms?.toFixed(1) ?? ""),
   ]);
-  const widths = COLUMNS.map((name, at) => Math.max(name.length, ...rows.map((row) => (row[at] ?? "").length)));
-  const line = (cells: readonly string[]) =>
-    `| ${cells.map((cell, at) => (at < 2 ? cell.padEnd(widths[at] ?? 0) : cell.padStart(widths[at] ?? 0))).join(" | ")} |`;
-  const rule = `|${widths.map((width, at) => (at < 2 ? "-".repeat(width + 2) : `${"-".repeat(width + 1)}:`)).join("|")}|`;
   const notes = figures.flatMap(({ part, who, note }) => (note === undefined ? [] : [`${part}, ${who}: ${note}`]));
-  return [line(COLUMNS), rule, ...rows.map(line), ...notes].join("\n");
+  return [cells(COLUMNS, rows, 2), ...notes].join("\n");
+}
+
+/** Aligned: the first `texts` columns to the left, numbers to the right. */
+export function cells(columns: readonly string[], rows: readonly (readonly string[])[], texts: number): string {
+  const widths = columns.map((name, at) => Math.max(name.length, ...rows.map((row) => (row[at] ?? "").length)));
+  const line = (row: readonly string[]) =>
+    `| ${row.map((cell, at) => (at < texts ? cell.padEnd(widths[at] ?? 0) : cell.padStart(widths[at] ?? 0))).join(" | ")} |`;
+  const rule = `|${widths.map((width, at) => (at < texts ? "-".repeat(width + 2) : `${"-".repeat(width + 1)}:`)).join("|")}|`;
+  return [line(columns), rule, ...rows.map(line)].join("\n");
 }
