@@ -7,7 +7,6 @@ import type { CdcStatus } from "@cascade/local/service-status.ts";
 import { type Service, startCdc, startRouter } from "@cascade/local/stack.ts";
 import { openPipeline, type Pipeline } from "./pipeline.ts";
 import { expectNoSecret, type Finding, refusal, retrying } from "./refusals.ts";
-import { withAdmin } from "./topics.ts";
 
 /** What keeps a service from starting or stops it: it says all of it with the cure, and goes on where it was once that is applied. */
 
@@ -200,21 +199,6 @@ describe("main-db", () => {
     await insert();
     await captures(standby);
     await standby.stop();
-  });
-});
-
-describe("Kafka", () => {
-  test("a topic of several partitions", async () => {
-    const topic = `${name}.public.wide`;
-    await withAdmin(pipeline.kafka.brokers, (admin) => admin.createTopics({ topics: [{ topic, numPartitions: 3 }] }));
-    const cdc = await pipeline.cdc();
-    await cdc.ready();
-    await pipeline.sql("CREATE TABLE wide (v text PRIMARY KEY)");
-    await insert("wide");
-    const findings = await refusal(cdc);
-    expect([codes(findings), text(findings)]).toEqual([["TOPIC_PARTITIONS"], expect.stringContaining("delete the topic")]);
-    await withAdmin(pipeline.kafka.brokers, (admin) => admin.deleteTopics({ topics: [topic] }));
-    await starts({});
   });
 });
 

@@ -27,6 +27,22 @@ test("the next message of each of its topics has one, once, after a rename and a
   expect([marks.take(a), marks.take(a)]).toEqual([true, false]);
 });
 
+test("where rows are divided, each partition's next message has one whenever a table with other schemas is announced", () => {
+  const marks = new SchemaMarks("p");
+  const divided = (table: string, identity: "default" | "full"): SchemaMessage => ({
+    kind: "schema",
+    schema: identifySchema({ schema: "public", table, oid: 16_400, columns: [], key: [], identity }),
+    ...{ at: null, rewritten: false, partitions: 2 },
+  });
+  const taken = (): readonly boolean[] => [0, 1, 0, 1].map((partition) => marks.take(a, partition, 2));
+  marks.announced([divided("a", "default")]);
+  expect(taken()).toEqual([false, false, false, false]);
+  marks.announced([divided("a", "full")]);
+  expect(taken()).toEqual([true, true, false, false]);
+  marks.announced([divided("a", "default")]);
+  expect(taken()).toEqual([true, true, false, false]);
+});
+
 test("a drop says nothing of names", () => {
   const marks = new SchemaMarks("p");
   const at = { commitLsn: 1n, ordinal: 0 };

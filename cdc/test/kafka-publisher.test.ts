@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { testKafka } from "@cascade/local/servers.ts";
 import { type ChangeEvent, type EventTable, SCHEMAS_FIRST_HEADER } from "@cascade/shared/change-event";
 import type { KafkaCompression } from "@cascade/shared/kafka";
+import { partOf } from "@cascade/shared/key-parts";
 import { decodeSchemaMessage, identifySchema } from "@cascade/shared/table-schema";
 import { type KafkaLab, kafkaOptions } from "@cascade/shared/testing/kafka-lab";
 import { schemasTopic } from "@cascade/shared/topic";
@@ -64,10 +65,56 @@ describe("topics", () => {
     expect(await settings(l, topic)).toMatchObject({ "retention.ms": "86400000", "max.message.bytes": "1048588" });
   });
 
-  test("with another number of partitions are refused", async () => {
+  test("of several partitions have rows divided by their key, which is said before the first of them", async () => {
     const l = await lab();
-    await l.createTopic(tableOf(l).topic, { partitions: 2 });
-    const error = await failure((await open(l)).publish([insert(tableOf(l), 0)]));
+    const publisher = await open(l, { partitions: 3 });
+    const announced = schemaOf(l);
+    const table = { ...tableOf(l), schemaId: announced.schema.id };
+    await publisher.announce([announced]);
+    await publisher.publish([...inserts(table, 30), { ...insert(table, 30), op: "t", key: null, after: null }]);
+    const [said] = await l.read(schemasTopic(l.prefix));
+    expect(decodeSchemaMessage(String(said?.key), String(said?.value))).toMatchObject({ kind: "schema", partitions: 3 });
+    const messages = await l.read(table.topic);
+    expect(new Set(messages.map(({ partition }) => partition)).size).toBe(3);
+    for (const { key, partition } of messages)
+      if (key !== null) expect(partition).toBe(partOf(String(JSON.parse(String(key)).id), 3));
+    expect(messages.filter(({ key }) => key === null).map(({ partition }) => partition)).toEqual(
+      expect.arrayContaining([0, 1, 2]),
+    );
+    expect(messages).toHaveLength(33);
+    expect(await l.admin.fetchTopicOffsets(schemasTopic(l.prefix))).toHaveLength(1);
+  });
+
+  test("that got more partitions keep their rows in those that they are in; one of fewer is refused", async () => {
+    const l = await lab();
+    const announced = schemaOf(l);
+    const table = { ...tableOf(l), schemaId: announced.schema.id };
+    const first = await open(l, { partitions: 2 });
+    await first.announce([announced]);
+    await first.publish(inserts(table, 20));
+    await l.admin.createPartitions({ topicPartitions: [{ topic: table.topic, count: 5 }] });
+    const recalling = async (): ReturnType<typeof open> => {
+      const publisher = await open(l, { partitions: 5 });
+      const { history } = await readSchemaHistory(l.kafka, l.prefix);
+      publisher.recall(history.messages());
+      return publisher;
+    };
+    const second = await recalling();
+    await second.publish(inserts(table, 20, 20));
+    for (const { key, partition } of await l.read(table.topic))
+      expect(partition).toBe(partOf(String(JSON.parse(String(key)).id), 2));
+    expect(l.warnings).toEqual([expect.stringContaining("stay in the first 2")]);
+    // Made anew: it is another log, and routers are told of it.
+    await l.admin.deleteTopics({ topics: [table.topic] });
+    const third = await recalling();
+    await third.publish(inserts(table, 20, 40));
+    expect(await l.admin.fetchTopicOffsets(table.topic)).toHaveLength(5);
+    const said = (await l.read(schemasTopic(l.prefix))).at(-1);
+    expect(decodeSchemaMessage(String(said?.key), String(said?.value))).toMatchObject({ partitions: 5 });
+    await l.admin.deleteTopics({ topics: [table.topic] });
+    await l.createTopic(table.topic, { partitions: 3 });
+    await l.write(table.topic, "somebody's");
+    const error = await failure((await recalling()).publish(inserts(table, 1)));
     expect(error).toMatchObject({ code: "TOPIC_PARTITIONS", verdict: "refuse" });
   });
 

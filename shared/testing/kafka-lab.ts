@@ -15,8 +15,14 @@ export interface KafkaLab extends AsyncDisposable {
   readonly admin: Admin;
   /** Resolves when the topic can be used. */
   createTopic(topic: string, options?: NewTopic): Promise<void>;
-  /** Everything in partition 0 of a topic, in order, up to the end it has now. */
-  read(topic: string): Promise<KafkaMessage[]>;
+  /** Everything in a topic up to the ends it has now, each partition in order. */
+  read(topic: string): Promise<LabMessage[]>;
+  /** One message to partition 0, as anybody could. */
+  write(topic: string, value: string): Promise<void>;
+}
+
+export interface LabMessage extends Pick<KafkaMessage, "key" | "value" | "headers" | "offset" | "timestamp"> {
+  readonly partition: number;
 }
 
 export interface NewTopic {
@@ -40,6 +46,12 @@ export async function kafkaLab(brokers: string): Promise<KafkaLab> {
     admin,
     createTopic: (topic, options) => createTopic(admin, topic, options),
     read: (topic) => readTopic(brokers, admin, topic),
+    write: async (topic, value) => {
+      const producer = client.producer({ createPartitioner: () => () => 0 });
+      await producer.connect();
+      await producer.send({ topic, messages: [{ value }] });
+      await producer.disconnect();
+    },
     async [Symbol.asyncDispose]() {
       await admin.disconnect().catch(() => {});
       sockets.close();
@@ -68,11 +80,11 @@ async function createTopic(admin: Admin, topic: string, { partitions = 1, settin
   while (!(await visible())) await Bun.sleep(10);
 }
 
-async function readTopic(brokers: string, admin: Admin, topic: string): Promise<KafkaMessage[]> {
-  const [offsets] = await admin.fetchTopicOffsets(topic);
-  const end = BigInt(offsets?.high ?? 0);
-  const messages: KafkaMessage[] = [];
-  if (BigInt(offsets?.low ?? 0) === end) return messages;
+async function readTopic(brokers: string, admin: Admin, topic: string): Promise<LabMessage[]> {
+  const offsets = await admin.fetchTopicOffsets(topic);
+  const unread = new Map(offsets.flatMap(({ partition, low, high }) => (low === high ? [] : [[partition, BigInt(high)]])));
+  const messages: LabMessage[] = [];
+  if (unread.size === 0) return messages;
   const sockets = new KafkaSockets();
   const consumer = kafkaClient(kafkaOptions(brokers), sockets).consumer({ groupId: randomUUID(), maxWaitTimeInMs: 50 });
   const { promise, resolve } = Promise.withResolvers<void>();
@@ -82,8 +94,11 @@ async function readTopic(brokers: string, admin: Admin, topic: string): Promise<
     await consumer.run({
       autoCommit: false,
       eachBatch: async ({ batch }) => {
-        messages.push(...batch.messages);
-        if (BigInt(batch.lastOffset()) + 1n >= end) resolve();
+        const { partition } = batch;
+        for (const { key, value, headers, offset, timestamp } of batch.messages)
+          messages.push({ key, value, ...(headers === undefined ? {} : { headers }), offset, timestamp, partition });
+        if (BigInt(batch.lastOffset()) + 1n >= (unread.get(partition) ?? 0n)) unread.delete(partition);
+        if (unread.size === 0) resolve();
       },
     });
     await promise;
