@@ -60,6 +60,11 @@ export interface EventConsumer extends AsyncDisposable {
   /** Drops what is buffered of the partition and delivers it again from `ResumeOffset` after `delayMs`; other partitions go on. */
   hold(partition: Partition, delayMs: number): void;
   /**
+   * Delivers the batch that was delivered last again after `delayMs`, before what comes after it: what it waits for is somewhere else. While much
+   * is read ahead already it is as `hold`, or what is waited for might never be fetched.
+   */
+  defer(batch: EventBatch, delayMs: number): void;
+  /**
    * Delivers a batch without events for each partition of the topic that this router holds, when nothing of it waits any more: after
    * `delayMs`, or once what waits has been taken. So it does by itself whenever it begins to read a partition.
    */

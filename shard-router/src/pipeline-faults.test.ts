@@ -78,6 +78,7 @@ function portsOf({ replica, confirmed, kafkaFailsAt }: Life, life: number): Rout
       },
       confirm: (_: Partition, nextOffset: bigint) => void confirmed.push(nextOffset),
       hold: () => {},
+      defer: () => {},
       lookAtEnd: () => {},
       ends: async () => null,
       assigned: () => [partition],

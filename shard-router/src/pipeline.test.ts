@@ -30,6 +30,7 @@ function ports(batches: readonly EventBatch[], failure: (offsets: readonly numbe
       },
       confirm: (_: Partition, nextOffset: bigint) => void log.push(`confirm ${nextOffset}`),
       hold: () => {},
+      defer: () => {},
       lookAtEnd: () => {},
       ends: async () => null,
       assigned: () => [partition],

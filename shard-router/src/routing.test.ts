@@ -89,6 +89,7 @@ class Router implements AsyncDisposable {
         }
       },
       confirm: nothing,
+      defer: () => {},
       hold: (_partition, _delayMs) => {
         throw new Error("no partition is held");
       },

@@ -180,8 +180,11 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       },
       hold: (batch, error) => {
         const delayMs = holds.afterFailure(batch.partition, error);
-        if (error instanceof WaitingError) tables.reread();
-        else tables.doubt(batch.table, error);
+        if (error instanceof WaitingError) {
+          tables.reread();
+          return consumer.defer(batch, delayMs);
+        }
+        tables.doubt(batch.table, error);
         consumer.hold(batch.partition, delayMs);
       },
     },

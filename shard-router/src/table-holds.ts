@@ -13,7 +13,7 @@ import { WaitingError } from "./waiting.ts";
 const FENCED_PAUSE_MS = 250;
 const WAITING_PAUSE_MS = 100;
 /** What is waited for may be the next batch of another partition. */
-const FIRST_WAITING_PAUSE_MS = 10;
+const FIRST_WAITING_PAUSE_MS = 2;
 /** Whoever waits after that waits for something else. */
 const WAITING_ENDS_MS = 1_000;
 

@@ -40,6 +40,34 @@ const steps = fc.array(
 );
 
 describe("EventQueues", () => {
+  test("what is put back comes again first, after its time, and others go on meanwhile", () => {
+    const queues = new EventQueues({ ...limits, maxBatchRows: 2 });
+    queues.add("a", fetched(0, [1, 1, 1, 1], { highWatermark: 9 }));
+    queues.add("b", fetched(0, [1]));
+    const first = queues.take(0) as TakenEvents;
+    expect(queues.putBack("a", first, 10, 0)).toBe(true);
+    expect(queues.take(5)?.key).toBe("b");
+    expect([queues.take(5), queues.dueInMs]).toEqual([null, 5]);
+    const again = queues.take(10) as TakenEvents;
+    expect(again).toMatchObject({ key: "a", events: first.events, nextOffset: 2n, lagEvents: 7n });
+    expect(offsets(takeAll(queues))).toEqual([2, 3]);
+    expect(queues.bufferedBytes).toBe(0);
+  });
+
+  test("what is put back leaves room for what it waits for, and goes when its partition does", () => {
+    const queues = new EventQueues({ ...limits, maxBufferedBytes: 4_000 });
+    queues.add("a", fetched(0, [1_500]));
+    const taken = queues.take() as TakenEvents;
+    queues.add("a", fetched(1, [900]));
+    expect(queues.putBack("a", taken, 10)).toBe(false);
+    queues.drop("a");
+    expect(queues.putBack("a", taken, 10)).toBe(true);
+    queues.drop("a");
+    expect([queues.take(), queues.bufferedBytes, queues.holds("a")]).toEqual([null, 0, false]);
+    queues.add("a", fetched(0, [1]));
+    expect(queues.take()?.key).toBe("a");
+  });
+
   test("keeps each partition's order, loses nothing and holds nothing in the end", () => {
     fc.assert(
       fc.property(steps, fc.integer({ min: 1, max: 20 }), fc.integer({ min: 1, max: 900 }), (run: Step[], rows, bytes) => {

@@ -21,6 +21,9 @@ export interface QueueLimits {
   readonly lingerMs?: number;
 }
 
+/** Of what was taken, what it takes to put it back. */
+export type PutBackEvents = Pick<TakenEvents, "events" | "nextOffset" | "lagEvents">;
+
 export interface TakenEvents {
   /** The partition's key, as given to `add`. */
   readonly key: string;
@@ -71,6 +74,8 @@ export class EventQueues {
   #bytes = 0;
   /** When a partition was last taken from. */
   readonly #takenAtMs = new Map<string, number>();
+  /** Partitions whose first events were put back, and until when they stay. */
+  readonly #backUntilMs = new Map<string, number>();
   #dueInMs: number | null = null;
 
   constructor(limits: QueueLimits) {
@@ -96,12 +101,30 @@ export class EventQueues {
     else this.#queues.set(key, [{ fetched, start: 0 }]);
   }
 
+  /**
+   * What was taken last of a partition is the first of it again, and stays for a while. False when more than half of what may be buffered is:
+   * what it waits for could find no room.
+   */
+  putBack(key: string, taken: PutBackEvents, forMs: number, nowMs = performance.now()): boolean {
+    const { events, nextOffset, lagEvents } = taken;
+    // As each was counted matters only to give back what is taken here.
+    const sizes = events.map(({ value }) => value?.length ?? 0);
+    const bytes = sizes.reduce((sum, size) => sum + size + EVENT_OVERHEAD_BYTES, 0);
+    if (this.#bytes + bytes > this.#limits.maxBufferedBytes / 2) return false;
+    const chunk: Chunk = { fetched: { events, sizes, nextOffset, highWatermark: nextOffset + lagEvents }, start: 0 };
+    this.#queues.set(key, [chunk, ...(this.#queues.get(key) ?? [])]);
+    this.#bytes += bytes;
+    this.#backUntilMs.set(key, nowMs + forMs);
+    return true;
+  }
+
   drop(key: string): void {
     for (const { fetched, start } of this.#queues.get(key) ?? []) {
       for (let i = start; i < fetched.sizes.length; i++) this.#bytes -= (fetched.sizes[i] as number) + EVENT_OVERHEAD_BYTES;
     }
     this.#queues.delete(key);
     this.#takenAtMs.delete(key);
+    this.#backUntilMs.delete(key);
   }
 
   /** After a take that gave nothing: how long until one may give something, null when nothing is queued. */
@@ -113,12 +136,13 @@ export class EventQueues {
   take(nowMs = performance.now()): TakenEvents | null {
     this.#dueInMs = null;
     for (const [key, queue] of this.#queues) {
-      const waitMs = this.#lingerLeftMs(key, queue, nowMs);
+      const waitMs = this.#waitMs(key, queue, nowMs);
       if (waitMs > 0) {
         this.#dueInMs = Math.min(this.#dueInMs ?? waitMs, waitMs);
         continue;
       }
       this.#takenAtMs.set(key, nowMs);
+      this.#backUntilMs.delete(key);
       this.#queues.delete(key);
       const taken = this.#takeFrom(key, queue);
       // The end of the line: every other partition gets its turn first.
@@ -128,7 +152,9 @@ export class EventQueues {
     return null;
   }
 
-  #lingerLeftMs(key: string, queue: readonly Chunk[], nowMs: number): number {
+  #waitMs(key: string, queue: readonly Chunk[], nowMs: number): number {
+    const backUntilMs = this.#backUntilMs.get(key);
+    if (backUntilMs !== undefined && backUntilMs > nowMs) return backUntilMs - nowMs;
     const { lingerMs = 0 } = this.#limits;
     const takenAtMs = this.#takenAtMs.get(key);
     if (lingerMs === 0 || takenAtMs === undefined || this.full) return 0;

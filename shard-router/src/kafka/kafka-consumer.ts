@@ -98,8 +98,8 @@ class KafkaConsumer implements EventConsumer {
   /** Partitions whose end the caller wants to hear of, and since when. */
   readonly #toLookAt = new Map<string, number>();
   readonly #delayed = new Set<Timer>();
-  /** The partition whose batch the caller has and is not done with. */
-  #inHand: string | null = null;
+  /** The partition whose batch the caller has and is not done with, as it was read then. */
+  #inHand: { readonly key: string; readonly epoch: number } | null = null;
   #failure: CascadeError | null = null;
   #closed = false;
 
@@ -151,7 +151,8 @@ class KafkaConsumer implements EventConsumer {
           await this.#arrived.wait(this.#queues.dueInMs ?? undefined);
           continue;
         }
-        this.#inHand = partitionKey(batch.partition);
+        const key = partitionKey(batch.partition);
+        this.#inHand = { key, epoch: this.#assignment.get(key)?.epoch ?? -1 };
         yield batch;
         this.#handBack();
         // A replica in our own thread (SQLite) answers without one: heartbeats, fetches and timers would wait for the queues to run dry.
@@ -170,6 +171,14 @@ class KafkaConsumer implements EventConsumer {
   hold(partition: Partition, delayMs: number): void {
     const assigned = this.#assignment.get(partitionKey(partition));
     if (assigned) this.#assignment.hold(assigned, delayMs);
+  }
+
+  defer(batch: EventBatch, delayMs: number): void {
+    const key = partitionKey(batch.partition);
+    const assigned = this.#assignment.get(key);
+    if (assigned === undefined || this.#inHand?.key !== key || this.#inHand.epoch !== assigned.epoch) return; // it is read again
+    if (batch.events.length > 0 && this.#queues.putBack(key, batch, delayMs)) return;
+    this.#assignment.hold(assigned, delayMs);
   }
 
   lookAtEnd(topic: string, delayMs = 0): void {
@@ -233,7 +242,7 @@ class KafkaConsumer implements EventConsumer {
   async #start(partition: Partition, fetched: bigint | null): Promise<StartPoint> {
     // The replica's progress is about to move: what it says now would deliver the batch in hand again.
     const key = partitionKey(partition);
-    while (this.#inHand === key) await this.#pulled.wait();
+    while (this.#inHand?.key === key) await this.#pulled.wait();
     const remembered = await this.#options.resume(partition);
     try {
       this.#lostLogs.check(key, remembered);
