@@ -37,9 +37,9 @@ export async function topicEnd(brokers: string, topic: string): Promise<number> 
 export async function emptyTopics(brokers: string, topics: readonly string[]): Promise<void> {
   await withAdmin(brokers, async (admin) => {
     for (const topic of topics) {
-      const [end] = await admin.fetchTopicOffsets(topic);
-      if (end !== undefined && end.high !== end.low)
-        await admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: end.high }] });
+      const ends = (await admin.fetchTopicOffsets(topic)).filter(({ high, low }) => high !== low);
+      if (ends.length > 0)
+        await admin.deleteTopicRecords({ topic, partitions: ends.map(({ partition, high }) => ({ partition, offset: high })) });
     }
   });
 }

@@ -11,6 +11,8 @@ import { type Field, openField } from "./field.ts";
 export interface Verdict {
   readonly seed: number;
   readonly engines: readonly Engine[];
+  /** KAFKA_PARTITIONS. */
+  readonly partitions: number;
   /** In the order in which they struck. */
   readonly faults: readonly string[];
   /** Row changes committed on main-db. */
@@ -37,14 +39,18 @@ export async function runHistory(seed: number, say: (line: string) => void = () 
   let [changes, recoverySeconds] = [0, 0];
   const secondsSince = (from: number): number => Math.round((performance.now() - from) / 100) / 10;
   const verdict = (problem: string | null): Verdict => ({
-    ...{ seed, engines, faults, changes, recoverySeconds, problem },
+    ...{ seed, engines, partitions, faults, changes, recoverySeconds, problem },
     seconds: secondsSince(started),
   });
-  await using lab = await openFaultLab({ name: `history_${seed}`, engines, schema: createDemoSchema });
+  const changesPerSecond = random.between(100, 500);
+  const deletes = random.chance(0.15);
+  // What was read of a topic before it is deleted is known where every partition has some.
+  const partitions = deletes ? 1 : randomOf(seed + 1).pick([1, 1, 3]);
+  const env = { KAFKA_PARTITIONS: String(partitions) };
+  await using lab = await openFaultLab({ name: `history_${seed}`, engines, schema: createDemoSchema, env });
   const field = await openField(lab, engines);
-  const load = startLoad(lab.pipeline.mainUrl, { seed, changesPerSecond: random.between(100, 500) });
+  const load = startLoad(lab.pipeline.mainUrl, { seed, changesPerSecond });
   try {
-    const deletes = random.chance(0.15);
     if (deletes) {
       await moreChanges(load, 100);
       await untilAllAreRead(field);
