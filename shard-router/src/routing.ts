@@ -10,7 +10,7 @@ import type { RouterConfig } from "./config.ts";
 import { AwaitedCopies, type CopyRequests } from "./copy-requests.ts";
 import { type DeadLetter, type DeadLetterLog, KEY_HELD } from "./dead-letter.ts";
 import { DeadLetters, type DeadLettersOptions, describeLetter } from "./dead-letters.ts";
-import type { EventConsumer } from "./event-consumer.ts";
+import type { EventBatch, EventConsumer } from "./event-consumer.ts";
 import { HeldBook } from "./held-book.ts";
 import { applySpan, countApplied, instrumentedReplica } from "./instrumented.ts";
 import { openDeadLetterLog } from "./kafka/dead-letter-log.ts";
@@ -182,7 +182,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
         const delayMs = holds.afterFailure(batch.partition, error);
         if (error instanceof WaitingError) {
           tables.reread();
-          return consumer.defer(batch, delayMs);
+          return consumer.defer(leftOf(batch, progress.current(batch.partition)?.nextOffset ?? 0n), delayMs);
         }
         tables.doubt(batch.table, error);
         consumer.hold(batch.partition, delayMs);
@@ -203,6 +203,12 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
     for (const name of await tables.overdue()) lookAtEnd(name);
   };
   await whileAnswering(check, pumping, { onSilence });
+}
+
+/** What is not applied of it. */
+function leftOf(batch: EventBatch, nextOffset: bigint): EventBatch {
+  const events = batch.events.filter(({ offset }) => offset >= nextOffset);
+  return events.length === batch.events.length ? batch : { ...batch, events };
 }
 
 type Holding = Pick<DeadLettersOptions, "replica" | "held" | "tables">;
