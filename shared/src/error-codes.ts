@@ -311,7 +311,7 @@ export const ERROR_CODES = {
   TOPIC_PARTITIONS: {
     by: "cdc",
     verdict: REFUSE,
-    means: "A topic has another number of partitions than cdc expects.",
+    means: "A table's topic has fewer partitions than its rows were divided over.",
     cure: "Make it anew as the advice says.",
   },
   SPECIAL_NUMBER_LOST: {
