@@ -15,7 +15,7 @@ export async function claimShard(replica: Pick<Replica, "claim">, ownership: Own
     verdict: "refuse",
     message: `the replica holds ${partOf(remembered)}, and ROUTER_SHARD and ROUTER_SHARD_KEYS say ${partOf(wanted)}`,
     advice:
-      "set them as they were, or give the other part a replica of its own: another database, another REPLICA_NAME; docs/sharding.md tells how a part is divided anew",
+      "set them as they were, or give the other part a replica of its own: another database, another REPLICA_NAME; to make its part smaller while main-db is written to, run first: bun run --cwd shard-router reshard -- --help (docs/sharding.md, Divide anew)",
   });
 }
 

@@ -20,6 +20,14 @@ export class Ownership {
     this.#rules = rules;
   }
 
+  get shard(): Shard | null {
+    return this.#shard;
+  }
+
+  get rules(): ShardRules | null {
+    return this.#rules;
+  }
+
   /** What is remembered of it in the replica; empty for a replica of everything. */
   get text(): string {
     const shard = this.#shard === null ? "" : `${this.#shard.index}/${this.#shard.count}`;
@@ -53,8 +61,13 @@ export class Ownership {
     }
   }
 
+  /** By what the table is divided, whether or not it can be. */
+  ruleOf(schema: TableSchema): ShardRule {
+    return this.#rules?.rules.find(({ tables }) => tables.matches(schema))?.rule ?? { kind: "hash", columns: schema.key };
+  }
+
   #shareOf(schema: TableSchema): TableShare | null {
-    const rule = this.#rules?.rules.find(({ tables }) => tables.matches(schema))?.rule ?? { kind: "hash", columns: schema.key };
+    const rule = this.ruleOf(schema);
     switch (rule.kind) {
       case "broadcast":
         return null;
@@ -180,6 +193,8 @@ type Owns = (row: WireRow) => boolean;
 export class TableShare {
   /** Of what makes a row this replica's. */
   readonly signature: string;
+  /** What it is divided by. */
+  readonly columns: readonly string[];
   readonly #owns: Owns;
   readonly #keyless: boolean;
   /** Its columns are all in the key: a row that was another's has another key. */
@@ -187,6 +202,7 @@ export class TableShare {
 
   constructor(schema: TableSchema, columns: readonly string[], owns: Owns, of: readonly unknown[]) {
     this.signature = JSON.stringify([columns.map((name) => textClass(columnOf(schema, name))), of]);
+    this.columns = columns;
     this.#owns = owns;
     this.#keyless = schema.key.length === 0;
     this.#byKey = columns.every((name) => schema.key.includes(name));
@@ -196,6 +212,11 @@ export class TableShare {
         `it is divided by ${columns.join(", ")}, which is not all in its key, and main-db's WAL does not say what these were before a change`,
         `on main-db: ALTER TABLE ${formatTableName(schema)} REPLICA IDENTITY FULL; or divide it by columns of its key`,
       );
+  }
+
+  /** Whether the row is this replica's. Asks for `columns` alone. */
+  owns(row: WireRow): boolean {
+    return this.#owns(row);
   }
 
   /** The event says something of this replica's rows. */
