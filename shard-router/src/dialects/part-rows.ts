@@ -148,11 +148,11 @@ export class PartRows {
     const { sql, type } = column;
     const given = (): string => this.#words.parameter(type, values.push(value));
     if (value === null) return others.length === 0 ? "1 = 0" : `(${sql} IS NULL AND ${this.#after(others, rest, values)})`;
-    const beyond = this.#isKeyed ? `${sql} > ${given()}` : `(${sql} > ${given()} OR ${sql} IS NULL)`;
-    if (others.length === 0) return beyond;
-    const next = `(${beyond} OR (${sql} = ${given()} AND ${this.#after(others, rest, values)}))`;
-    // By itself an OR would not be found by the key's index.
-    return this.#isKeyed ? `(${sql} >= ${this.#words.parameter(type, values.push(value))} AND ${next})` : next;
+    const beyond = (): string => (this.#isKeyed ? `${sql} > ${given()}` : `(${sql} > ${given()} OR ${sql} IS NULL)`);
+    if (others.length === 0) return beyond();
+    // Not found by the key's index with an OR alone. Parameters are counted in the order in which they stand.
+    const atLeast = this.#isKeyed ? `${sql} >= ${given()} AND ` : "";
+    return `(${atLeast}(${beyond()} OR (${sql} = ${given()} AND ${this.#after(others, rest, values)})))`;
   }
 }
 
