@@ -1,0 +1,215 @@
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { compareReplica, compareShards, isEqual, type TableComparison } from "@cascade/local/canonical-state.ts";
+import { type Child, spawnChild } from "@cascade/local/child.ts";
+import { findMariadb } from "@cascade/local/mariadb-install.ts";
+import { repository } from "@cascade/local/paths.ts";
+import { testMariadb, testReplicaPostgres } from "@cascade/local/servers.ts";
+import type { RouterStatus } from "@cascade/local/service-status.ts";
+import type { Service } from "@cascade/local/stack.ts";
+import { until } from "@cascade/local/wait.ts";
+import { randomOf, seedFromEnvironment } from "@cascade/workload/random";
+import type { Client } from "pg";
+import { type Engine, openPipeline, type Pipeline } from "./pipeline.ts";
+import { reconnecting } from "./reconnecting.ts";
+import { expectNoSecret, refusal } from "./refusals.ts";
+
+/** From n to m shards while main-db is written to: in the end the shards together are main-db, and no row is there twice. */
+
+setDefaultTimeout(240_000);
+
+const ITEMS = 3_000;
+const KEYS = [
+  ...["public.countries=*", "public.orders=customer_id", "public.moving=region", "public.pairs=a+b", "public.log=actor"],
+].join(",");
+
+async function schema(client: Client): Promise<void> {
+  await client.query(`
+    CREATE TABLE countries (code text PRIMARY KEY, name text);
+    CREATE TABLE items (id bigint PRIMARY KEY, note text);
+    CREATE TABLE orders (id int PRIMARY KEY, customer_id numeric(12,2), note text); ALTER TABLE orders REPLICA IDENTITY FULL;
+    CREATE TABLE moving (id int PRIMARY KEY, region text, n int); ALTER TABLE moving REPLICA IDENTITY FULL;
+    CREATE TABLE pairs (a int, b text, n int, PRIMARY KEY (a, b));
+    CREATE TABLE log (actor int, said text); ALTER TABLE log REPLICA IDENTITY FULL;
+    INSERT INTO countries VALUES ('de', 'r0w-value'), ('fr', 'r0w-value');
+    INSERT INTO items SELECT n, 'r0w-value' FROM generate_series(1, ${ITEMS}) AS n;
+    INSERT INTO orders SELECT n, n % 50, 'r0w-value' FROM generate_series(1, 500) AS n;
+    INSERT INTO moving SELECT n, (ARRAY['eu', 'uk', 'us', NULL])[1 + n % 4], 0 FROM generate_series(1, 400) AS n;
+    INSERT INTO pairs SELECT n, 'b' || n % 7, 0 FROM generate_series(1, 400) AS n;
+    INSERT INTO log SELECT n % 40, 'r0w-value' FROM generate_series(1, 400) AS n`);
+}
+
+/** Inserts, updates, changes of keys and of what rows are divided by, deletes; until `stop`. */
+function startWriter(url: string, seed: number) {
+  const random = randomOf(seed);
+  const stopping = new AbortController();
+  let changes = 0;
+  const running = reconnecting(url, stopping.signal, async (client) => {
+    for (; !stopping.signal.aborted; changes++) {
+      const id = random.between(1, ITEMS + 200);
+      const region = random.pick(["eu", "uk", "us", "jp", "br", null]);
+      const put = "INSERT INTO items VALUES ($1, 'new') ON CONFLICT (id) DO UPDATE SET note = 'again ' || $1";
+      if (random.chance(0.2)) await client.query("DELETE FROM items WHERE id = $1", [id]);
+      else if (random.chance(0.1)) await client.query("UPDATE items SET id = id + 100000 WHERE id = $1", [id]);
+      else await client.query(put, [id]);
+      await client.query(
+        "INSERT INTO moving VALUES ($1, $2, 1) ON CONFLICT (id) DO UPDATE SET region = excluded.region, n = moving.n + 1",
+        [id % 500, region],
+      );
+      await client.query("UPDATE orders SET customer_id = $2 WHERE id = $1", [id % 500, random.between(0, 4_000) / 100]);
+      if (random.chance(0.3)) {
+        const free = "NOT EXISTS (SELECT FROM pairs p WHERE p.a = $1 AND p.b = $2)";
+        await client.query(`UPDATE pairs SET b = $2 WHERE (a, b) = (SELECT a, b FROM pairs WHERE a = $1 LIMIT 1) AND ${free}`, [
+          id % 400,
+          `b${id % 9}`,
+        ]);
+      }
+      if (random.chance(0.2)) await client.query("UPDATE log SET actor = $2 WHERE actor = $1", [id % 40, (id + 3) % 40]);
+      if (random.chance(0.2)) await client.query("INSERT INTO log VALUES ($1, 'more')", [id % 40]);
+      if (random.chance(0.05)) await client.query("UPDATE countries SET name = $1", [`name ${id}`]);
+    }
+  });
+  return {
+    made: () => changes,
+    stop: async () => {
+      stopping.abort();
+      await running;
+      return changes;
+    },
+  };
+}
+
+/** Databases of an engine, as many as are asked for. */
+class Shards implements AsyncDisposable {
+  readonly #engine: Engine;
+  readonly #prefix: string;
+  readonly #folder = mkdtempSync(join(tmpdir(), "rs9-reshard-"));
+  readonly #drops: (() => Promise<unknown>)[] = [];
+
+  constructor(engine: Engine, prefix: string) {
+    this.#engine = engine;
+    this.#prefix = prefix;
+  }
+
+  async make(name: string): Promise<string> {
+    if (this.#engine === "sqlite" || this.#engine === "duckdb") return `${this.#engine}://${join(this.#folder, `${name}.db`)}`;
+    const server = this.#engine === "postgres" ? await testReplicaPostgres() : await testMariadb();
+    if (server === null) throw new Error("MariaDB is not installed");
+    const database = `${this.#prefix}_${name}`;
+    this.#drops.push(() => server.dropDatabase(database));
+    return server.createDatabase(database);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const drop of this.#drops) await drop();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
+interface Shard {
+  readonly name: string;
+  readonly url: string;
+}
+
+const startRouter = (pipeline: Pipeline, { name, url }: Shard, shard: string, keys = KEYS): Promise<Service<RouterStatus>> =>
+  pipeline.router("postgres", { replicaUrl: url, replicaName: name, env: { ROUTER_SHARD: shard, ROUTER_SHARD_KEYS: keys } });
+
+/** The command as people run it, in the environment of the shard's routers. */
+function startCommand(pipeline: Pipeline, { name, url }: Shard, args: readonly string[], onLine?: (line: string) => void): Child {
+  return spawnChild([process.execPath, join(repository, "shard-router/src/reshard-command.ts"), ...args], {
+    cwd: repository,
+    env: {
+      ...process.env,
+      ...{ KAFKA_BROKERS: pipeline.kafka.brokers, KAFKA_TOPIC_PREFIX: pipeline.name, REPLICA_URL: url, REPLICA_NAME: name },
+      ROUTER_BATCH_ROWS: "40",
+    },
+    ...(onLine === undefined ? {} : { onLine }),
+  });
+}
+
+async function command(pipeline: Pipeline, shard: Shard, ...args: readonly string[]) {
+  const child = startCommand(pipeline, shard, args);
+  const { code } = await child.exited;
+  expectNoSecret(child.log());
+  return { code, said: child.log() };
+}
+
+async function untilWhole(pipeline: Pipeline, shards: readonly Shard[]): Promise<void> {
+  const urls = shards.map(({ url }) => url);
+  let wrong: readonly TableComparison[] | string = [];
+  const isWhole = await until(
+    async () => {
+      try {
+        const found = [...(await compareShards(pipeline.mainUrl, urls, "public.*,!public.countries"))];
+        for (const url of urls) found.push(...(await compareReplica(pipeline.mainUrl, url, "public.countries")));
+        wrong = found.filter((table) => !isEqual(table));
+      } catch (error) {
+        wrong = String(error);
+      }
+      return wrong.length === 0;
+    },
+    90_000,
+    500,
+  );
+  if (!isWhole) throw new Error(`the shards are not main-db: ${JSON.stringify(wrong)}\n${pipeline.logs()}`);
+}
+
+const ENGINES: readonly Engine[] = findMariadb() === null ? ["postgres", "sqlite"] : ["postgres", "mariadb", "sqlite"];
+
+describe.each(ENGINES)("%s", (engine) => {
+  test("two shards become four under writes, the command killed in its drop, routers of both rules running", async () => {
+    const seed = seedFromEnvironment();
+    const name = `reshard_${engine}`;
+    await using shards = new Shards(engine, name);
+    await using pipeline = await openPipeline({ name, engines: [], schema });
+    const [a, b, c, d] = await Promise.all(
+      ["a", "b", "c", "d"].map(async (at): Promise<Shard> => ({ name: at, url: await shards.make(at) })),
+    );
+    if (a === undefined || b === undefined || c === undefined || d === undefined) throw new Error("four shards are made");
+    const cdc = await pipeline.cdc();
+    await cdc.ready();
+    const [oldA, oldB] = [await startRouter(pipeline, a, "0/2"), await startRouter(pipeline, b, "1/2")];
+    await untilWhole(pipeline, [a, b]);
+    const writer = startWriter(pipeline.mainUrl, seed);
+
+    // Before the command a router of the new rules is told of it.
+    const [early] = await refusal(await startRouter(pipeline, a, "0/4"));
+    expect(early?.code).toBe("SHARD_CHANGED");
+    expect(early?.advice).toContain("reshard");
+
+    await startRouter(pipeline, c, "2/4");
+    const besideC = ["--shard", "0/4", "--beside", c.url];
+    let isKilled = false;
+    const killed = startCommand(pipeline, a, besideC, (line) => {
+      if (isKilled || !line.endsWith("given up")) return;
+      isKilled = true;
+      killed.signal("SIGKILL");
+    });
+    expect(await killed.exited).toEqual({ code: null, signal: "SIGKILL" });
+    expect(killed.log()).toContain("position: ");
+    expect(killed.log()).toContain(`holds the part "0/4 ${KEYS}" from now on`);
+    // The router by the rules from before has written nothing by them since, and ends.
+    expect((await refusal(oldA))[0]?.code).toBe("SHARD_CHANGED");
+    const newA = await startRouter(pipeline, a, "0/4");
+    await newA.ready();
+    const other = await command(pipeline, a, "--shard", "0/8", "--beside", c.url);
+    expect(other).toMatchObject({ code: 78, said: expect.stringContaining("rows may be left") });
+    const again = await command(pipeline, a, ...besideC);
+    expect(again).toMatchObject({ code: 0, said: expect.stringContaining("going on: ") });
+    expect(again.said).toMatch(/done: [1-9]\d* rows given up/);
+    expect(await command(pipeline, a, ...besideC)).toMatchObject({ code: 0, said: expect.stringContaining("nothing to do") });
+
+    await startRouter(pipeline, d, "3/4");
+    const { code, said } = await command(pipeline, b, "--shard", "1/4", "--keys", KEYS, "--beside", d.url);
+    expect({ code, said }).toMatchObject({ code: 0, said: expect.stringMatching(/items: [1-9]\d{2,} rows given up/) });
+    expect((await refusal(oldB))[0]?.code).toBe("SHARD_CHANGED");
+    await startRouter(pipeline, b, "1/4");
+
+    const made = writer.made();
+    expect(await until(() => writer.made() > made + 100, 30_000)).toBe(true);
+    process.stderr.write(`reshard, CASCADE_SEED=${seed}: ${await writer.stop()} changes\n`);
+    await untilWhole(pipeline, [a, b, c, d]);
+  });
+});
