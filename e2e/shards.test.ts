@@ -1,17 +1,21 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { join } from "node:path";
 import { compareReplica, compareShards, isEqual, type TableComparison } from "@cascade/local/canonical-state.ts";
+import { spawnChild } from "@cascade/local/child.ts";
 import { createDemoSchema } from "@cascade/local/demo-schema.ts";
 import { findMariadb } from "@cascade/local/mariadb-install.ts";
+import { repository } from "@cascade/local/paths.ts";
 import { testMariadb } from "@cascade/local/servers.ts";
 import type { RouterStatus } from "@cascade/local/service-status.ts";
 import type { Service } from "@cascade/local/stack.ts";
 import { until } from "@cascade/local/wait.ts";
 import { type Random, randomOf, seedFromEnvironment } from "@cascade/workload/random";
+import { shardOf } from "../shard-router/src/ownership.ts";
 import { serviceVictim, strike, type Victim } from "./faults.ts";
 import { startLoad } from "./load.ts";
 import { type Engine, openPipeline, type Pipeline } from "./pipeline.ts";
 import { reconnecting } from "./reconnecting.ts";
-import { refusal } from "./refusals.ts";
+import { held, refusal } from "./refusals.ts";
 
 /** ROUTER_SHARD on real servers: rows that move, truncates, schema changes and kills; together the shards are main-db, each row once. */
 
@@ -26,17 +30,41 @@ const DIVIDED = "public.*,!public.products";
 
 const shardEnv = (at: number) => ({ ROUTER_SHARD: `${at}/${ENGINES.length}`, ROUTER_SHARD_KEYS: KEYS });
 
-async function untilWhole(pipeline: Pipeline): Promise<void> {
+/** Until the shards are main-db together, each row once, and the tables of `everywhere` whole on each. */
+async function untilWhole(pipeline: Pipeline, divided = DIVIDED, everywhere = "public.products"): Promise<void> {
   const urls = pipeline.replicas.map(({ url }) => url);
   let wrong: readonly TableComparison[] = [];
+  let problem: unknown = null;
   const whole = async (): Promise<boolean> => {
-    const found = [...(await compareShards(pipeline.mainUrl, urls, DIVIDED))];
-    for (const url of urls) found.push(...(await compareReplica(pipeline.mainUrl, url, "public.products")));
+    const found = [...(await compareShards(pipeline.mainUrl, urls, divided))];
+    for (const url of urls) found.push(...(await compareReplica(pipeline.mainUrl, url, everywhere)));
     wrong = found.filter((table) => !isEqual(table));
+    problem = null;
     return wrong.length === 0;
   };
-  const isWhole = await until(() => whole().catch(() => false), 90_000, 500);
-  if (!isWhole) throw new Error(`the shards are not main-db: ${JSON.stringify(wrong)}\n${pipeline.logs()}`);
+  const isWhole = await until(
+    () =>
+      whole().catch((error: unknown) => {
+        problem = error;
+        return false;
+      }),
+    90_000,
+    500,
+  );
+  if (!isWhole) throw new Error(`the shards are not main-db: ${problem ?? JSON.stringify(wrong)}\n${pipeline.logs()}`);
+}
+
+/** Shards of these engines by the same rules; `env` of all of them. */
+const startShards = (pipeline: Pipeline, engines: readonly Engine[], env: Readonly<Record<string, string>>) =>
+  Promise.all(engines.map((engine, at) => pipeline.router(engine, { env: { ROUTER_SHARD: `${at}/${engines.length}`, ...env } })));
+
+/** Values that hash to the first and the second of two shards. */
+const [FIRST, SECOND] = [0, 1].map((shard) =>
+  ["eu", "us", "uk", "jp", "br", "in"].find((text) => shardOf(text, 2) === shard),
+) as [string, string];
+
+async function applied(router: Service<RouterStatus>): Promise<number> {
+  return (await router.status().catch(() => null))?.eventsTotal ?? 0;
 }
 
 /** Rows whose shard key changes, that come and go, and a table that is emptied and changed. */
@@ -134,7 +162,197 @@ test("shards on different engines are together main-db, whatever moves and whoev
   }
 });
 
-test("a replica holds one part for ever: another is refused with the cure", async () => {
+const TWO = ["postgres", "sqlite"] as const;
+
+test("rows that move between shards while a copy runs are on one of them", async () => {
+  await using pipeline = await openPipeline({
+    name: "shards_copied",
+    engines: TWO,
+    schema: (client) =>
+      client.query(`CREATE TABLE big (id int PRIMARY KEY, region text, note text); ALTER TABLE big REPLICA IDENTITY FULL;
+        CREATE TABLE keyed (region text, id int, note text, PRIMARY KEY (region, id));
+        ALTER TABLE big ALTER note SET STORAGE EXTERNAL; ALTER TABLE keyed ALTER note SET STORAGE EXTERNAL;
+        INSERT INTO big SELECT n, '${FIRST}', repeat('y', 3000) FROM generate_series(1, 3000) AS n;
+        INSERT INTO keyed SELECT '${FIRST}', n, repeat('y', 3000) FROM generate_series(1, 3000) AS n`),
+  });
+  await pipeline.cdc({ env: { CDC_SNAPSHOT_CHUNK_ROWS: "20" } });
+  const [first, second] = await startShards(pipeline, TWO, { ROUTER_SHARD_KEYS: "public.*=region" });
+  expect(await until(async () => (await applied(first as Service<RouterStatus>)) > 200, 60_000, 20)).toBe(true);
+  const move = (table: string, low: number, high: number, region: string) =>
+    pipeline.sql(`UPDATE ${table} SET region = $1 WHERE id BETWEEN $2 AND $3`, [region, low, high]);
+  for (const table of ["big", "keyed"]) {
+    await move(table, 1, 100, SECOND); // copied already
+    await move(table, 2_800, 3_000, SECOND); // not copied yet
+    await move(table, 50, 60, FIRST);
+    await move(table, 2_900, 2_950, FIRST);
+  }
+  expect(await applied(first as Service<RouterStatus>)).toBeLessThan(6_000);
+  await untilWhole(pipeline, "public.*", "public.none");
+
+  // Once it is copied, a key that changes comes without the large value that it leaves as it is: half a row is never written.
+  await pipeline.sql("UPDATE keyed SET region = $1 WHERE id = 1500", [SECOND]);
+  expect(await held(second as Service<RouterStatus>, "public.keyed")).toMatchObject({ code: "MISSING_ROW" });
+  await pipeline.sql("UPDATE big SET region = $1 WHERE id = 1500", [SECOND]); // with the old row all of it is there
+  await untilWhole(pipeline, "public.big", "public.none");
+  expect(await snapshot(pipeline, "public.keyed", "--replica", "sqlite")).toMatchObject({ code: 0 });
+  await untilWhole(pipeline, "public.*", "public.none");
+});
+
+test("what a schema change divides anew is emptied and copied: together the shards are main-db again", async () => {
+  await using pipeline = await openPipeline({
+    name: "shards_anew",
+    engines: TWO,
+    schema: (client) =>
+      client.query(`CREATE TABLE renamed (id int PRIMARY KEY, tenant text, v int); ALTER TABLE renamed REPLICA IDENTITY FULL;
+        CREATE TABLE columns (id int PRIMARY KEY, region text, v int); ALTER TABLE columns REPLICA IDENTITY FULL;
+        CREATE TABLE keyed (id int PRIMARY KEY, code text NOT NULL, v int);
+        CREATE TABLE typed (id numeric(10, 2) PRIMARY KEY, v int);
+        CREATE TABLE upper (id int PRIMARY KEY, region text, v int); ALTER TABLE upper REPLICA IDENTITY FULL;
+        CREATE TABLE late (id int PRIMARY KEY, v int);
+        INSERT INTO renamed SELECT n, 't' || n % 7, 0 FROM generate_series(1, 40) AS n;
+        INSERT INTO columns SELECT n, 'r' || n % 7, 0 FROM generate_series(1, 40) AS n;
+        INSERT INTO keyed SELECT n, 'c' || n, 0 FROM generate_series(1, 40) AS n;
+        INSERT INTO typed SELECT n, 0 FROM generate_series(1, 40) AS n;
+        INSERT INTO upper SELECT n, 'r' || n % 7, 0 FROM generate_series(1, 40) AS n;
+        INSERT INTO late SELECT n, 0 FROM generate_series(1, 40) AS n`),
+  });
+  const cdc = await pipeline.cdc();
+  await cdc.ready();
+  const keys = "public.renamed=tenant,public.columns=region,public.upper=region,public.late=region";
+  const env = { ROUTER_SHARD_KEYS: keys };
+  const first = await pipeline.router("postgres", { env: { ROUTER_SHARD: "0/2", ...env } });
+  expect(await held(first, "public.late")).toMatchObject({ code: "SHARD_KEY" });
+  // From before it could be divided: whoever comes later reads that of the topic, too.
+  await pipeline.sql("ALTER TABLE late ADD COLUMN region text DEFAULT 'eu'; ALTER TABLE late REPLICA IDENTITY FULL");
+  await pipeline.sql("UPDATE late SET region = 'us' WHERE id < 10");
+  const second = await pipeline.router("sqlite", { env: { ROUTER_SHARD: "1/2", ...env } });
+  await untilWhole(pipeline, "public.*", "public.none");
+  await pipeline.sql(
+    "ALTER TABLE renamed RENAME TO other; UPDATE other SET v = 1 WHERE id < 30; DELETE FROM other WHERE id > 35",
+  );
+  await pipeline.sql("ALTER TABLE columns RENAME region TO old_region; ALTER TABLE columns ADD COLUMN region text");
+  await pipeline.sql(
+    "UPDATE columns SET v = 1 WHERE id <= 20; DELETE FROM columns WHERE id > 30; UPDATE columns SET region = 'us' WHERE id < 9",
+  );
+  await pipeline.sql("ALTER TABLE keyed DROP CONSTRAINT keyed_pkey; ALTER TABLE keyed ADD PRIMARY KEY (code)");
+  await pipeline.sql("UPDATE keyed SET v = 1 WHERE id <= 20; DELETE FROM keyed WHERE id > 30");
+  await pipeline.sql("ALTER TABLE typed ALTER id TYPE text");
+  await pipeline.sql("UPDATE typed SET v = 1");
+  await pipeline.sql("ALTER TABLE upper ALTER region TYPE varchar(20) USING upper(region)");
+  await pipeline.sql("UPDATE upper SET v = 1 WHERE id < 30");
+  await untilWhole(pipeline, "public.*", "public.none");
+
+  // The column is gone: no row of the table is anybody's, until it is divided by another one.
+  await pipeline.sql("ALTER TABLE upper DROP COLUMN region; INSERT INTO upper VALUES (50, 1)");
+  for (const router of [first, second]) expect(await held(router, "public.upper")).toMatchObject({ code: "SHARD_KEY" });
+  for (const router of [first, second]) await router.stop();
+  await startShards(pipeline, TWO, { ROUTER_SHARD_KEYS: keys.replace("public.upper=region", "public.upper=id") });
+  await untilWhole(pipeline, "public.*", "public.none");
+});
+
+test("lists, ranges and tables on every shard; a copy takes away what is not a shard's", async () => {
+  await using pipeline = await openPipeline({
+    name: "shards_listed",
+    engines: TWO,
+    schema: (client) =>
+      client.query(`CREATE TABLE listed (id int PRIMARY KEY, region text); ALTER TABLE listed REPLICA IDENTITY FULL;
+        CREATE TABLE days (id int PRIMARY KEY, at timestamptz); ALTER TABLE days REPLICA IDENTITY FULL;
+        CREATE TABLE numbers (id numeric PRIMARY KEY, n int);
+        CREATE TABLE everywhere (id int PRIMARY KEY, name text);
+        INSERT INTO listed SELECT n, (ARRAY['eu', 'uk', 'us', ''])[n % 4 + 1] FROM generate_series(1, 60) AS n;
+        INSERT INTO days SELECT n, '2026-01-31 12:00:00+00'::timestamptz + n * interval '1 hour' FROM generate_series(1, 60) AS n;
+        INSERT INTO numbers SELECT n / 2.0, n FROM generate_series(1, 60) AS n;
+        INSERT INTO everywhere SELECT n, 'x' FROM generate_series(1, 20) AS n`),
+  });
+  const cdc = await pipeline.cdc();
+  const keys = (list: string, days: string, numbers: string) =>
+    `public.everywhere=*,public.listed=region:${list},public.days=at:${days},public.numbers=id:${numbers}`;
+  // No ROUTER_SHARD: what is whose is said by values alone.
+  await pipeline.router("postgres", { env: { ROUTER_SHARD_KEYS: keys('eu|""', "..2026-01-31", "..9.5") } });
+  await pipeline.router("sqlite", { env: { ROUTER_SHARD_KEYS: keys("uk|us", "2026-02-01..", "10..") } });
+  const divided = "public.*,!public.everywhere";
+  await untilWhole(pipeline, divided, "public.everywhere");
+  await pipeline.sql("UPDATE listed SET region = 'us' WHERE region = 'eu'; UPDATE listed SET region = 'eu' WHERE id % 3 = 0");
+  await pipeline.sql("UPDATE days SET at = at + interval '20 hours' WHERE id % 3 = 0");
+  await pipeline.sql("UPDATE numbers SET id = id + 40 WHERE id < 3; UPDATE everywhere SET name = 'y' WHERE id > 5");
+  await untilWhole(pipeline, divided, "public.everywhere");
+  const count = async (table: string, where: string) =>
+    Number(
+      (await pipeline.replicaServer.query("shards_listed", `SELECT count(*)::int AS n FROM ${table} WHERE ${where}`))[0]?.["n"],
+    );
+  expect(await count("listed", "region IN ('eu', '')")).toBeGreaterThan(20);
+  expect(await count("listed", "region NOT IN ('eu', '')")).toBe(0);
+  expect(await count("days", "at < '2026-02-01 00:00:00+00'")).toBeGreaterThan(5);
+  expect(await count("days", "at >= '2026-02-01 00:00:00+00'")).toBe(0);
+  expect(await count("numbers", "id <= 9.5")).toBeGreaterThan(10);
+
+  // Somebody puts rows there that are another's.
+  await pipeline.replicaServer.query("shards_listed", "INSERT INTO listed SELECT id + 1000, 'us' FROM listed");
+  await pipeline.sql("INSERT INTO listed SELECT n, 'us' FROM generate_series(1001, 1060) AS n");
+  expect(await count("listed", "region = 'us'")).toBeGreaterThan(10);
+  await cdc.ready();
+  expect((await snapshot(pipeline, "public.listed")).code).toBe(0);
+  await untilWhole(pipeline, divided, "public.everywhere");
+});
+
+test("held changes of a shard are replayed by its rules alone", async () => {
+  await using pipeline = await openPipeline({
+    name: "shards_letters",
+    engines: TWO,
+    schema: (client) =>
+      client.query(`CREATE TABLE t (id int PRIMARY KEY, region text, v int); ALTER TABLE t REPLICA IDENTITY FULL;
+        INSERT INTO t SELECT n, '${FIRST}', 0 FROM generate_series(1, 5) AS n`),
+  });
+  await pipeline.cdc();
+  const env = { ROUTER_SHARD_KEYS: "public.t=region" };
+  const [first] = await startShards(pipeline, TWO, { ...env, ROUTER_ON_ERROR: "dead-letter" });
+  await untilWhole(pipeline, "public.*", "public.none");
+  const onFirst = (sql: string) => pipeline.replicaServer.query("shards_letters", sql);
+  await onFirst("ALTER TABLE t ADD CONSTRAINT sane CHECK (v <> 666)");
+  await pipeline.sql("UPDATE t SET v = 666 WHERE id <= 2");
+  const heldKeys = async () => (await first?.status())?.tables.find(({ table }) => table === "public.t")?.heldKeys;
+  expect(await until(async () => (await heldKeys()) === 2, 30_000)).toBe(true);
+  // It goes to the other shard, while what came before is held here.
+  await pipeline.sql("UPDATE t SET v = 1, region = $1 WHERE id = 1", [SECOND]);
+  await pipeline.sql("UPDATE t SET v = 1 WHERE id = 2");
+  await pipeline.sql("INSERT INTO t VALUES (9, $1, 0)", [FIRST]);
+  expect(await until(async () => (await onFirst("SELECT 1 FROM t WHERE id = 9")).length === 1, 30_000)).toBe(true);
+  await onFirst("ALTER TABLE t DROP CONSTRAINT sane");
+  const replay = (shard: Readonly<Record<string, string>>) =>
+    command(pipeline, "shard-router/src/dead-letters-command.ts", ["replay", "--all"], {
+      ...{ REPLICA_URL: pipeline.replicas[0]?.url ?? "", REPLICA_NAME: "postgres", ...shard },
+    });
+  const refused = await replay({});
+  expect(refused).toMatchObject({ code: 78, said: expect.stringContaining('holds the part "0/2 public.t=region"') });
+  expect(await heldKeys()).toBe(2);
+  expect(await replay({ ROUTER_SHARD: "0/2", ...env })).toMatchObject({
+    code: 0,
+    said: expect.stringContaining("2 keys released"),
+  });
+  await untilWhole(pipeline, "public.*", "public.none");
+});
+
+/** As a person runs it. */
+async function command(
+  pipeline: Pipeline,
+  file: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+): Promise<{ readonly code: number | null; readonly said: string }> {
+  const child = spawnChild([process.execPath, join(repository, file), ...args], {
+    cwd: repository,
+    env: { ...process.env, KAFKA_BROKERS: pipeline.kafka.brokers, KAFKA_TOPIC_PREFIX: pipeline.name, ...env },
+  });
+  const { code } = await child.exited;
+  return { code, said: child.log() };
+}
+
+const snapshot = (pipeline: Pipeline, tables: string, ...more: readonly string[]) =>
+  command(pipeline, "cdc/src/snapshot-command.ts", ["--tables", tables, "--wait", ...more], {
+    ...{ CDC_DATABASE_URL: pipeline.mainUrl, CDC_SLOT: pipeline.name },
+  });
+
+test("a replica holds one part for ever: another is refused with the cure; a rule for a new table is learnt", async () => {
   await using pipeline = await openPipeline({
     name: "shard_kept",
     engines: ["sqlite"],
@@ -145,15 +363,31 @@ test("a replica holds one part for ever: another is refused with the cure", asyn
   const [{ n: expected } = { n: 0 }] = await pipeline.sql(
     "SELECT count(*)::int AS n FROM t WHERE ('x' || left(md5(id::text), 8))::bit(32)::bigint % 2 = 1",
   );
-  const applied = async () => (await router.status().catch(() => null))?.eventsTotal ?? 0;
-  expect(await until(async () => (await applied()) === Number(expected), 30_000)).toBe(true);
+  expect(await until(async () => (await applied(router)) === Number(expected), 30_000)).toBe(true);
   expect(Number(expected)).toBeWithin(30, 70);
-  await router.stop();
   for (const env of [{ ROUTER_SHARD: "0/2" }, {}, { ROUTER_SHARD: "1/2", ROUTER_SHARD_KEYS: "public.t=*" }]) {
     const [finding] = await refusal(await pipeline.router("sqlite", { env }));
     expect(finding?.code).toBe("SHARD_CHANGED");
     expect(finding?.msg).toContain('holds the part "1/2"');
+    expect(finding?.msg).toContain("other rows of public.t would be its own");
   }
-  const again = await pipeline.router("sqlite", { env: { ROUTER_SHARD: "1/2" } });
-  await again.ready();
+  const withNew = () => pipeline.router("sqlite", { env: { ROUTER_SHARD: "1/2", ROUTER_SHARD_KEYS: "public.new=*" } });
+  const more = await withNew();
+  await more.ready();
+  await more.stop();
+  // The one that knows the old rules goes on, up to the table of which they say something else.
+  await pipeline.sql("INSERT INTO t SELECT generate_series(101, 120)");
+  expect(await until(async () => (await applied(router)) > Number(expected), 30_000)).toBe(true);
+  await pipeline.sql("CREATE TABLE new (id int PRIMARY KEY)");
+  await pipeline.sql("INSERT INTO new SELECT generate_series(1, 10)");
+  const [told] = await refusal(router);
+  expect(told).toMatchObject({ code: "SHARD_CHANGED", msg: expect.stringContaining("other rows of public.new would") });
+  const again = await withNew();
+  const url = pipeline.replicas[0]?.url ?? "";
+  const isThere = async () => (await compareReplica(pipeline.mainUrl, url, "public.new")).every((table) => isEqual(table));
+  expect(await until(() => isThere().catch(() => false), 30_000)).toBe(true);
+  await again.stop();
+  // What was learnt is kept: by the rules of the beginning the table would be divided.
+  const [finding] = await refusal(await pipeline.router("sqlite", { env: { ROUTER_SHARD: "1/2" } }));
+  expect(finding).toMatchObject({ code: "SHARD_CHANGED", msg: expect.stringContaining("other rows of public.new would") });
 });

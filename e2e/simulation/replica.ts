@@ -60,7 +60,7 @@ export class SimulatedReplica implements Disposable {
       parts: engine.parts,
       findings: () => [],
       check: () => call((replica) => replica.check()),
-      claim: (wanted) => call((replica) => replica.claim(wanted)),
+      claim: (...asked) => call((replica) => replica.claim(...asked)),
       progress: (partition) => call((replica) => replica.progress(partition)),
       held: (partition) => call((replica) => replica.held(partition)),
       remembered: (oids) => call((replica) => replica.remembered(oids)),

@@ -23,7 +23,11 @@ function status() {
 const applied = (partition: typeof a, events: number, lagEvents = 0n): [EventBatch, Step] => {
   const committedAtMs = Date.now() - 40;
   const to = { nextOffset: 7n, commitLsn: 1n, ordinal: 0, sourceCommittedAtMs: committedAtMs };
-  const step = { advance: { partition, from: null, to }, events: Array.from({ length: events }, () => ({ committedAtMs })) };
+  const step = {
+    advance: { partition, from: null, to },
+    events: Array.from({ length: events }, () => ({ committedAtMs })),
+    oldestAtMs: committedAtMs,
+  };
   return [{ partition, lagEvents } as EventBatch, step as unknown as Step];
 };
 const error = new CascadeError({
@@ -168,6 +172,17 @@ test("what another router has applied meanwhile waits here no more", () => {
   // Or its hold ends where the partition has been read to its end.
   made.mended(a);
   expect(lag()).toBe(0);
+});
+
+test("a batch without a row of ours is as late as any other, and no event of ours", () => {
+  const { made, gauge } = status();
+  const [batch, step] = applied(a, 0);
+  made.applied(batch, { ...step, oldestAtMs: Date.now() - 3_600_000 });
+  expect(gauge("cascade_router_lag_seconds")[0]?.value).toBeWithin(3_599, 3_610);
+  expect(made.toJSON()).toMatchObject({ eventsTotal: 0, lagMs: { p50: null, max: null } });
+  // One with nothing that is new says nothing.
+  made.applied(batch, { ...step, oldestAtMs: null });
+  expect(gauge("cascade_router_lag_seconds")[0]?.value).toBeWithin(3_599, 3_610);
 });
 
 test("the changes that wait are counted up to the log's end, also while one of them is being applied", () => {

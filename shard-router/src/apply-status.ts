@@ -106,7 +106,7 @@ export class ApplyStatus {
   }
 
   /** Resolves a hold; true when the table was held until now. */
-  applied(batch: EventBatch, { advance, events }: Step): boolean {
+  applied(batch: EventBatch, { advance, events, oldestAtMs }: Step): boolean {
     const status = this.#of(batch.partition);
     const wasHeld = status.held !== null;
     status.held = null;
@@ -114,12 +114,12 @@ export class ApplyStatus {
     status.lagEvents = batch.lagEvents;
     status.waiting = null;
     status.sourceCommittedAtMs = advance.to.sourceCommittedAtMs || null;
-    const [oldest] = events;
-    if (oldest !== undefined) {
+    // Of a batch without a row of ours, too: what comes after it is as late.
+    if (oldestAtMs !== null) {
       const now = Date.now();
-      this.#lastLagMs = Math.max(0, now - oldest.committedAtMs);
+      this.#lastLagMs = Math.max(0, now - oldestAtMs);
       this.#lastEventAtMs = now;
-      this.#lag.add(this.#lastLagMs, events.length);
+      if (events.length > 0) this.#lag.add(this.#lastLagMs, events.length);
       this.#eventsTotal += events.length;
     }
     return wasHeld;

@@ -1,22 +1,116 @@
 import { CascadeError } from "@cascade/shared/errors";
-import type { Ownership } from "./ownership.ts";
-import type { Replica } from "./replica.ts";
+import type { TableSchema } from "@cascade/shared/table-schema";
+import { formatTableName } from "@cascade/shared/topic";
+import { Ownership } from "./ownership.ts";
+import type { RememberedTable, Replica } from "./replica.ts";
+
+type ClaimedReplica = Pick<Replica, "claim" | "remembered">;
+
+/** In an error's text. */
+const SHOWN_TABLES = 10;
 
 /**
- * A replica holds one part of main-db, the same for ever: with other rules rows would stay that are not its own, and its own would be
- * missing. Throws CascadeError SHARD_CHANGED (refuse).
+ * What the replica remembers of its part of main-db, for a router that goes by these rules. Other rules than those it was filled by are as good
+ * where they say the same of every table that it has: so a table that is new can be given a rule. Where they do not, rows would stay that are
+ * another's, and its own would be missing.
  */
-export async function claimShard(replica: Pick<Replica, "claim">, ownership: Ownership): Promise<void> {
-  const wanted = ownership.text;
-  const remembered = await replica.claim(wanted);
-  if (remembered === wanted) return;
-  throw new CascadeError({
-    code: "SHARD_CHANGED",
-    verdict: "refuse",
-    message: `the replica holds ${partOf(remembered)}, and ROUTER_SHARD and ROUTER_SHARD_KEYS say ${partOf(wanted)}`,
-    advice:
-      "set them as they were, or give the other part a replica of its own: another database, another REPLICA_NAME; to make its part smaller while main-db is written to, run first: bun run --cwd shard-router reshard -- --help (docs/sharding.md, Divide anew)",
-  });
+export class ShardClaim {
+  readonly #replica: ClaimedReplica;
+  readonly #ownership: Ownership;
+  /** By schema id. */
+  readonly #agreed = new Set<string>();
+
+  constructor(replica: ClaimedReplica, ownership: Ownership) {
+    this.#replica = replica;
+    this.#ownership = ownership;
+  }
+
+  /** The replica goes by these rules from here on. Rejects with CascadeError SHARD_CHANGED (refuse). */
+  async claim(): Promise<void> {
+    const { text: wanted } = this.#ownership;
+    for (let held = await this.#replica.claim(wanted); held !== wanted; ) {
+      await this.#compareAll(held);
+      const now = await this.#replica.claim(wanted, held);
+      if (now === wanted) return await this.#compareAgain(held);
+      held = now; // another router was first, with rules of its own
+    }
+  }
+
+  /** For who goes by these rules once, and leaves what is remembered. Rejects with CascadeError SHARD_CHANGED (refuse). */
+  async check(): Promise<void> {
+    await this.#compareAll(await this.#replica.claim(this.#ownership.text));
+  }
+
+  /**
+   * A router that began after this one may have brought other rules, which say the same of the tables that there were then. Rejects with
+   * CascadeError SHARD_CHANGED (refuse) where they say something else of this schema. To be asked before a table is brought to it, and before
+   * its first row: once it is there, no other rules are taken that say something else of it.
+   */
+  async agree(schema: TableSchema): Promise<void> {
+    if (this.#agreed.has(schema.id)) return;
+    await this.agreeToBring(schema);
+    this.#agreed.add(schema.id);
+  }
+
+  /** As `agree`; the other may look at the tables before it is there, so it is asked again. */
+  async agreeToBring(schema: TableSchema): Promise<void> {
+    const { text: wanted } = this.#ownership;
+    const held = await this.#replica.claim(wanted);
+    if (held !== wanted && isOtherwise(this.#read(held), this.#ownership, schema)) throw this.#changed(held, [schema]);
+  }
+
+  async #compareAll(held: string): Promise<void> {
+    if (held === this.#ownership.text) return;
+    const from = this.#read(held);
+    const tables = await this.#replica.remembered();
+    const otherwise = tables.filter((table) => isFilled(table) && isOtherwise(from, this.#ownership, table.schema));
+    if (otherwise.length > 0)
+      throw this.#changed(
+        held,
+        otherwise.map(({ schema }) => schema),
+      );
+  }
+
+  /** A router by the rules from before may have made a table between the look at the tables and the claim. */
+  async #compareAgain(held: string): Promise<void> {
+    try {
+      await this.#compareAll(held);
+    } catch (error) {
+      await this.#replica.claim(held, this.#ownership.text);
+      throw error;
+    }
+  }
+
+  #read(held: string): Ownership {
+    try {
+      return Ownership.parse(held);
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+      throw this.#changed(held, []); // of another version, which had other rules
+    }
+  }
+
+  #changed(held: string, tables: readonly TableSchema[]): CascadeError {
+    const names = tables.map(formatTableName).toSorted();
+    const more = names.length > SHOWN_TABLES ? ` and of ${names.length - SHOWN_TABLES} more tables` : "";
+    const which = names.length === 0 ? "" : `: other rows of ${names.slice(0, SHOWN_TABLES).join(", ")}${more} would be its own`;
+    return new CascadeError({
+      code: "SHARD_CHANGED",
+      verdict: "refuse",
+      message: `the replica holds ${partOf(held)}, and ROUTER_SHARD and ROUTER_SHARD_KEYS say ${partOf(this.#ownership.text)}${which}`,
+      advice:
+        "set them as they were for these tables, or give the other part a replica of its own: another database, another REPLICA_NAME; to make its part smaller while main-db is written to, run first: bun run --cwd shard-router reshard -- --help (docs/sharding.md, Divide anew)",
+    });
+  }
+}
+
+/** What is in a table that waits for its copy goes when that begins. */
+const isFilled = ({ awaiting }: RememberedTable): boolean => awaiting === null;
+
+/** Nothing was ever taken of a table that could not be divided: whatever mends the rules may. */
+function isOtherwise(from: Ownership, to: Ownership, schema: TableSchema): boolean {
+  const before = from.signatureOf(schema);
+  return before !== null && before !== to.signatureOf(schema);
 }
 
 const partOf = (text: string): string => (text === "" ? "all of main-db" : `the part "${text}"`);

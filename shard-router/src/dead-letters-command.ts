@@ -4,7 +4,7 @@ import type { KafkaOptions } from "@cascade/shared/kafka";
 import { createLogger } from "@cascade/shared/logging";
 import { EXIT } from "@cascade/shared/service";
 import { formatTableName, type TableName, tableOfTopic } from "@cascade/shared/topic";
-import { claimShard } from "./claim-shard.ts";
+import { ShardClaim } from "./claim-shard.ts";
 import { type RouterConfig, readRouterConfig } from "./config.ts";
 import { DEAD_LETTERS_USAGE, readDeadLettersOptions, UsageError } from "./dead-letters-options.ts";
 import type { HeldKey } from "./held-keys.ts";
@@ -65,7 +65,7 @@ interface Replaying {
 
 async function replayAll({ config, replica, kafka }: Replaying, selected: (key: HeldKey) => boolean): Promise<number> {
   const { KAFKA_TOPIC_PREFIX: prefix, replicaName } = config;
-  await claimShard(replica, config.ownership);
+  await new ShardClaim(replica, config.ownership).check();
   await using schemas = await openSchemaTopic({ kafka, prefix, groupId: `${prefix}.${replicaName}` });
   const progress = new ProgressBook(replica);
   const tables = new TableBook({

@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
-import type { ReceivedEvent, WireRow, WireValue } from "@cascade/shared/change-event";
+import type { ReceivedEvent, WireRow } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
 import { type ColumnSchema, FIRST_USER_OID, type TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
 import { canonicalNumeric } from "./key-equality.ts";
-import type { Shard, ShardRule, ShardRules } from "./shard-rules.ts";
+import { type Bound, betweenNumbers, betweenTimes, parseBound } from "./shard-ranges.ts";
+import { parseShard, parseShardRules, type Shard, type ShardRule, type ShardRules } from "./shard-rules.ts";
 
 /**
  * Which rows are this replica's, where it holds a part of main-db (ROUTER_SHARD, ROUTER_SHARD_KEYS). Pure. Whose a row is follows from the
@@ -28,6 +29,12 @@ export class Ownership {
     return this.#rules;
   }
 
+  /** Reads `text`. Throws SyntaxError. */
+  static parse(text: string): Ownership {
+    const [, shard, rules = ""] = /^(\d+\/\d+)?(.*)$/s.exec(text) ?? [];
+    return new Ownership(shard === undefined ? null : parseShard(shard), rules === "" ? null : parseShardRules(rules));
+  }
+
   /** What is remembered of it in the replica; empty for a replica of everything. */
   get text(): string {
     const shard = this.#shard === null ? "" : `${this.#shard.index}/${this.#shard.count}`;
@@ -49,14 +56,15 @@ export class Ownership {
    * its key is another, or the column has another type.
    */
   isDividedAnew(from: TableSchema, to: TableSchema): boolean {
-    return this.#signature(from) !== this.#signature(to);
+    return this.signatureOf(from) !== this.signatureOf(to);
   }
 
-  #signature(schema: TableSchema): string {
+  /** Where two of these are equal of a table, the same of its rows are this replica's. null: it cannot be divided, and none is taken. */
+  signatureOf(schema: TableSchema): string | null {
     try {
       return this.of(schema)?.signature ?? "all";
     } catch (error) {
-      if (error instanceof CascadeError) return "none";
+      if (error instanceof CascadeError && error.code === "SHARD_KEY") return null;
       throw error;
     }
   }
@@ -85,17 +93,20 @@ export class Ownership {
           schema,
           rule.columns,
           (row) => shardOf(texts.map((text) => text(row)).join(SEPARATOR), count) === index,
-          [index, count],
+          ["hash", index, count],
         );
       }
       case "list": {
         const column = columnOf(schema, rule.column);
         const text = textOf(schema, column);
-        const values = new Set(rule.values.map((value) => (column.typeOid === NUMERIC ? canonicalNumeric(value) : value)));
-        return new TableShare(schema, [rule.column], (row) => row[rule.column] !== null && values.has(text(row)), [...values]);
+        const values = new Set(rule.values.map((value) => listed(schema, column, value)));
+        return new TableShare(schema, [rule.column], (row) => ownValue(row, rule.column) !== null && values.has(text(row)), [
+          "list",
+          ...[...values].toSorted(),
+        ]);
       }
       case "range":
-        return new TableShare(schema, [rule.column], inRange(schema, rule), [rule.from, rule.to]);
+        return new TableShare(schema, [rule.column], inRange(schema, rule), ["range", rule.from?.text, rule.to?.text]);
     }
   }
 }
@@ -107,8 +118,13 @@ const NUMERIC = 1700;
 const EXACT: ReadonlySet<number> = new Set([16, 18, 19, 20, 21, 23, 25, 26, 829, 774, 1043, 1082, 1083, 1114, 1184, 2950]);
 const WHOLE_NUMBERS: ReadonlySet<number> = new Set([20, 21, 23, 26]);
 const TEXTS: ReadonlySet<number> = new Set([19, 25, 1043]);
-/** ISO texts of the same form order as their values do. */
-const TIMES: ReadonlySet<number> = new Set([1082, 1114, 1184]);
+const [BOOLEAN, DATE, TIMESTAMP, TIMESTAMPTZ, UUID] = [16, 1082, 1114, 1184, 2950] as const;
+/** What an end of a range, or a listed value, may be of a column of the type. */
+const TIMES: ReadonlyMap<number, string> = new Map([
+  [DATE, "a date like 2026-01-31"],
+  [TIMESTAMP, "a date or time like 2026-01-31 12:00:00, without a zone"],
+  [TIMESTAMPTZ, "a date or time like 2026-01-31 12:00:00+00, in UTC unless it names a zone"],
+]);
 
 /** `md5(text)`, its first 8 digits as a number, modulo `count`. */
 export function shardOf(text: string, count: number): number {
@@ -132,9 +148,9 @@ function textClass({ attnum, typeOid }: ColumnSchema): readonly [attnum: number,
 
 /** The column's value as PostgreSQL writes it; NULL as the empty text. */
 function textOf(schema: TableSchema, { name, typeOid, type }: ColumnSchema): (row: WireRow) => string {
-  const plain = (value: WireValue | undefined) => (value === null || value === undefined ? "" : String(value));
-  if (typeOid === NUMERIC) return (row) => canonicalNumeric(plain(row[name]));
-  if (EXACT.has(typeOid) || typeOid >= FIRST_USER_OID) return (row) => plain(row[name]);
+  const plain = (row: WireRow) => String(ownValue(row, name) ?? "");
+  if (typeOid === NUMERIC) return (row) => canonicalNumeric(plain(row));
+  if (EXACT.has(typeOid) || typeOid >= FIRST_USER_OID) return plain;
   throw unfit(
     schema,
     `column ${name} is of type ${type}, of which two values may be equal and look different`,
@@ -142,49 +158,54 @@ function textOf(schema: TableSchema, { name, typeOid, type }: ColumnSchema): (ro
   );
 }
 
+/** null also where the row does not have it: a column may be called "constructor". */
+const ownValue = (row: WireRow, name: string) => (Object.hasOwn(row, name) ? (row[name] ?? null) : null);
+
+/** A value of a list as a row has it. */
+export function listed(schema: TableSchema, column: ColumnSchema, value: string): string {
+  const { typeOid } = column;
+  const bound = parseBound(value.trim());
+  if (WHOLE_NUMBERS.has(typeOid) || typeOid === NUMERIC) {
+    if (bound?.kind === "number" && (typeOid === NUMERIC || !bound.text.includes("."))) return bound.text;
+    if (typeOid === NUMERIC && value === "NaN") return value;
+    throw unlike(schema, column, value, typeOid === NUMERIC ? "a number" : "a whole number");
+  }
+  if (TIMES.has(typeOid)) {
+    if (!isTimeOf(column, bound)) throw unlike(schema, column, value, TIMES.get(typeOid) as string);
+    if (typeOid === DATE) return bound.text;
+    const time = bound.kind === "date" ? `${bound.text} 00:00:00` : bound.text;
+    return typeOid === TIMESTAMPTZ ? `${time}+00` : time;
+  }
+  if (typeOid === BOOLEAN && value !== "true" && value !== "false") throw unlike(schema, column, value, "true or false");
+  if (typeOid !== UUID) return value;
+  if (/^[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}$/i.test(value)) return value.toLowerCase();
+  throw unlike(schema, column, value, "a uuid");
+}
+
+function isTimeOf({ typeOid }: ColumnSchema, bound: Bound | null): bound is Bound {
+  if (bound === null || bound.kind === "number") return false;
+  return typeOid === DATE ? bound.kind === "date" : typeOid === TIMESTAMPTZ || !bound.zoned;
+}
+
 function inRange(schema: TableSchema, { column: name, from, to }: Extract<ShardRule, { readonly kind: "range" }>): Owns {
-  const { typeOid, type } = columnOf(schema, name);
-  const compare = WHOLE_NUMBERS.has(typeOid) || typeOid === NUMERIC ? compareNumbers : TIMES.has(typeOid) ? compareTexts : null;
-  if (compare === null)
+  const column = columnOf(schema, name);
+  const { typeOid, type } = column;
+  const isNumber = WHOLE_NUMBERS.has(typeOid) || typeOid === NUMERIC;
+  const allowed = isNumber ? "a number" : TIMES.get(typeOid);
+  if (allowed === undefined)
     throw unfit(
       schema,
       `column ${name} is of type ${type}, which has no ranges here`,
       "use a range of whole numbers, numerics, dates or timestamps, or a list of values",
     );
   for (const bound of [from, to])
-    if (bound !== null && compare === compareNumbers && !DECIMAL.test(bound))
-      throw unfit(
-        schema,
-        `its range in ROUTER_SHARD_KEYS ends at ${JSON.stringify(bound)}, which is no number`,
-        "correct ROUTER_SHARD_KEYS",
-      );
+    if (bound !== null && (isNumber ? bound.kind !== "number" : !isTimeOf(column, bound)))
+      throw unlike(schema, column, bound.text, allowed);
+  const isBetween = isNumber ? betweenNumbers(from, to) : betweenTimes(from, to);
   return (row) => {
-    const value = Object.hasOwn(row, name) ? row[name] : null;
-    if (value === null || value === undefined) return false;
-    const text = String(value);
-    // NaN and the infinities are in no range; neither are years that are written otherwise.
-    if (compare === compareNumbers ? !DECIMAL.test(text) : !/^\d{4}-/.test(text)) return false;
-    return (from === null || compare(text, from) >= 0) && (to === null || compare(text, to) <= 0);
+    const value = ownValue(row, name);
+    return value !== null && isBetween(String(value));
   };
-}
-
-const DECIMAL = /^-?\d+(?:\.\d+)?$/;
-const compareTexts = (one: string, other: string): number => (one < other ? -1 : Number(one > other));
-
-/** Of decimals of any length. */
-export function compareNumbers(one: string, other: string): number {
-  const negative = one.startsWith("-");
-  if (negative !== other.startsWith("-")) return isZero(one) && isZero(other) ? 0 : negative ? -1 : 1;
-  const [a, b] = [parts(one), parts(other)];
-  const size = a.whole.length - b.whole.length || compareTexts(a.whole, b.whole) || compareTexts(a.fraction, b.fraction);
-  return negative ? 0 - size : size;
-}
-
-const isZero = (text: string): boolean => /^-?0+(?:\.0+)?$/.test(text);
-
-function parts(text: string): { readonly whole: string; readonly fraction: string } {
-  const [whole = "", fraction = ""] = text.replace("-", "").split(".");
-  return { whole: whole.replace(/^0+(?=\d)/, ""), fraction: fraction.replace(/0+$/, "") };
 }
 
 type Owns = (row: WireRow) => boolean;
@@ -193,17 +214,16 @@ type Owns = (row: WireRow) => boolean;
 export class TableShare {
   /** Of what makes a row this replica's. */
   readonly signature: string;
-  /** What it is divided by. */
-  readonly columns: readonly string[];
   readonly #owns: Owns;
+  readonly #columns: readonly string[];
   readonly #keyless: boolean;
   /** Its columns are all in the key: a row that was another's has another key. */
   readonly #byKey: boolean;
 
   constructor(schema: TableSchema, columns: readonly string[], owns: Owns, of: readonly unknown[]) {
     this.signature = JSON.stringify([columns.map((name) => textClass(columnOf(schema, name))), of]);
-    this.columns = columns;
     this.#owns = owns;
+    this.#columns = columns;
     this.#keyless = schema.key.length === 0;
     this.#byKey = columns.every((name) => schema.key.includes(name));
     if (!this.#byKey && schema.identity !== "full")
@@ -214,43 +234,77 @@ export class TableShare {
       );
   }
 
+  /** What it is divided by. */
+  get columns(): readonly string[] {
+    return this.#columns;
+  }
+
   /** Whether the row is this replica's. Asks for `columns` alone. */
   owns(row: WireRow): boolean {
     return this.#owns(row);
   }
 
-  /** The event says something of this replica's rows. */
-  concerns({ op, before, after }: ReceivedEvent): boolean {
+  /**
+   * What the event means here: a row that is another's from now on is one fewer, one that was another's is one more. null: it says nothing of
+   * this replica's rows.
+   */
+  here(event: ReceivedEvent): ReceivedEvent | null {
+    const { op, before, after } = event;
     switch (op) {
       case "t":
-        return true;
-      case "c":
-        return after !== null && this.#owns(after);
-      case "r":
-        // What a copy reads says of a row that is not ours that it must not be here, where its key alone does not say so.
-        return after !== null && (!this.#byKey || this.#owns(after));
+        return event;
       case "d":
-        return before === null || this.#owns(before);
+        return before === null || this.#owns(before) ? event : null;
+      // One without a row is malformed, which is said where it is turned.
+      case "c":
+        return after === null || this.#owns(after) ? event : null;
+      case "r":
+        if (after === null || this.#owns(after)) return event;
+        // What a copy reads of a row that is not ours says that it must not be here, where its key alone does not say so. Of a table without a
+        // key it says nothing of one row: an equal one may be somebody's, and such a copy begins with an empty table.
+        return this.#byKey || this.#keyless ? null : { ...event, op: "d", before: before ?? after, after: null };
       case "u":
-        return after !== null && (this.#owns(whole(before, after)) || (before !== null && this.#owns(before)));
+        return after === null ? event : this.#updated(event, before, after);
     }
   }
 
-  /** What such an event means here: a row that is another's from now on is one fewer, one that was another's is one more. */
-  here(event: ReceivedEvent): ReceivedEvent {
-    const { op, before, after } = event;
-    if (after === null || (op !== "u" && op !== "r")) return event;
-    const row = whole(before, after);
-    if (!this.#owns(row)) return { ...event, op: "d", before: before ?? after, after: null };
-    // Of a table without a key the old row must be there to be removed.
-    if (op === "u" && this.#keyless && before !== null && !this.#owns(before))
-      return { ...event, op: "c", before: null, after: row };
-    return event;
+  #updated(event: ReceivedEvent, before: WireRow | null, after: WireRow): ReceivedEvent | null {
+    const isOurs = this.#owns(this.#isIn(after) ? after : whole(before, after));
+    if (before === null || this.#isSame(before, after)) return isOurs ? event : null;
+    const wasOurs = this.#owns(before);
+    if (!isOurs) return wasOurs ? { ...event, op: "d", after: null } : null;
+    if (wasOurs) return event;
+    if (this.#keyless) return { ...event, op: "c", before: null, after: whole(before, after) }; // the old row would have to be there
+    // Where a part was given up, the old row may be there yet, as it was then (reshard.ts): it is not looked for, so that what does not come whole is
+    // missed, and not completed by that. While the table is being filled the copy completes it.
+    return event.marks?.filling === true ? event : { ...event, before: null, after: whole(before, after) };
+  }
+
+  #isIn(row: WireRow): boolean {
+    for (const name of this.#columns) if (!Object.hasOwn(row, name)) return false;
+    return true;
+  }
+
+  /** The update changes none of the columns. */
+  #isSame(before: WireRow, after: WireRow): boolean {
+    for (const name of this.#columns) {
+      if (!Object.hasOwn(before, name)) return false;
+      if (Object.hasOwn(after, name) && before[name] !== after[name]) return false;
+    }
+    return true;
   }
 }
 
 /** A column that the source did not send has not changed. */
 const whole = (before: WireRow | null, after: WireRow): WireRow => (before === null ? after : { ...before, ...after });
+
+/** A value in ROUTER_SHARD_KEYS, which may be said: it is the configuration's. */
+const unlike = (schema: TableSchema, { name, type }: ColumnSchema, value: string, allowed: string): CascadeError =>
+  unfit(
+    schema,
+    `ROUTER_SHARD_KEYS has ${JSON.stringify(value)} for column ${name} of type ${type}, which takes ${allowed}`,
+    "correct ROUTER_SHARD_KEYS",
+  );
 
 function unfit(schema: TableSchema, problem: string, advice: string): CascadeError {
   return new CascadeError({

@@ -1,7 +1,7 @@
 import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
-import { canonicalNumeric } from "./key-equality.ts";
-import type { Ownership } from "./ownership.ts";
+import { listed, type Ownership } from "./ownership.ts";
+import type { Bound } from "./shard-ranges.ts";
 import type { ShardRule } from "./shard-rules.ts";
 import { decimalOf } from "./types/numbers.ts";
 
@@ -40,18 +40,14 @@ function partByRule({ shard }: Ownership, rule: ShardRule, schema: TableSchema):
     case "hash":
       return shard === null || shard.count === 1 ? WHOLE : { kind: "hash", by: JSON.stringify(rule.columns), ...shard };
     case "list": {
-      const isNumeric = columnOf(schema, rule.column).typeOid === NUMERIC;
-      const values = new Set(rule.values.map((value) => (isNumeric ? canonicalNumeric(value) : value)));
-      return { kind: "list", by: rule.column, values };
+      const column = columnOf(schema, rule.column);
+      return { kind: "list", by: rule.column, values: new Set(rule.values.map((value) => listed(schema, column, value))) };
     }
     case "range": {
       const scale = scaleOf(columnOf(schema, rule.column));
-      const [from, to] = [rule.from, rule.to].map((bound, at) =>
-        bound === null || scale === null ? null : scale(bound, at === 0 ? "from" : "to"),
-      );
-      if (scale === null || from === undefined || to === undefined)
-        return { kind: "dense", by: rule.column, text: JSON.stringify([rule.from, rule.to]) };
-      return { kind: "range", by: rule.column, from, to };
+      if (scale === null) return { kind: "dense", by: rule.column, text: JSON.stringify([rule.from?.text, rule.to?.text]) };
+      const end = (bound: Bound | null, side: "from" | "to") => (bound === null ? null : scale(bound, side));
+      return { kind: "range", by: rule.column, from: end(rule.from, "from"), to: end(rule.to, "to") };
     }
   }
 }
@@ -180,8 +176,8 @@ const DATE = 1082;
 const TIMESTAMP = 1114;
 const TIMESTAMPTZ = 1184;
 
-/** A range's end as the first, or the last, whole number that is in it. undefined: that cannot be told. */
-type Scale = (bound: string, side: "from" | "to") => bigint | undefined;
+/** A range's end as the first, or the last, whole number that is in it. */
+type Scale = (bound: Bound, side: "from" | "to") => bigint;
 
 function scaleOf(column: ColumnSchema): Scale | null {
   const { typeOid } = column;
@@ -190,48 +186,30 @@ function scaleOf(column: ColumnSchema): Scale | null {
     const scale = decimalOf(column)?.scale ?? null;
     return scale === null || scale < 0 ? null : decimalScale(scale);
   }
-  if (typeOid === DATE) return (bound) => (/^\d{4}-\d\d-\d\d$/.test(bound) ? daysOf(bound) : undefined);
-  if (typeOid === TIMESTAMP || typeOid === TIMESTAMPTZ) return timeScale(typeOid === TIMESTAMPTZ);
-  return null;
+  if (typeOid === DATE) return ({ text }) => microsecondsOf(text) / DAY_US;
+  if (typeOid !== TIMESTAMP && typeOid !== TIMESTAMPTZ) return null;
+  // All of a day is in a range that ends with it.
+  return ({ kind, text }, side) => microsecondsOf(text) + (kind === "date" && side === "to" ? DAY_US - 1n : 0n);
 }
 
 const decimalScale =
   (scale: number): Scale =>
-  (bound, side) => {
-    const match = /^(-?)(\d+)(?:\.(\d+))?$/.exec(bound);
-    if (match === null) return undefined;
-    const [, sign, whole = "", fraction = ""] = match;
+  ({ text }, side) => {
+    const [whole = "", fraction = ""] = text.replace("-", "").split(".");
     const size = BigInt(whole + fraction.slice(0, scale).padEnd(scale, "0"));
-    const isExact = /^0*$/.test(fraction.slice(scale));
-    if (sign === "") return isExact || side === "to" ? size : size + 1n;
+    const isExact = fraction.length <= scale;
+    if (!text.startsWith("-")) return isExact || side === "to" ? size : size + 1n;
     return isExact || side === "from" ? 0n - size : 0n - size - 1n;
   };
 
-const DAY_MS = 86_400_000;
 const DAY_US = 86_400_000_000n;
 
-function daysOf(date: string): bigint | undefined {
-  const ms = Date.parse(`${date}T00:00:00Z`);
-  // Of a day that is in no month JavaScript makes one of the next.
-  if (Number.isNaN(ms) || new Date(ms).toISOString().slice(0, 10) !== date) return undefined;
-  return BigInt(Math.floor(ms / DAY_MS));
+/** Of a date or time as `Bound` has it, in UTC. */
+function microsecondsOf(text: string): bigint {
+  const [date = "", time = "00:00:00"] = text.split(" ");
+  const [second = "", fraction = ""] = time.split(".");
+  return BigInt(Date.parse(`${date}T${second}Z`)) * 1_000n + BigInt(fraction.padEnd(6, "0"));
 }
-
-/** In microseconds. Ends are compared with values as texts: a day alone is before all of its times, a time without zone before the same with one. */
-const timeScale =
-  (hasZone: boolean): Scale =>
-  (bound, side) => {
-    const match = /^(\d{4}-\d\d-\d\d)(?: ([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(?:\.(\d{0,5}[1-9]))?(\+00)?)?$/.exec(bound);
-    const days = match === null ? undefined : daysOf(match[1] as string);
-    if (match === null || days === undefined) return undefined;
-    const [, , hours, minutes, seconds, fraction = "", zone] = match;
-    const midnight = days * DAY_US;
-    if (hours === undefined) return side === "from" ? midnight : midnight - 1n;
-    if (zone !== undefined && !hasZone) return undefined;
-    const second = Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds);
-    const at = midnight + BigInt(second) * 1_000_000n + BigInt(fraction.padEnd(6, "0"));
-    return side === "to" && hasZone && zone === undefined ? at - 1n : at;
-  };
 
 function columnOf(schema: TableSchema, name: string): ColumnSchema {
   const column = schema.columns.find((one) => one.name === name);

@@ -94,7 +94,14 @@ function portsOf({ replica, confirmed, kafkaFailsAt }: Life, life: number): Rout
         events.map(({ offset }) => Number(offset)),
       );
       const to = { nextOffset, commitLsn: nextOffset, ordinal: 0, sourceCommittedAtMs: 0 };
-      return { work: given, advance: { partition, from: book.current(partition), to }, events: [], letters: [], rest: null };
+      return {
+        work: given,
+        advance: { partition, from: book.current(partition), to },
+        events: [],
+        oldestAtMs: null,
+        letters: [],
+        rest: null,
+      };
     },
     atEnd: async () => {},
     applied: (_, { advance }) => book.moved(advance),

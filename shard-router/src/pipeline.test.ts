@@ -49,6 +49,7 @@ function ports(batches: readonly EventBatch[], failure: (offsets: readonly numbe
         work: { statements: [], inOrder: () => [] },
         advance: { partition, from: null, to },
         events: [],
+        oldestAtMs: null,
         letters: [],
         rest: null,
       };

@@ -95,8 +95,8 @@ export interface Replica extends AsyncDisposable {
   findings(): readonly string[];
   /** Resolves when the replica answers: how a router with nothing to apply learns that it is away. */
   check(): Promise<void>;
-  /** Which part of main-db it holds: `wanted` where it is new, and ever after what it was made for. */
-  claim(wanted: string): Promise<string>;
+  /** Which part of main-db it holds: `wanted` where it is new, or where that was `instead` of it until now. */
+  claim(wanted: string, instead?: string): Promise<string>;
   /** Committed progress of the partition, null when the replica has never heard of it. */
   progress(partition: Partition): Promise<Progress | null>;
   /** The keys whose changes are held back, of the partition or of all. */

@@ -2,10 +2,9 @@ import { CascadeError, describeError } from "@cascade/shared/errors";
 import { formatLsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
-import { readClaim, settingsOf } from "./claimed-part.ts";
 import type { PartitionEnd } from "./kafka/stream-end.ts";
 import { Ownership } from "./ownership.ts";
-import { divisionProblem, lies, partOf, partOfOthers } from "./parts.ts";
+import { divisionProblem, isSamePart, lies, partOf, partOfOthers } from "./parts.ts";
 import type { RememberedTable, Replica } from "./replica.ts";
 import type { SchemaBook } from "./schema-book.ts";
 import { dropForeign } from "./shard-drop.ts";
@@ -58,15 +57,28 @@ export async function reshard(ports: ReshardPorts, wanted: Wanted): Promise<void
   const { part, before } = await replica.parts.read();
   if (part === null)
     throw refused(`replica ${ports.name} has no part yet`, "start its router first, and wait until it has its rows");
-  const to = new Ownership(wanted.shard, wanted.rules ?? readClaim(part).rules);
-  if (before !== null && part !== to.text) throw unfinished(part, before, to);
-  if (before === null && part === to.text)
-    return say(`replica ${ports.name} holds ${shown(part)}, and nothing else: there is nothing to do`);
-  if (before === null) {
-    await handOver(ports, readClaim(part), to, wanted.timeoutMs);
-    await narrow(ports, part, to.text);
-  } else say(`going on: of ${shown(before)}, which the replica held before, rows may be left`);
-  await drop(ports, before ?? part, to);
+  const to = new Ownership(wanted.shard, wanted.rules ?? Ownership.parse(part).rules);
+  if (part === before) {
+    // A router by the rules from before has taken the part back, when no table had rows yet that they would have had to agree about.
+    await replica.parts.finish(before);
+    return reshard(ports, wanted);
+  }
+  const isTaken = part === to.text || (await isAlike(ports, Ownership.parse(part), to));
+  if (before !== null) {
+    if (!isTaken) throw unfinished(part, before, to);
+    say(`going on: of ${shown(before)}, which the replica held before, rows may be left`);
+    return await drop(ports, before, Ownership.parse(part));
+  }
+  if (isTaken) return say(`replica ${ports.name} holds ${shown(part)}, and nothing else: there is nothing to do`);
+  await handOver(ports, Ownership.parse(part), to, wanted.timeoutMs);
+  await narrow(ports, part, to.text);
+  await drop(ports, part, to);
+}
+
+/** A router may have brought rules since that say the same of every table. */
+async function isAlike({ replica }: ReshardPorts, one: Ownership, other: Ownership): Promise<boolean> {
+  const isOfOthers = isSamePart(partOfOthers(one), partOfOthers(other));
+  return isOfOthers && (await replica.remembered()).every(({ schema }) => one.signatureOf(schema) === other.signatureOf(schema));
 }
 
 /** Resolves when the replicas beside have what this one is to give up. */
@@ -125,7 +137,7 @@ async function look(ports: ReshardPorts, { from, to, end }: HandOver): Promise<r
         missing.push(`${name} has no part yet: is its router started?`);
         continue;
       }
-      parts.push(readClaim(part));
+      parts.push(Ownership.parse(part));
       const behind = await behindOf(other, tables, end);
       missing.push(...behind.missing.map((text) => `${name} ${text}`));
       positions.push(`${name} at ${formatLsn(behind.commitLsn)}`);
@@ -203,12 +215,12 @@ function checkDivision(tables: readonly RememberedTable[], from: Ownership, part
 async function narrow({ replica, say, name }: ReshardPorts, from: string, to: string): Promise<void> {
   const isDone = await retried(() => replica.parts.narrow(from, to));
   if (!isDone) throw refused(`the part of replica ${name} was changed meanwhile`, "run the command again");
-  say(`replica ${name} holds ${shown(to)} from now on; start its routers with ${settingsOf(readClaim(to))}`);
+  say(`replica ${name} holds ${shown(to)} from now on; start its routers with ${settingsOf(Ownership.parse(to))}`);
 }
 
 async function drop(ports: ReshardPorts, before: string, to: Ownership): Promise<void> {
   const { replica, say, pageRows } = ports;
-  const from = readClaim(before);
+  const from = Ownership.parse(before);
   let total = 0;
   for (const { oid } of await replica.remembered()) {
     let rows = 0;
@@ -272,3 +284,12 @@ const late = (missing: readonly string[]): CascadeError =>
     message: `the replicas beside have not caught up within --timeout: ${listOf(missing, "; ")}`,
     advice: "nothing was changed: see to what is waited for, and run the command again",
   });
+
+/** As a router is told it, in a shell's words. */
+export function settingsOf({ shard, rules }: Pick<Ownership, "shard" | "rules">): string {
+  const settings = [
+    ...(shard === null ? [] : [`ROUTER_SHARD=${shard.index}/${shard.count}`]),
+    ...(rules === null ? [] : [`ROUTER_SHARD_KEYS='${rules.text.replaceAll("'", `'\\''`)}'`]),
+  ];
+  return settings.length === 0 ? "neither ROUTER_SHARD nor ROUTER_SHARD_KEYS" : settings.join(" ");
+}

@@ -5,7 +5,7 @@ import { formatTableName, type TableName, topicOf } from "@cascade/shared/topic"
 import { whileAnswering } from "@cascade/shared/while-answering";
 import { ApplyStatus } from "./apply-status.ts";
 import { atEnd } from "./at-end.ts";
-import { claimShard } from "./claim-shard.ts";
+import { ShardClaim } from "./claim-shard.ts";
 import type { RouterConfig } from "./config.ts";
 import { AwaitedCopies, type CopyRequests } from "./copy-requests.ts";
 import { type DeadLetter, type DeadLetterLog, KEY_HELD } from "./dead-letter.ts";
@@ -18,12 +18,13 @@ import { type ConsumerOptions, DEFAULT_MAX_BUFFERED_BYTES, openKafkaConsumer } f
 import { LostLogs } from "./kafka/resume-offset.ts";
 import { openSchemaTopic } from "./kafka/schema-topic.ts";
 import { signals } from "./kafka/signals.ts";
+import type { Ownership } from "./ownership.ts";
 import { pump } from "./pipeline.ts";
 import { ProgressBook } from "./progress-book.ts";
 import type { Replica } from "./replica.ts";
 import type { SchemaBook } from "./schema-book.ts";
 import { SettledSince } from "./settled-since.ts";
-import { TableBook } from "./table-book.ts";
+import { TableBook, type TableBookOptions } from "./table-book.ts";
 import { TableHolds } from "./table-holds.ts";
 import { turn } from "./turn.ts";
 import { WaitingError } from "./waiting.ts";
@@ -99,7 +100,9 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   const { logger, telemetry, health } = context;
   const { replicaName: name, REPLICA_URL: target, ownership } = config;
   await using replica = await target.open();
-  await claimShard(replica, ownership);
+  const claim = new ShardClaim(replica, ownership);
+  await claim.claim();
+  const shard = ownership.text === "" ? {} : { ownership, claim };
   tellFindings(routing, replica.findings());
   const progress = new ProgressBook(replica);
   const held = new HeldBook(replica);
@@ -107,7 +110,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   const lookAtEnd = (table: TableName) => reading?.lookAtEnd(topicOf(config.KAFKA_TOPIC_PREFIX, table));
   await using schemas = await kafka.openSchemas((names) => names.forEach(lookAtEnd));
   const ends: EventConsumer["ends"] = async (topic) => (await reading?.ends(topic)) ?? null;
-  const tables = tablesOf(routing, replica, { schemas, progress, ends, lookAtEnd });
+  const tables = tablesOf(routing, replica, { schemas, progress, ends, lookAtEnd, shard });
   const copies = new AwaitedCopies({
     schemas,
     tables,
@@ -158,7 +161,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       turn: (batch, poison) =>
         turn(
           batch,
-          { replicaName: name, dialect: replica.dialect, schemas, tables, progress, copies, deadLetters, ownership },
+          { replicaName: name, dialect: replica.dialect, schemas, tables, progress, copies, deadLetters, ...shard },
           poison,
         ),
       poison: deadLetters,
@@ -222,10 +225,13 @@ interface Life {
   readonly progress: ProgressBook;
   readonly ends: EventConsumer["ends"];
   lookAtEnd(table: TableName): void;
+  /** Of a replica that holds a part of the rows. */
+  readonly shard: { readonly ownership?: Ownership; readonly claim?: ShardClaim };
 }
 
 function tablesOf({ config, context, status }: Routing, replica: Replica, life: Life): TableBook {
-  const { schemas, progress, ends, lookAtEnd } = life;
+  const { schemas, progress, ends, lookAtEnd, shard } = life;
+  const { ownership, claim } = shard;
   return new TableBook({
     replica,
     policy: config.ROUTER_DDL,
@@ -241,11 +247,16 @@ function tablesOf({ config, context, status }: Routing, replica: Replica, life: 
       lookAtEnd(name);
       lookAtEnd(now);
     },
-    isDividedAnew: (from, to) => config.ownership.isDividedAnew(from, to),
+    ...(ownership === undefined || claim === undefined ? {} : dividing(ownership, claim)),
     keyRefused: (name, { message }) =>
       context.logger.warn({ table: formatTableName(name) }, `${message}: it is emptied, and this replica asks for a copy`),
   });
 }
+
+const dividing = (ownership: Ownership, claim: ShardClaim): Pick<TableBookOptions, "isDividedAnew" | "agreeToBring"> => ({
+  isDividedAnew: (from, to) => ownership.isDividedAnew(from, to),
+  agreeToBring: (schema) => claim.agreeToBring(schema),
+});
 
 export type ConsumerHooks = Pick<
   ConsumerOptions,

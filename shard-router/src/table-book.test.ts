@@ -147,3 +147,24 @@ test("what another router has brought further since it was looked at stays as it
   await book.bring(between, at(3n), placeOf(between), { seen: 1 });
   expect([changes, tables.get(1)?.schema]).toEqual([[], wider]);
 });
+
+test("a table of which other rows are this replica's now waits for a copy; it stays as it is where the rules are others by now", async () => {
+  const { replica, tables } = memoryReplica();
+  const from = schemaOf(1);
+  const to = changed(from, { table: "other" });
+  let isDividedAnew = false;
+  const book = tableBook(replica, {
+    history: historyOf([from, 1n], [to, 2n]),
+    isDividedAnew: () => isDividedAnew,
+    agreeToBring: async ({ table }) => {
+      if (table === "other" && !isDividedAnew) throw new Error("others");
+    },
+  });
+  const bring = (schema: TableSchema) => book.bring(schema, { commitLsn: 2n, ordinal: 0 }, placeOf(schema));
+  await bring(from);
+  expect(await bring(to).catch(String)).toBe("Error: others");
+  expect(tables.get(1)).toMatchObject({ schema: { id: from.id }, awaiting: null });
+  isDividedAnew = true;
+  await bring(to);
+  expect(tables.get(1)).toMatchObject({ schema: { id: to.id }, awaiting: expect.any(String) });
+});

@@ -39,6 +39,8 @@ export interface TableBookOptions extends Omit<FenceOptions, "progress"> {
   keyRefused?(name: TableName, error: KeyRefusedError): void;
   /** Other rows of the table are this replica's by the second schema than by the first: it is emptied, and waits for a copy. */
   isDividedAnew?(from: TableSchema, to: TableSchema): boolean;
+  /** Before a table is brought to the schema; rejects where other rules than this router's say whose its rows are. */
+  agreeToBring?(schema: TableSchema): Promise<void>;
 }
 
 /** How a row of a schema stands to the replica's table. */
@@ -116,6 +118,7 @@ export class TableBook {
     // Another router may have brought it past this schema, and back there its newer columns would go.
     if (seen !== undefined && seen !== revisionIn(all, schema)) return;
     await this.#passFence(schema, position, place, elsewhere);
+    await this.#options.agreeToBring?.(schema);
     const at = history.startOf(schema, position);
     const bringing = { schema, at, history, policy, mayCreate: this.#mayCreate(schema, place) };
     const from = all.get(schema.oid)?.schema;

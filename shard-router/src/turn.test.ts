@@ -7,10 +7,11 @@ import { historyOf, memoryReplica, tableBook } from "../test/memory-replica.ts";
 import { changed } from "../test/table-changer.ts";
 import { sqliteDialect } from "./dialects/sqlite.ts";
 import type { EventBatch } from "./event-consumer.ts";
+import { Ownership } from "./ownership.ts";
 import { ProgressBook } from "./progress-book.ts";
 import type { Progress, RememberedTable } from "./replica.ts";
 import { SchemaHistory } from "./schema-history.ts";
-import { type Step, turn } from "./turn.ts";
+import { type Step, type TurnOptions, turn } from "./turn.ts";
 
 const column = (name: string, attnum: number) => ({
   name,
@@ -71,12 +72,17 @@ function batchOf(changes: readonly (Change | string | null)[], firstOffset = 0n)
   };
 }
 
+interface Sharded extends Pick<TurnOptions, "ownership" | "claim"> {
+  readonly history?: SchemaHistory;
+  readonly remembered?: RememberedTable | null;
+}
+
 /** @param remembered the replica has it as it is there */
 async function turned(
   batch: EventBatch,
   progress: Progress | null,
   known: readonly TableSchema[] = [older, newer],
-  { history = new SchemaHistory(), remembered = null as RememberedTable | null } = {},
+  { history = new SchemaHistory(), remembered = null as RememberedTable | null, ...shard }: Sharded = {},
 ) {
   const book = new ProgressBook({ progress: async () => progress });
   await book.resume(partition);
@@ -94,7 +100,7 @@ async function turned(
   };
   let asked = 0;
   const copies = { askAgain: async () => void asked++ };
-  const options = { replicaName: "mine", dialect: sqliteDialect, schemas, tables, progress: book, copies };
+  const options = { replicaName: "mine", dialect: sqliteDialect, schemas, tables, progress: book, copies, ...shard };
   const steps: Step[] = [];
   for (let rest: EventBatch | null = batch; rest !== null; rest = steps.at(-1)?.rest ?? null) {
     const step: Step = await turn(rest, options);
@@ -246,4 +252,33 @@ test("in order every mutation is a statement of its own", async () => {
   );
   expect(step.work.statements).toHaveLength(1);
   expect(step.work.inOrder().map(({ parameterSets }) => parameterSets)).toEqual([[[1, 2]], [[1, 3]]]);
+});
+
+test("rows that are another shard's are no events of ours, and are passed all the same; their time is told", async () => {
+  const ownership = Ownership.parse("public.t=id:10..");
+  const [others, ours] = [
+    { at: [5n, 0], after: { id: 1, a: 2 } },
+    { at: [6n, 0], after: { id: 10, a: 3 } },
+  ] as const;
+  const { step, rows } = await turned(batchOf([others, ours]), null, [older], { ownership });
+  expect(rows).toEqual([[[10, 3]]]);
+  expect(step.events.map(({ after }) => after)).toEqual([ours.after]);
+  expect(step.oldestAtMs).toBe(1005);
+  expect(step.advance.to).toMatchObject({ nextOffset: 2n, commitLsn: 6n });
+  const none = await turned(batchOf([others]), null, [older], { ownership });
+  expect(none.step).toMatchObject({ events: [], oldestAtMs: 1005, advance: { to: { nextOffset: 1n, commitLsn: 5n } } });
+});
+
+test("whether the rules are still the replica's is asked before a row of a schema is turned", async () => {
+  const refuse = async ({ id }: TableSchema): Promise<void> => {
+    if (id === newer.id) throw new CascadeError({ code: "SHARD_CHANGED", verdict: "refuse", message: "", advice: "" });
+  };
+  const changes = [
+    { at: [5n, 0], after: { id: 1, a: 2 } },
+    { at: [7n, 0], after: { id: 3, a: 2, b: 1 }, schema: newer },
+  ] as const;
+  const options = { ownership: Ownership.parse("0/1"), claim: { agree: refuse } };
+  expect((await turned(batchOf(changes.slice(0, 1)), null, [older, newer], options)).rows).toEqual([[[1, 2]]]);
+  const refused = turned(batchOf(changes), null, [older, newer], options);
+  await expect(refused).rejects.toMatchObject({ code: "SHARD_CHANGED", verdict: "refuse" });
 });

@@ -3,6 +3,7 @@ import { type CascadeError, FencedError } from "@cascade/shared/errors";
 import { comparePositions, type Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
+import type { ShardClaim } from "./claim-shard.ts";
 import type { AwaitedCopies } from "./copy-requests.ts";
 import type { DeadLetter } from "./dead-letter.ts";
 import type { DeadLetters } from "./dead-letters.ts";
@@ -23,8 +24,10 @@ import type { Place, Standing, TableBook } from "./table-book.ts";
 export interface Step {
   readonly work: Work;
   readonly advance: Advance;
-  /** Those that are new to the replica. */
+  /** Those that are new to the replica, and say something of its rows. */
   readonly events: readonly ReceivedEvent[];
+  /** When the first of all that are new to it was committed, though it may be of rows that are another's; null for none. */
+  readonly oldestAtMs: number | null;
   /** Those that are held back, and must be durable elsewhere before the step is taken. */
   readonly letters: readonly DeadLetter[];
   /** What is left of the batch: it needs a table that is otherwise, once this step is done. */
@@ -43,6 +46,7 @@ export interface TurnOptions {
   readonly deadLetters?: Pick<DeadLetters, "plan" | "sync">;
   /** Of a replica that holds a part of the rows. */
   readonly ownership?: Ownership;
+  readonly claim?: Pick<ShardClaim, "agree">;
 }
 
 /**
@@ -66,6 +70,7 @@ export async function turn(batch: EventBatch, options: TurnOptions, poison: Casc
     advance: { partition: batch.partition, from, to: progressAfter(done, last, from) },
     events:
       plan === null && foreign.size === 0 ? events : events.filter((event) => !foreign.has(event) && !plan?.isWithheld(event)),
+    oldestAtMs: events[0]?.committedAtMs ?? null,
     letters: plan?.letters ?? [],
     rest,
   };
@@ -126,6 +131,7 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
       plan?.release(schema.oid);
       continue;
     }
+    if (options.claim !== undefined) await options.claim.agree(schema);
     const { table, remembered } = standing;
     if (remembered.awaiting !== null) {
       await options.copies?.askAgain();
@@ -145,10 +151,10 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
     const events = tables.beforeReturn(schema, sameSide(run.events, schema, remembered), remembered);
     const share = await shareOf(schema, place, options);
     if (share === "passed") return turnRuns(from, options);
-    const mine = share === null ? events : events.filter((event) => share.concerns(event) || !foreign.add(event));
+    const { mine, otherwise } = share === null ? { mine: events, otherwise: NOTHING } : ownOf(share, events, foreign);
     const held = plan?.fork() ?? null;
     const kept = held?.withhold(schema, mine) ?? mine;
-    const here = share === null ? kept : kept.map((event) => share.here(event));
+    const here = otherwise.size === 0 ? kept : kept.map((event) => otherwise.get(event) ?? event);
     const turned = turnRun(schema, here, table, tables.isSuspect(remembered));
     const tight = tables.tight(remembered, turned.nulls);
     if (tight.size > 0) {
@@ -165,6 +171,21 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
   }
   return { runs, passed, plan, foreign, end: found.events.length };
 }
+
+/** Those that say something of this replica's rows, and what some of them mean here; the rest are `foreign`. */
+function ownOf(share: TableShare, events: readonly ReceivedEvent[], foreign: Set<ReceivedEvent>) {
+  const mine: ReceivedEvent[] = [];
+  const otherwise = new Map<ReceivedEvent, ReceivedEvent>();
+  for (const event of events) {
+    const here = share.here(event);
+    if (here === null) foreign.add(event);
+    else mine.push(event);
+    if (here !== null && here !== event) otherwise.set(event, here);
+  }
+  return { mine, otherwise };
+}
+
+const NOTHING: ReadonlyMap<ReceivedEvent, ReceivedEvent> = new Map();
 
 /**
  * Where the copy begins that the table waits for, which is where it empties the table: its later rows may be there without its first ones.

@@ -45,6 +45,26 @@ describe.each(REPLICA_KINDS)("%s replica", (kind) => {
     expect((await other.open()).id).not.toBe(id);
   });
 
+  test("keeps the part that it was made for, until it is changed by who knows it", async () => {
+    const l = await lab();
+    const [one, other] = [await l.open(), await l.open()];
+    expect(await Promise.all([one.claim("0/2"), other.claim("0/2")])).toEqual(["0/2", "0/2"]);
+    expect(await one.claim("1/2")).toBe("0/2");
+    expect(await one.claim("0/2 public.t=\"é, 'x'\"", "0/2")).toBe("0/2 public.t=\"é, 'x'\"");
+    // Who was second, and knows the one from before.
+    expect(await other.claim("0/2 public.t=*", "0/2")).toBe("0/2 public.t=\"é, 'x'\"");
+    expect(await other.claim("0/2 public.t=*")).toBe("0/2 public.t=\"é, 'x'\"");
+    // Letters count, on every engine.
+    expect(await other.claim("x", "0/2 PUBLIC.t=\"é, 'x'\"")).toBe("0/2 public.t=\"é, 'x'\"");
+  });
+
+  test("one that was filled before there were shards holds everything", async () => {
+    const replica = await (await lab()).open();
+    const partition = { topic: "cascade.public.t", partition: 0 };
+    await replica.apply({ statements: [], inOrder: () => [] }, { partition, from: null, to: after(null) });
+    expect(await replica.claim("0/2")).toBe("");
+  });
+
   test("a table that was applied to and is gone is not made anew: its rows would be missing", async () => {
     const l = await lab();
     const replica = await l.open();

@@ -410,13 +410,13 @@ export const ERROR_CODES = {
     by: "shard-router",
     verdict: STOP,
     means: "A table cannot be divided by what ROUTER_SHARD_KEYS says of it, or has no key to be divided by.",
-    cure: "Name a column that it has, of a type that the message allows, or * for all of it on every shard.",
+    cure: "Name columns of its key, of a type that the message allows, or * for all of it on every shard; other columns need REPLICA IDENTITY FULL on main-db.",
   },
   SHARD_CHANGED: {
     by: "shard-router",
     verdict: REFUSE,
-    means: "The replica holds another part of main-db than ROUTER_SHARD and ROUTER_SHARD_KEYS say.",
-    cure: "Set them as they were, or give the other part a replica of its own; to divide a shard further: docs/sharding.md, Divide anew.",
+    means: "ROUTER_SHARD and ROUTER_SHARD_KEYS say something else than before of tables that the replica has.",
+    cure: "Set them as they were for these tables, or give the other part a replica of its own; to divide a shard further: docs/sharding.md, Divide anew.",
   },
   RESHARD_REFUSED: {
     by: "shard-router",

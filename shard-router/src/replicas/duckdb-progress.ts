@@ -28,7 +28,8 @@ export const shardRow = new ShardRow({
   table: "main.cascade_shard",
   progress: "main.cascade_progress",
   textType: "VARCHAR",
-  insert: ["INSERT", "$1", " ON CONFLICT DO NOTHING"],
+  insert: ["INSERT", " ON CONFLICT DO NOTHING"],
+  parameter: (at) => `$${at}`,
 });
 const CREATE_REPLICA = "CREATE TABLE IF NOT EXISTS main.cascade_replica (id UUID PRIMARY KEY)";
 

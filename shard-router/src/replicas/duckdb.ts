@@ -47,9 +47,9 @@ export async function openDuckdbReplica(path: string): Promise<Replica> {
     check: async () => {
       if (fileId(path) !== session.fileId) throw fileReplaced(path);
     },
-    claim: (wanted) =>
+    claim: (wanted, instead) =>
       session
-        .transaction(() => shardRow.claim((text, values) => session.rows(text, [...values]), wanted))
+        .transaction(() => shardRow.claim((text, values) => session.rows(text, [...values]), wanted, instead))
         .catch(failing("reading cascade_shard")),
     progress: (partition) =>
       session.transaction(() => readProgress(session, partition)).catch(failing(`reading progress of ${partition.topic}`)),

@@ -39,7 +39,8 @@ export const shardRow = new ShardRow({
   progress: "cascade_progress",
   textType: ANY_TEXT,
   tableOptions: " ENGINE=InnoDB",
-  insert: ["INSERT IGNORE", "?", ""],
+  insert: ["INSERT IGNORE", ""],
+  parameter: () => "?",
 });
 
 const OWN_TABLES = ["cascade_progress", "cascade_replica", "cascade_tables", "cascade_held_keys", "cascade_shard"];

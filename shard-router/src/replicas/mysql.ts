@@ -41,9 +41,9 @@ export async function openMysqlReplica(url: string): Promise<Replica> {
       findings: () => findings,
       check: () =>
         session.exclusive(async () => void (await session.query("SELECT 1"))).catch(failing("asking the replica for an answer")),
-      claim: (wanted) =>
+      claim: (wanted, instead) =>
         session
-          .transaction(() => shardRow.claim((text, values) => session.query(text, values), wanted))
+          .transaction(() => shardRow.claim((text, values) => session.query(text, values), wanted, instead))
           .catch(failing("reading cascade_shard")),
       progress: (partition) =>
         session.exclusive(() => readProgress(session, partition)).catch(failing(`reading progress of ${partition.topic}`)),

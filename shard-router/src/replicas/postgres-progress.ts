@@ -44,7 +44,8 @@ export const shardRow = new ShardRow({
   table: "cascade.shard",
   progress: "cascade.progress",
   textType: "text",
-  insert: ["INSERT", "$1", " ON CONFLICT DO NOTHING"],
+  insert: ["INSERT", " ON CONFLICT DO NOTHING"],
+  parameter: (at) => `$${at}`,
 });
 const REPLICA_ID = `WITH made AS (INSERT INTO cascade.replica (id) SELECT gen_random_uuid() WHERE NOT EXISTS (SELECT 1 FROM cascade.replica) RETURNING id)
   SELECT id::text FROM made UNION ALL SELECT id::text FROM cascade.replica LIMIT 1`;

@@ -51,9 +51,11 @@ export async function openPostgresReplica(url: string): Promise<Replica> {
         .catch((error: unknown) => {
           throw postgresError(error, "asking the replica for a sign of life");
         }),
-    claim: (wanted) =>
+    claim: (wanted, instead) =>
       session
-        .transaction(() => shardRow.claim(async (text, values) => (await session.run([{ text, values }]))[0]?.rows ?? [], wanted))
+        .transaction(() =>
+          shardRow.claim(async (text, values) => (await session.run([{ text, values }]))[0]?.rows ?? [], wanted, instead),
+        )
         .catch((error: unknown) => {
           throw postgresError(error, "reading cascade.shard");
         }),

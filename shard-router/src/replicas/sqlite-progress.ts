@@ -32,7 +32,8 @@ export const shardRow = new ShardRow({
   progress: "cascade_progress",
   textType: "TEXT",
   tableOptions: " STRICT",
-  insert: ["INSERT", "?", " ON CONFLICT DO NOTHING"],
+  insert: ["INSERT", " ON CONFLICT DO NOTHING"],
+  parameter: () => "?",
 });
 
 const CREATE_REPLICA = "CREATE TABLE IF NOT EXISTS cascade_replica (id TEXT NOT NULL PRIMARY KEY) STRICT";

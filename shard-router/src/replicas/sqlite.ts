@@ -70,11 +70,12 @@ export async function openSqliteReplica(
     check: async () => {
       if (fileId(path) !== session.fileId) throw fileReplaced(path);
     },
-    claim: (wanted) =>
+    claim: (wanted, instead) =>
       shardRow
         .claim(
           (text, values) => locked(() => session.database.query<Record<string, unknown>, string[]>(text).all(...values)),
           wanted,
+          instead,
         )
         .catch(failing("reading cascade_shard")),
     progress: (partition) =>

@@ -1,0 +1,124 @@
+import { expect, test } from "bun:test";
+import type { CascadeError } from "@cascade/shared/errors";
+import type { TableSchema } from "@cascade/shared/table-schema";
+import { tableSchema } from "@cascade/shared/testing/table-schemas";
+import { changed } from "../test/table-changer.ts";
+import { ShardClaim } from "./claim-shard.ts";
+import { Ownership } from "./ownership.ts";
+import type { RememberedTable, Replica } from "./replica.ts";
+
+const t = tableSchema("t", { id: "integer", region: "text" }, { identity: "full" });
+const u = changed(tableSchema("u", { id: "integer", region: "text" }, { identity: "full" }), { oid: 17_500 });
+
+/** Remembers a claim and tables, which another may change between two questions. */
+class Remembering implements Pick<Replica, "claim" | "remembered"> {
+  readonly tables: RememberedTable[] = [];
+  held: string | null;
+  beforeWriting: () => void = () => undefined;
+
+  constructor(held: string | null, ...schemas: readonly TableSchema[]) {
+    this.held = held;
+    for (const schema of schemas) this.add(schema);
+  }
+
+  add(schema: TableSchema, awaiting: string | null = null): void {
+    this.tables.push({ ...{ oid: schema.oid, schema, named: schema, revision: 1, awaiting }, at: { commitLsn: 1n, ordinal: 0 } });
+  }
+
+  async claim(wanted: string, instead?: string): Promise<string> {
+    if (instead !== undefined) this.beforeWriting();
+    if (this.held === null || this.held === instead) this.held = wanted;
+    return this.held;
+  }
+
+  remembered = async () => [...this.tables];
+}
+
+const claimOf = (replica: Remembering, rules: string) => new ShardClaim(replica, Ownership.parse(rules));
+const refusal = async (act: Promise<void>): Promise<CascadeError | null> => act.then(() => null).catch((error) => error);
+
+const allowed: readonly (readonly [from: string, to: string, tables: readonly TableSchema[]])[] = [
+  // A rule for a table that is not there yet.
+  ["0/2", "0/2 public.new=region", [t, u]],
+  ["0/2 public.t=region", "0/2 public.t=region, public.new=*", [t, u]],
+  // The same said otherwise.
+  ["0/2 public.t=id", "0/2", [t, u]],
+  ["0/1", "", [t]],
+  // Nothing that is divided is there.
+  ["0/2", "1/3", []],
+  ["0/2 public.*=*", "1/3 public.*=*", [t, u]],
+  ["", "0/2 public.*=*", [t, u]],
+  // Of a table that could not be divided nothing was taken.
+  ["0/2 public.t=nothing", "0/2 public.t=region", [t, u]],
+];
+test.each(allowed)("from %p to %p is the same of every table that is there, and is remembered", async (from, to, tables) => {
+  const replica = new Remembering(from, ...tables);
+  await claimOf(replica, to).claim();
+  expect(replica.held).toBe(to);
+});
+
+const refused: readonly (readonly [from: string, to: string, told: string])[] = [
+  ["0/2", "1/2", "other rows of public.t, public.u would"],
+  ["0/2", "0/3", "other rows of public.t, public.u would"],
+  [
+    "0/2",
+    "",
+    'the part "0/2", and ROUTER_SHARD and ROUTER_SHARD_KEYS say all of main-db: other rows of public.t, public.u would',
+  ],
+  ["", "0/2 public.u=*", "holds all of main-db, and ROUTER_SHARD and ROUTER_SHARD_KEYS say the part"],
+  ["0/2", "0/2 public.u=region", "other rows of public.u would"],
+  ["0/2 public.t=*", "1/2 public.t=*", "other rows of public.u would"],
+  ["0/2 public.t=region", "0/2 public.t=nothing", "other rows of public.t would"],
+  ["public.t=id:1..2", "public.t=id:1|2", "other rows of public.t would"],
+  ["0/2 public.t=what/another|version:reads", "0/2", 'the part "0/2 public.t=what'],
+];
+test.each(refused)("from %p to %p is refused, and nothing else remembered: %s", async (from, to, told) => {
+  const replica = new Remembering(from, t, u);
+  expect(await refusal(claimOf(replica, to).claim())).toMatchObject({ code: "SHARD_CHANGED", verdict: "refuse" });
+  expect((await refusal(claimOf(replica, to).check()))?.message).toContain(told);
+  expect(replica.held).toBe(from);
+});
+
+test("a table that waits for its copy may be divided otherwise: what is in it goes when that begins", async () => {
+  const replica = new Remembering("0/2");
+  replica.add(t, "copy");
+  await claimOf(replica, "0/2 public.t=region").claim();
+  expect(replica.held).toBe("0/2 public.t=region");
+});
+
+test("who only checks leaves what is remembered", async () => {
+  const replica = new Remembering("0/2 public.t=id", t);
+  await claimOf(replica, "0/2").check();
+  expect(replica.held).toBe("0/2 public.t=id");
+});
+
+test("of two that claim at once the second compares with what the first has written", async () => {
+  const replica = new Remembering("0/2", t);
+  replica.beforeWriting = () => {
+    replica.beforeWriting = () => undefined;
+    replica.held = "0/2 public.u=region";
+    replica.add(u);
+  };
+  expect(await refusal(claimOf(replica, "0/2 public.u=*").claim())).toMatchObject({ code: "SHARD_CHANGED" });
+  expect(replica.held).toBe("0/2 public.u=region");
+});
+
+test("a table that is made by the old rules while the new are claimed takes the claim back", async () => {
+  const replica = new Remembering("0/2", t);
+  replica.beforeWriting = () => {
+    replica.beforeWriting = () => undefined;
+    replica.add(u);
+  };
+  expect((await refusal(claimOf(replica, "0/2 public.u=*").claim()))?.message).toContain("other rows of public.u would");
+  expect(replica.held).toBe("0/2");
+});
+
+test("a router goes on beside others with other rules, up to a table of which they say something else", async () => {
+  const replica = new Remembering("0/2", t);
+  const claim = claimOf(replica, "0/2");
+  await claim.claim();
+  await claimOf(replica, "0/2 public.u=region").claim();
+  await claim.agree(t);
+  expect(await refusal(claim.agree(u))).toMatchObject({ code: "SHARD_CHANGED", message: expect.stringContaining("public.u") });
+  expect(replica.held).toBe("0/2 public.u=region");
+});
