@@ -52,7 +52,11 @@ function startWriter(url: string, seed: number) {
       const region = random.pick(["eu", "uk", "us", "jp", "br", null]);
       const put = "INSERT INTO items VALUES ($1, 'new') ON CONFLICT (id) DO UPDATE SET note = 'again ' || $1";
       if (random.chance(0.2)) await client.query("DELETE FROM items WHERE id = $1", [id]);
-      else if (random.chance(0.1)) await client.query("UPDATE items SET id = id + 100000 WHERE id = $1", [id]);
+      else if (random.chance(0.1))
+        await client.query(
+          "UPDATE items SET id = id + 100000 WHERE id = $1 AND NOT EXISTS (SELECT FROM items WHERE id = $1 + 100000)",
+          [id],
+        );
       else await client.query(put, [id]);
       await client.query(
         "INSERT INTO moving VALUES ($1, $2, 1) ON CONFLICT (id) DO UPDATE SET region = excluded.region, n = moving.n + 1",
@@ -195,15 +199,20 @@ describe.each(ENGINES)("%s", (engine) => {
     const newA = await startRouter(pipeline, a, "0/4");
     await newA.ready();
     const other = await command(pipeline, a, "--shard", "0/8", "--beside", c.url);
-    expect(other).toMatchObject({ code: 78, said: expect.stringContaining("rows may be left") });
+    expect(other.said).toContain("rows may be left");
+    expect(other.code).toBe(78);
     const again = await command(pipeline, a, ...besideC);
-    expect(again).toMatchObject({ code: 0, said: expect.stringContaining("going on: ") });
+    expect(again.said).toContain("going on: ");
+    expect(again.code).toBe(0);
     expect(again.said).toMatch(/done: [1-9]\d* rows given up/);
-    expect(await command(pipeline, a, ...besideC)).toMatchObject({ code: 0, said: expect.stringContaining("nothing to do") });
+    const third = await command(pipeline, a, ...besideC);
+    expect(third.said).toContain("nothing to do");
+    expect(third.code).toBe(0);
 
     await startRouter(pipeline, d, "3/4");
     const { code, said } = await command(pipeline, b, "--shard", "1/4", "--keys", KEYS, "--beside", d.url);
-    expect({ code, said }).toMatchObject({ code: 0, said: expect.stringMatching(/items: [1-9]\d{2,} rows given up/) });
+    expect(said).toMatch(/items: [1-9]\d{2,} rows given up/);
+    expect(code).toBe(0);
     expect((await refusal(oldB))[0]?.code).toBe("SHARD_CHANGED");
     await startRouter(pipeline, b, "1/4");
 

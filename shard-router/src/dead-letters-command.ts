@@ -65,7 +65,8 @@ interface Replaying {
 
 async function replayAll({ config, replica, kafka }: Replaying, selected: (key: HeldKey) => boolean): Promise<number> {
   const { KAFKA_TOPIC_PREFIX: prefix, replicaName } = config;
-  await new ShardClaim(replica, config.ownership).check();
+  const claim = new ShardClaim(replica, config.ownership);
+  await claim.check();
   await using schemas = await openSchemaTopic({ kafka, prefix, groupId: `${prefix}.${replicaName}` });
   const progress = new ProgressBook(replica);
   const tables = new TableBook({
@@ -78,7 +79,7 @@ async function replayAll({ config, replica, kafka }: Replaying, selected: (key: 
   const letters: Parameters<typeof replay>[0]["letters"] = (take) =>
     readDeadLetters({ kafka, prefix, replica: replicaName }, take);
   const { released, failed } = await replay(
-    { replica, replicaName, prefix, ownership: config.ownership, schemas, tables, progress, letters },
+    { replica, replicaName, prefix, ownership: config.ownership, claim, schemas, tables, progress, letters },
     selected,
   );
   for (const key of released) say(`${tableOf(config, key)} ${key.text}: applied and released`);
