@@ -1,5 +1,6 @@
+import { Database } from "bun:sqlite";
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { compareReplica, compareShards, isEqual, type TableComparison } from "@cascade/local/canonical-state.ts";
@@ -12,7 +13,7 @@ import type { Service } from "@cascade/local/stack.ts";
 import { until } from "@cascade/local/wait.ts";
 import { randomOf, seedFromEnvironment } from "@cascade/workload/random";
 import type { Client } from "pg";
-import { type Engine, openPipeline, type Pipeline } from "./pipeline.ts";
+import { type Engine, openPipeline, type Pipeline, untilItApplies } from "./pipeline.ts";
 import { reconnecting } from "./reconnecting.ts";
 import { expectNoSecret, refusal } from "./refusals.ts";
 
@@ -70,7 +71,7 @@ function startWriter(url: string, seed: number) {
           `b${id % 9}`,
         ]);
       }
-      if (random.chance(0.2)) await client.query("UPDATE log SET actor = $2 WHERE actor = $1", [id % 40, (id + 3) % 40]);
+      if (random.chance(0.05)) await client.query("UPDATE log SET actor = $2 WHERE actor = $1", [id % 40, (id + 3) % 40]);
       if (random.chance(0.2)) await client.query("INSERT INTO log VALUES ($1, 'more')", [id % 40]);
       if (random.chance(0.05)) await client.query("UPDATE countries SET name = $1", [`name ${id}`]);
     }
@@ -120,13 +121,17 @@ interface Shard {
 const startRouter = (pipeline: Pipeline, { name, url }: Shard, shard: string, keys = KEYS): Promise<Service<RouterStatus>> =>
   pipeline.router("postgres", { replicaUrl: url, replicaName: name, env: { ROUTER_SHARD: shard, ROUTER_SHARD_KEYS: keys } });
 
+const environmentOf = ({ kafka, name: prefix }: Pipeline, { name, url }: Shard) => ({
+  ...{ KAFKA_BROKERS: kafka.brokers, KAFKA_TOPIC_PREFIX: prefix, REPLICA_URL: url, REPLICA_NAME: name },
+});
+
 /** The command as people run it, in the environment of the shard's routers. */
-function startCommand(pipeline: Pipeline, { name, url }: Shard, args: readonly string[], onLine?: (line: string) => void): Child {
+function startCommand(pipeline: Pipeline, shard: Shard, args: readonly string[], onLine?: (line: string) => void): Child {
   return spawnChild([process.execPath, join(repository, "shard-router/src/reshard-command.ts"), ...args], {
     cwd: repository,
     env: {
       ...process.env,
-      ...{ KAFKA_BROKERS: pipeline.kafka.brokers, KAFKA_TOPIC_PREFIX: pipeline.name, REPLICA_URL: url, REPLICA_NAME: name },
+      ...environmentOf(pipeline, shard),
       ROUTER_BATCH_ROWS: "40",
     },
     ...(onLine === undefined ? {} : { onLine }),
@@ -221,4 +226,115 @@ describe.each(ENGINES)("%s", (engine) => {
     process.stderr.write(`reshard, CASCADE_SEED=${seed}: ${await writer.stop()} changes\n`);
     await untilWhole(pipeline, [a, b, c, d]);
   });
+});
+
+test("two shards become three by new replicas for all, and the command says so", async () => {
+  const name = "reshard_anew";
+  await using shards = new Shards("sqlite", name);
+  await using pipeline = await openPipeline({ name, engines: [], schema });
+  const shard = async (at: string): Promise<Shard> => ({ name: at, url: await shards.make(at) });
+  const old = [await shard("a"), await shard("b")];
+  await pipeline.cdc();
+  const routers = await Promise.all(old.map((one, at) => startRouter(pipeline, one, `${at}/2`)));
+  await untilWhole(pipeline, old);
+  const writer = startWriter(pipeline.mainUrl, seedFromEnvironment());
+  const anew = [await shard("x"), await shard("y"), await shard("z")];
+  const refused = await command(pipeline, old[0] as Shard, "--shard", "0/3", "--beside", (anew[1] as Shard).url);
+  expect(refused.said).toContain("fill new replicas for all of the new parts");
+  expect(refused.code).toBe(78);
+  await Promise.all(anew.map((one, at) => startRouter(pipeline, one, `${at}/3`)));
+  const made = writer.made();
+  expect(await until(() => writer.made() > made + 100, 30_000)).toBe(true);
+  for (const router of routers) await router.stop();
+  await writer.stop();
+  await untilWhole(pipeline, anew);
+});
+
+test("nothing is changed where parts do not fit together, or somebody is not as far; keys that are held go with their rows", async () => {
+  const name = "reshard_refused";
+  await using shards = new Shards("sqlite", name);
+  await using pipeline = await openPipeline({
+    name,
+    engines: [],
+    schema: (client) =>
+      client.query(`CREATE TABLE countries (code text PRIMARY KEY); CREATE TABLE items (id int PRIMARY KEY, note text);
+        INSERT INTO countries VALUES ('de'); INSERT INTO items SELECT n, 'fine' FROM generate_series(1, 400) AS n`),
+  });
+  const keys = "public.countries=*";
+  const [a, b, c] = await Promise.all(
+    ["a", "b", "c"].map(async (at): Promise<Shard> => ({ name: at, url: await shards.make(at) })),
+  );
+  if (a === undefined || b === undefined || c === undefined) throw new Error("three shards are made");
+  await pipeline.cdc();
+  const letters = (shard: Shard, part: string): Promise<Service<RouterStatus>> =>
+    pipeline.router("sqlite", {
+      ...{ replicaUrl: shard.url, replicaName: shard.name },
+      env: { ROUTER_SHARD: part, ROUTER_SHARD_KEYS: keys, ROUTER_ON_ERROR: "dead-letter" },
+    });
+  const oldA = await letters(a, "0/2");
+  await letters(b, "1/2");
+  await untilWhole(pipeline, [a, b]);
+
+  const says = async (code: number, text: string, ...args: readonly string[]): Promise<void> => {
+    const found = await command(pipeline, a, ...args);
+    expect(found.said).toContain(text);
+    expect(found.code).toBe(code);
+  };
+  await says(78, "Say --shard", "--beside", c.url);
+  await says(78, "there is no shard", "--shard", "4/4", "--beside", c.url);
+  await says(78, "the 2.", "--shard", "0/4", "--beside", c.url, "--beside", "nonsense");
+  await says(0, "Divides a shard further", "--help");
+  await says(78, "rows that are not in", "--shard", "1/4", "--beside", c.url);
+  await says(78, "tables that no rule names", "--shard", "0/4");
+  await says(78, "or is this replica itself", "--shard", "0/4", "--beside", a.url);
+  // Of b no row was a's.
+  await says(78, "some of its rows would be on none of them", "--shard", "0/4", "--beside", b.url);
+  await says(1, "c has no part yet", "--shard", "0/4", "--beside", c.url, "--timeout", "1");
+  const stopped = await letters(c, "2/4");
+  await untilItApplies(stopped);
+  await stopped.stop();
+  await pipeline.sql("INSERT INTO items SELECT n, 'fine' FROM generate_series(401, 500) AS n");
+  await untilWhole(pipeline, [a, b]);
+  await says(
+    1,
+    "events to go up to the position, in reshard_refused.public.items",
+    "--shard",
+    "0/4",
+    "--beside",
+    c.url,
+    "--timeout",
+    "1",
+  );
+
+  // One of a's keys is its own after the command, another is not.
+  const file = new Database(a.url.replace("sqlite://", ""));
+  file.run("PRAGMA busy_timeout = 10000");
+  file.run("CREATE TRIGGER refuses BEFORE UPDATE ON items WHEN new.note = 'refused' BEGIN SELECT RAISE(ABORT, 'no'); END");
+  const owner = "('x' || left(md5(id::text), 8))::bit(32)::bigint % 4";
+  await pipeline.sql(`UPDATE items SET note = 'refused' WHERE id IN
+    (SELECT min(id) FROM items WHERE ${owner} = 0 UNION ALL SELECT min(id) FROM items WHERE ${owner} = 2)`);
+  const held = (): number => Number(file.query<{ n: number }, []>("SELECT count(*) AS n FROM cascade_held_keys").get()?.n);
+  expect(await until(() => held() === 2, 30_000)).toBe(true);
+  const again = await letters(c, "2/4");
+  const urlFile = `${c.url.replace("sqlite://", "")}.url`;
+  writeFileSync(urlFile, `${c.url}\n`);
+  const done = await command(pipeline, a, "--shard", "0/4", "--beside-file", urlFile);
+  expect(done.said).toContain("2 keys are held back here still");
+  expect(done.code).toBe(0);
+  await again.ready();
+  // The rows that are left are a's, and the command ends so too when nothing is written to main-db.
+  const [{ n } = { n: 0 }] = await pipeline.sql(`SELECT count(*)::int AS n FROM items WHERE ${owner} = 0`);
+  expect(file.query<{ n: number }, []>("SELECT count(*) AS n FROM items").get()?.n).toBe(Number(n));
+  file.run("DROP TRIGGER refuses");
+  await oldA.kill();
+  await letters(a, "0/4");
+  const env = { ROUTER_SHARD: "0/4", ROUTER_SHARD_KEYS: keys };
+  const replayed = spawnChild([process.execPath, join(repository, "shard-router/src/dead-letters-command.ts"), "replay"], {
+    cwd: repository,
+    env: { ...process.env, ...env, ...environmentOf(pipeline, a) },
+  });
+  expect((await replayed.exited).code).toBe(0);
+  expect(replayed.log()).toContain("2 keys released, 0 keys held back still");
+  file.close();
+  await untilWhole(pipeline, [a, b, c]);
 });
