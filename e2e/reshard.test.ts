@@ -228,6 +228,40 @@ describe.each(ENGINES)("%s", (engine) => {
   });
 });
 
+test.each(["postgres", "duckdb"] as const)("a replica of everything, on %s, gives half of it up", async (engine) => {
+  const name = `reshard_whole_${engine}`;
+  await using shards = new Shards(engine, name);
+  await using others = new Shards("sqlite", name);
+  await using pipeline = await openPipeline({ name, engines: [], schema });
+  const [a, b] = [
+    { name: "a", url: await shards.make("a") },
+    { name: "b", url: await others.make("b") },
+  ];
+  await pipeline.cdc();
+  const whole = await pipeline.router("postgres", { replicaUrl: a.url, replicaName: a.name });
+  await untilItApplies(whole);
+  const writer = startWriter(pipeline.mainUrl, seedFromEnvironment());
+  const half = await startRouter(pipeline, b, "1/2");
+  await untilItApplies(half);
+  const args = ["--shard", "0/2", "--keys", KEYS, "--beside", b.url];
+  if (engine === "duckdb") {
+    // One process at a time has its file.
+    const locked = await command(pipeline, a, ...args);
+    expect(locked.said).toContain("one process at a time");
+    expect(locked.code).toBe(1);
+    await whole.stop();
+  }
+  const { said, code } = await command(pipeline, a, ...args);
+  expect(said).toMatch(/done: [1-9]\d{2,} rows given up/);
+  expect(code).toBe(0);
+  if (engine !== "duckdb") expect((await refusal(whole))[0]?.code).toBe("SHARD_CHANGED");
+  await startRouter(pipeline, a, "0/2");
+  const made = writer.made();
+  expect(await until(() => writer.made() > made + 100, 30_000)).toBe(true);
+  await writer.stop();
+  await untilWhole(pipeline, [a, b]);
+});
+
 test("two shards become three by new replicas for all, and the command says so", async () => {
   const name = "reshard_anew";
   await using shards = new Shards("sqlite", name);
