@@ -75,6 +75,8 @@ async function replayAll({ config, replica, kafka }: Replaying, selected: (key: 
     ends: async () => null,
     moved: (advance) => progress.moved(advance),
     changed: (name, what) => say(`${formatTableName(name)}: ${what}`),
+    // The copy is asked for by the routers.
+    isDividedAnew: (from, to) => config.ownership.isDividedAnew(from, to),
   });
   const letters: Parameters<typeof replay>[0]["letters"] = (take) =>
     readDeadLetters({ kafka, prefix, replica: replicaName }, take);

@@ -184,6 +184,7 @@ test("what a replica remembers of its rules is read again; the same share has th
     new Ownership(two, keys),
     new Ownership(two, null),
     new Ownership(null, keys),
+    new Ownership(null, parseShardRules("0/2.t=id:1")),
     new Ownership(null, null),
   ])
     expect(Ownership.parse(ownership.text)).toEqual(ownership);

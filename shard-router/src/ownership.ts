@@ -31,7 +31,7 @@ export class Ownership {
 
   /** Reads `text`. Throws SyntaxError. */
   static parse(text: string): Ownership {
-    const [, shard, rules = ""] = /^(\d+\/\d+)?(.*)$/s.exec(text) ?? [];
+    const [, shard, rules = ""] = /^(?:(\d+\/\d+)(?: |$))?(.*)$/s.exec(text) ?? [];
     return new Ownership(shard === undefined ? null : parseShard(shard), rules === "" ? null : parseShardRules(rules));
   }
 
