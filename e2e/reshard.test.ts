@@ -352,7 +352,15 @@ test("nothing is changed where parts do not fit together, or somebody is not as 
   const again = await letters(c, "2/4");
   const urlFile = `${c.url.replace("sqlite://", "")}.url`;
   writeFileSync(urlFile, `${c.url}\n`);
+  // Somebody has put a row there that is b's.
+  const [{ id } = { id: 0 }] = await pipeline.sql(
+    `SELECT id FROM generate_series(600, 700) AS id WHERE ${owner} % 2 = 1 LIMIT 1`,
+  );
+  file.run("INSERT INTO items VALUES (?, 'r0w-value')", [Number(id)]);
+  await says(1, "public.items has rows that were not this replica's before either", "--shard", "0/4", "--beside", c.url);
+  file.run("DELETE FROM items WHERE id = ?", [Number(id)]);
   const done = await command(pipeline, a, "--shard", "0/4", "--beside-file", urlFile);
+  expect(done.said).toContain("going on: ");
   expect(done.said).toContain("2 keys are held back here still");
   expect(done.code).toBe(0);
   await again.ready();
