@@ -57,6 +57,7 @@ export class SimulatedReplica implements Disposable {
     return call(async (engine) => ({
       dialect: engine.dialect,
       id: engine.id,
+      parts: engine.parts,
       findings: () => [],
       check: () => call((replica) => replica.check()),
       claim: (...asked) => call((replica) => replica.claim(...asked)),

@@ -118,7 +118,19 @@ test("a router goes on beside others with other rules, up to a table of which th
   const claim = claimOf(replica, "0/2");
   await claim.claim();
   await claimOf(replica, "0/2 public.u=region").claim();
-  await claim.agree(t);
-  expect(await refusal(claim.agree(u))).toMatchObject({ code: "SHARD_CHANGED", message: expect.stringContaining("public.u") });
+  await claim.agree(t, 1);
+  expect(await refusal(claim.agree(u, 1))).toMatchObject({ code: "SHARD_CHANGED", message: expect.stringContaining("public.u") });
   expect(replica.held).toBe("0/2 public.u=region");
+});
+
+test("a router whose part was made smaller is told at the tables' next revision, one that holds everything too", async () => {
+  for (const held of ["0/2", ""]) {
+    const replica = new Remembering(held, t);
+    const claim = claimOf(replica, held);
+    await claim.claim();
+    await claim.agree(t, 1);
+    replica.held = "0/4";
+    await claim.agree(t, 1); // what it writes for that revision is fenced
+    expect(await refusal(claim.agree(t, 2))).toMatchObject({ code: "SHARD_CHANGED", advice: expect.stringContaining("reshard") });
+  }
 });

@@ -17,7 +17,7 @@ const SHOWN_TABLES = 10;
 export class ShardClaim {
   readonly #replica: ClaimedReplica;
   readonly #ownership: Ownership;
-  /** By schema id. */
+  /** By schema id, and the revision of the replica's table. */
   readonly #agreed = new Set<string>();
 
   constructor(replica: ClaimedReplica, ownership: Ownership) {
@@ -44,12 +44,14 @@ export class ShardClaim {
   /**
    * A router that began after this one may have brought other rules, which say the same of the tables that there were then. Rejects with
    * CascadeError SHARD_CHANGED (refuse) where they say something else of this schema. To be asked before a table is brought to it, and before
-   * its first row: once it is there, no other rules are taken that say something else of it.
+   * its first row: once it is there, no other rules are taken that say something else of it, but by a command that gives rows up, and makes
+   * another revision of every table (PartStore.narrow). Whoever writes for the revision that was agreed about is fenced then.
    */
-  async agree(schema: TableSchema): Promise<void> {
-    if (this.#agreed.has(schema.id)) return;
+  async agree(schema: TableSchema, revision: number): Promise<void> {
+    const agreement = `${schema.id} ${revision}`;
+    if (this.#agreed.has(agreement)) return;
     await this.agreeToBring(schema);
-    this.#agreed.add(schema.id);
+    this.#agreed.add(agreement);
   }
 
   /** As `agree`; the other may look at the tables before it is there, so it is asked again. */
@@ -99,7 +101,7 @@ export class ShardClaim {
       verdict: "refuse",
       message: `the replica holds ${partOf(held)}, and ROUTER_SHARD and ROUTER_SHARD_KEYS say ${partOf(this.#ownership.text)}${which}`,
       advice:
-        "set them as they were for these tables, or give the other part a replica of its own: another database, another REPLICA_NAME; docs/sharding.md tells how a part is divided anew",
+        "set them as they were for these tables, or give the other part a replica of its own: another database, another REPLICA_NAME; to make its part smaller while main-db is written to, run first: bun run --cwd shard-router reshard -- --help (docs/sharding.md, Divide anew)",
     });
   }
 }

@@ -65,7 +65,8 @@ interface Replaying {
 
 async function replayAll({ config, replica, kafka }: Replaying, selected: (key: HeldKey) => boolean): Promise<number> {
   const { KAFKA_TOPIC_PREFIX: prefix, replicaName } = config;
-  await new ShardClaim(replica, config.ownership).check();
+  const claim = new ShardClaim(replica, config.ownership);
+  await claim.check();
   await using schemas = await openSchemaTopic({ kafka, prefix, groupId: `${prefix}.${replicaName}` });
   const progress = new ProgressBook(replica);
   const tables = new TableBook({
@@ -75,12 +76,12 @@ async function replayAll({ config, replica, kafka }: Replaying, selected: (key: 
     moved: (advance) => progress.moved(advance),
     changed: (name, what) => say(`${formatTableName(name)}: ${what}`),
     // The copy is asked for by the routers.
-    isDividedAnew: (from, to) => config.ownership.isDividedAnew(from, to),
+    isDividedAnew: (from, to, rewritten) => config.ownership.isDividedAnew(from, to, rewritten),
   });
   const letters: Parameters<typeof replay>[0]["letters"] = (take) =>
     readDeadLetters({ kafka, prefix, replica: replicaName }, take);
   const { released, failed } = await replay(
-    { replica, replicaName, prefix, ownership: config.ownership, schemas, tables, progress, letters },
+    { replica, replicaName, prefix, ownership: config.ownership, claim, schemas, tables, progress, letters },
     selected,
   );
   for (const key of released) say(`${tableOf(config, key)} ${key.text}: applied and released`);

@@ -222,7 +222,8 @@ test("an update of a row that was here and is not any more deletes it, and so do
   }, []) as [string, string];
   const moved = event("u", { id: 1, tenant: a }, { id: 1, tenant: b });
   expect(first?.here(moved)).toMatchObject({ op: "d", before: { id: 1 }, after: null });
-  expect(second?.here(moved)).toBe(moved);
+  // The row from before is another's: it is not looked for.
+  expect(second?.here(moved)).toEqual({ ...moved, before: null });
   expect(first?.here(event("c", null, { id: 1, tenant: b }))).toBeNull();
   expect(first?.here(event("u", { id: 1, tenant: b }, { id: 1, tenant: b }))).toBeNull();
   // A large value that an update leaves as it is does not come with it.
@@ -253,4 +254,14 @@ test("a table whose old rows do not say whose they were is not divided", () => {
   const of = (rules: string) => () => new Ownership({ index: 0, count: 2 }, parseShardRules(rules)).of(TABLE_KINDS.plain.schema);
   expect(of("public.*=n")).toThrow(/not all in its key/);
   expect(of("public.*=id")).not.toThrow();
+});
+
+test("a table whose shard column was written anew, unseen, is divided anew", () => {
+  const ownership = new Ownership({ index: 0, count: 2 }, parseShardRules("public.*=region"));
+  const of = (region: string, v: string) => tableSchema("t", { id: "integer", region, v }, { identity: "full" });
+  const [from, to] = [of("text", "integer"), of("character varying", "integer")];
+  expect([ownership.isDividedAnew(from, to), ownership.isDividedAnew(from, to, true)]).toEqual([false, true]);
+  // Other columns' values say nothing of whose a row is.
+  expect(ownership.isDividedAnew(from, of("text", "bigint"), true)).toBe(false);
+  expect(new Ownership(null, null).isDividedAnew(from, to, true)).toBe(false);
 });

@@ -21,6 +21,14 @@ export class Ownership {
     this.#rules = rules;
   }
 
+  get shard(): Shard | null {
+    return this.#shard;
+  }
+
+  get rules(): ShardRules | null {
+    return this.#rules;
+  }
+
   /** Reads `text`. Throws SyntaxError. */
   static parse(text: string): Ownership {
     const [, shard, rules = ""] = /^(?:(\d+\/\d+)(?: |$))?(.*)$/s.exec(text) ?? [];
@@ -45,10 +53,13 @@ export class Ownership {
 
   /**
    * Whether other rows of the table are this replica's by `to` than by `from`, though no row was changed: a rename put it under another rule,
-   * its key is another, or the column has another type.
+   * its key is another, or the column has another type. `rewritten`: main-db may have written other values into columns of another type.
    */
-  isDividedAnew(from: TableSchema, to: TableSchema): boolean {
-    return this.signatureOf(from) !== this.signatureOf(to);
+  isDividedAnew(from: TableSchema, to: TableSchema, rewritten = false): boolean {
+    const signature = this.signatureOf(to);
+    if (this.signatureOf(from) !== signature) return true;
+    if (!rewritten || signature === null) return false;
+    return this.of(to)?.columns.some((name) => isOfOtherType(columnOf(to, name), from)) ?? false;
   }
 
   /** Where two of these are equal of a table, the same of its rows are this replica's. null: it cannot be divided, and none is taken. */
@@ -61,8 +72,13 @@ export class Ownership {
     }
   }
 
+  /** By what the table is divided, whether or not it can be. */
+  ruleOf(schema: TableSchema): ShardRule {
+    return this.#rules?.rules.find(({ tables }) => tables.matches(schema))?.rule ?? { kind: "hash", columns: schema.key };
+  }
+
   #shareOf(schema: TableSchema): TableShare | null {
-    const rule = this.#rules?.rules.find(({ tables }) => tables.matches(schema))?.rule ?? { kind: "hash", columns: schema.key };
+    const rule = this.ruleOf(schema);
     switch (rule.kind) {
       case "broadcast":
         return null;
@@ -121,6 +137,11 @@ function columnOf(schema: TableSchema, name: string): ColumnSchema {
   );
 }
 
+function isOfOtherType({ attnum, typeOid, typmod }: ColumnSchema, from: TableSchema): boolean {
+  const before = from.columns.find((column) => column.attnum === attnum);
+  return before?.typeOid !== typeOid || before.typmod !== typmod;
+}
+
 /** Of types that write a value alike. */
 function textClass({ attnum, typeOid }: ColumnSchema): readonly [attnum: number, text: string | number] {
   return [attnum, WHOLE_NUMBERS.has(typeOid) ? "whole number" : TEXTS.has(typeOid) ? "text" : typeOid];
@@ -142,7 +163,7 @@ function textOf(schema: TableSchema, { name, typeOid, type }: ColumnSchema): (ro
 const ownValue = (row: WireRow, name: string) => (Object.hasOwn(row, name) ? (row[name] ?? null) : null);
 
 /** A value of a list as a row has it. */
-function listed(schema: TableSchema, column: ColumnSchema, value: string): string {
+export function listed(schema: TableSchema, column: ColumnSchema, value: string): string {
   const { typeOid } = column;
   const bound = parseBound(value.trim());
   if (WHOLE_NUMBERS.has(typeOid) || typeOid === NUMERIC) {
@@ -214,6 +235,16 @@ export class TableShare {
       );
   }
 
+  /** What it is divided by. */
+  get columns(): readonly string[] {
+    return this.#columns;
+  }
+
+  /** Whether the row is this replica's. Asks for `columns` alone. */
+  owns(row: WireRow): boolean {
+    return this.#owns(row);
+  }
+
   /**
    * What the event means here: a row that is another's from now on is one fewer, one that was another's is one more. null: it says nothing of
    * this replica's rows.
@@ -243,8 +274,11 @@ export class TableShare {
     if (before === null || this.#isSame(before, after)) return isOurs ? event : null;
     const wasOurs = this.#owns(before);
     if (!isOurs) return wasOurs ? { ...event, op: "d", after: null } : null;
-    // Of a table without a key the old row must be there to be removed.
-    return wasOurs || !this.#keyless ? event : { ...event, op: "c", before: null, after: whole(before, after) };
+    if (wasOurs) return event;
+    if (this.#keyless) return { ...event, op: "c", before: null, after: whole(before, after) }; // the old row would have to be there
+    // Where a part was given up, the old row may be there yet, as it was then (reshard.ts): it is not looked for, so that what does not come whole is
+    // missed, and not completed by that. While the table is being filled the copy completes it.
+    return event.marks?.filling === true ? event : { ...event, before: null, after: whole(before, after) };
   }
 
   #isIn(row: WireRow): boolean {

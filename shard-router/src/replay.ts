@@ -1,5 +1,6 @@
 import { CascadeError, FencedError } from "@cascade/shared/errors";
 import { type TableName, tableOfTopic } from "@cascade/shared/topic";
+import type { ShardClaim } from "./claim-shard.ts";
 import { type Partition, partitionKey } from "./event-consumer.ts";
 import type { HeldKey } from "./held-keys.ts";
 import { causeOf } from "./hold-plan.ts";
@@ -18,6 +19,7 @@ export interface ReplayPorts {
   /** KAFKA_TOPIC_PREFIX. */
   readonly prefix: string;
   readonly ownership?: Ownership;
+  readonly claim?: Pick<ShardClaim, "agree">;
   readonly schemas: SchemaBook;
   readonly tables: TableBook;
   readonly progress: ProgressBook;
@@ -120,11 +122,12 @@ async function groupsOf({ schemas, letters }: ReplayPorts, held: readonly HeldKe
 }
 
 async function replayOnce(ports: ReplayPorts, group: HeldGroup): Promise<boolean> {
-  const { tables, progress, replica, replicaName, schemas, prefix, ownership } = ports;
+  const { tables, progress, replica, replicaName, schemas, prefix, ownership, claim } = ports;
   const tableOf = ({ topic }: Partition): TableName => tableOfTopic(prefix, topic) as TableName;
+  const shard = { ...(ownership ? { ownership } : {}), ...(claim ? { claim } : {}) };
   const turn = {
     ...{ replicaName, dialect: replica.dialect, schemas, tables, progress, isReplay: true as const },
-    ...(ownership ? { ownership } : {}),
+    ...shard,
   };
   const partitions = [partitionOf(group), ...group.letters.map(({ partition }) => partition)];
   const resume = async () => {

@@ -5,6 +5,7 @@ import type { TableName } from "@cascade/shared/topic";
 import type { Dialect, ReplicaTable, Statement } from "./dialect.ts";
 import type { Partition } from "./event-consumer.ts";
 import type { HeldKey, HoldChange } from "./held-keys.ts";
+import type { PartStore } from "./replicas/part-store.ts";
 import type { SchemaStep } from "./schema-change.ts";
 
 /** What a replica remembers of a partition (contract.md §4: cascade_progress). */
@@ -94,6 +95,8 @@ export interface Replica extends AsyncDisposable {
   readonly dialect: Dialect;
   /** Made once and kept in the replica: tells it from every other one, whatever URL leads to it. */
   readonly id: string;
+  /** For a command that gives up a part of what it holds. */
+  readonly parts: PartStore;
   /** What keeps this replica from being treated as it should be, with the cure: for the log and /status. Not a reason to stop. */
   findings(): readonly string[];
   /** Resolves when the replica answers: how a router with nothing to apply learns that it is away. */

@@ -24,7 +24,7 @@ import { ProgressBook } from "./progress-book.ts";
 import type { Replica } from "./replica.ts";
 import type { SchemaBook } from "./schema-book.ts";
 import { SettledSince } from "./settled-since.ts";
-import { TableBook, type TableBookOptions } from "./table-book.ts";
+import { TableBook } from "./table-book.ts";
 import { TableHolds } from "./table-holds.ts";
 import { turn } from "./turn.ts";
 import { WaitingError } from "./waiting.ts";
@@ -102,7 +102,8 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   await using replica = await target.open();
   const claim = new ShardClaim(replica, ownership);
   await claim.claim();
-  const shard = ownership.text === "" ? {} : { ownership, claim };
+  // A replica of everything, too, may give rows up to others.
+  const shard = ownership.text === "" ? { claim } : { ownership, claim };
   tellFindings(routing, replica.findings());
   const progress = new ProgressBook(replica);
   const held = new HeldBook(replica);
@@ -236,7 +237,7 @@ interface Life {
   readonly ends: EventConsumer["ends"];
   lookAtEnd(table: TableName): void;
   /** Of a replica that holds a part of the rows. */
-  readonly shard: { readonly ownership?: Ownership; readonly claim?: ShardClaim };
+  readonly shard: { readonly ownership?: Ownership; readonly claim: ShardClaim };
 }
 
 function tablesOf({ config, context, status }: Routing, replica: Replica, life: Life): TableBook {
@@ -257,16 +258,12 @@ function tablesOf({ config, context, status }: Routing, replica: Replica, life: 
       lookAtEnd(name);
       lookAtEnd(now);
     },
-    ...(ownership === undefined || claim === undefined ? {} : dividing(ownership, claim)),
+    ...(ownership === undefined ? {} : { isDividedAnew: (from, to, rewritten) => ownership.isDividedAnew(from, to, rewritten) }),
+    agreeToBring: (schema) => claim.agreeToBring(schema),
     keyRefused: (name, { message }) =>
       context.logger.warn({ table: formatTableName(name) }, `${message}: it is emptied, and this replica asks for a copy`),
   });
 }
-
-const dividing = (ownership: Ownership, claim: ShardClaim): Pick<TableBookOptions, "isDividedAnew" | "agreeToBring"> => ({
-  isDividedAnew: (from, to) => ownership.isDividedAnew(from, to),
-  agreeToBring: (schema) => claim.agreeToBring(schema),
-});
 
 export type ConsumerHooks = Pick<
   ConsumerOptions,

@@ -40,7 +40,7 @@ export interface TableBookOptions extends Omit<FenceOptions, "progress"> {
   /** Rows of the replica's table are not main-db's: it is emptied. Without this it is not, where nobody would ask for its copy. */
   keyRefused?(name: TableName, error: KeyRefusedError): void;
   /** Other rows of the table are this replica's by the second schema than by the first: it is emptied, and waits for a copy. */
-  isDividedAnew?(from: TableSchema, to: TableSchema): boolean;
+  isDividedAnew?(from: TableSchema, to: TableSchema, rewritten: boolean): boolean;
   /** Before a table is brought to the schema; rejects where other rules than this router's say whose its rows are. */
   agreeToBring?(schema: TableSchema): Promise<void>;
 }
@@ -128,8 +128,8 @@ export class TableBook {
     await this.#options.agreeToBring?.(schema);
     const at = history.startOf(schema, position);
     const bringing = { schema, at, history, policy, mayCreate: this.#mayCreate(schema, place) };
-    const from = all.get(schema.oid)?.schema;
-    if (from !== undefined && this.#options.isDividedAnew?.(from, schema)) {
+    const from = all.get(schema.oid);
+    if (from !== undefined && this.#options.isDividedAnew?.(from.schema, schema, history.isRewritten(schema.oid, from.at, at))) {
       await this.#change(emptied(bringChanges({ ...bringing, all }), awaitedCopy([topicOf(prefix, schema)]), schema.oid), place);
       return;
     }

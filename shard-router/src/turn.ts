@@ -140,8 +140,8 @@ export async function turnRuns(from: FoundBatch, options: TurnOptions): Promise<
       plan?.release(schema.oid);
       continue;
     }
-    if (options.claim !== undefined) await options.claim.agree(schema);
     const { table, remembered } = standing;
+    await options.claim?.agree(schema, remembered.revision);
     if (remembered.awaiting !== null) {
       await options.copies?.askAgain();
       // Whether a truncate ends the waiting depends on all names that the table has had.

@@ -416,7 +416,26 @@ export const ERROR_CODES = {
     by: "shard-router",
     verdict: REFUSE,
     means: "ROUTER_SHARD and ROUTER_SHARD_KEYS say something else than before of tables that the replica has.",
-    cure: "Set them as they were for these tables, or give the other part a replica of its own.",
+    cure: "Set them as they were for these tables, or give the other part a replica of its own; to divide a shard further: docs/sharding.md, Divide anew.",
+  },
+  RESHARD_REFUSED: {
+    by: "shard-router",
+    verdict: REFUSE,
+    means:
+      "The reshard command was asked for a part that the replica cannot take, or that does not fit together with those beside it.",
+    cure: "Nothing was changed. Choose a part of what the replica holds, and name all replicas that take over the rest.",
+  },
+  RESHARD_WAITING: {
+    by: "shard-router",
+    verdict: RETRY,
+    means: "The reshard command gave up waiting for the replicas beside it (--timeout).",
+    cure: "Nothing was changed. See to what it waits for, and run it again.",
+  },
+  RESHARD_STRAY_ROWS: {
+    by: "shard-router",
+    verdict: FATAL,
+    means: "A table that is being divided further has rows that were not the replica's before either.",
+    cure: "Delete what somebody else has put there, and run the command again.",
   },
   UNSUPPORTED_VALUE: {
     by: "shard-router",

@@ -11,6 +11,7 @@ import { checkUnchanged, readRemembered } from "./duckdb-remembered.ts";
 import { type DuckdbSession, fileId, openDuckdbSession } from "./duckdb-session.ts";
 import { ensureTableNames, prepareDuckdbTable } from "./duckdb-tables.ts";
 import { checkHeld, heldKeyOf } from "./held-rows.ts";
+import { checkStep, partStore } from "./part-store.ts";
 import { missingRow } from "./table-mismatch.ts";
 
 /** A replica in one DuckDB file, made when missing. Rejects with verdict refuse when the file cannot be opened. */
@@ -31,6 +32,17 @@ export async function openDuckdbReplica(path: string): Promise<Replica> {
   return {
     dialect: duckdbDialect,
     id,
+    parts: partStore({
+      ...{ table: "main.cascade_shard", tables: "main.cascade_tables", parameter: (at) => `$${at}` },
+      rows: ({ text, values }) =>
+        session.transaction(() => session.rows(text, withBigints(values))).catch(failing("reading the replica's part")),
+      transaction: (steps) =>
+        session
+          .transaction(async () => {
+            for (const step of steps) checkStep(step, await session.run(step.text, withBigints(step.values)));
+          })
+          .catch(failing("changing cascade_shard")),
+    }),
     findings: () => findings,
     check: async () => {
       if (fileId(path) !== session.fileId) throw fileReplaced(path);

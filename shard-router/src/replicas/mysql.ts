@@ -11,6 +11,7 @@ import { advanceProgress, ensureOwnTables, heldRows, readProgress, shardRow } fr
 import { checkUnchanged, readRemembered } from "./mysql-remembered.ts";
 import { type MysqlSession, openMysqlSession } from "./mysql-session.ts";
 import { prepareMysqlTable } from "./mysql-tables.ts";
+import { checkStep, partStore } from "./part-store.ts";
 import { missingRow } from "./table-mismatch.ts";
 
 /** A replica in a database of MySQL or MariaDB, whichever answers. Rejects with verdict refuse when the login is wrong. */
@@ -26,6 +27,17 @@ export async function openMysqlReplica(url: string): Promise<Replica> {
     return {
       dialect,
       id,
+      parts: partStore({
+        ...{ table: "cascade_shard", tables: "cascade_tables", parameter: () => "?" },
+        rows: ({ text, values }) =>
+          session.exclusive(() => session.query(text, values)).catch(failing("reading the replica's part")),
+        transaction: (steps) =>
+          session
+            .transaction(async () => {
+              for (const step of steps) checkStep(step, await session.change(step.text, step.values));
+            })
+            .catch(failing("changing cascade_shard")),
+      }),
       findings: () => findings,
       check: () =>
         session.exclusive(async () => void (await session.query("SELECT 1"))).catch(failing("asking the replica for an answer")),

@@ -4,6 +4,7 @@ import type { Partition } from "../event-consumer.ts";
 import type { Advance, Replica, Work } from "../replica.ts";
 import { applyWork } from "./apply-work.ts";
 import { checkHeld, heldKeyOf } from "./held-rows.ts";
+import { checkStep, partStore } from "./part-store.ts";
 import { changePostgresTables } from "./postgres-changes.ts";
 import { isConstraintError, postgresError } from "./postgres-errors.ts";
 import { advanceQuery, checkAdvanced, ensureOwnTables, heldRows, readProgress, shardRow } from "./postgres-progress.ts";
@@ -25,6 +26,23 @@ export async function openPostgresReplica(url: string): Promise<Replica> {
   return {
     dialect: postgresDialect,
     id,
+    parts: partStore({
+      ...{ table: "cascade.shard", tables: "cascade.tables", parameter: (at) => `$${at}` },
+      rows: (query) =>
+        session
+          .transaction(async () => (await session.run([query]))[0]?.rows ?? [])
+          .catch((error: unknown) => {
+            throw postgresError(error, "reading the replica's part");
+          }),
+      transaction: (steps) =>
+        session
+          .transaction(async () => {
+            for (const step of steps) checkStep(step, (await session.run([step]))[0]?.rowCount);
+          })
+          .catch((error: unknown) => {
+            throw postgresError(error, "changing cascade.shard");
+          }),
+    }),
     findings: () => session.findings,
     check: () =>
       // In its turn: within a transaction of `apply` that has failed it would fail too.

@@ -1,4 +1,7 @@
-/** cascade_shard: which part of main-db the replica holds, from its first router on. The same statements on every engine, but for how they are written. */
+/**
+ * cascade_shard: which part of main-db the replica holds, from its first router on, as row 1; as row 2 what it held before, while rows of
+ * that may be left (part-store.ts). The same statements on every engine, but for how they are written.
+ */
 
 export interface ShardRowOptions {
   /** As it is written in SQL. */
@@ -36,7 +39,7 @@ export class ShardRow {
     // Before anything is read, which in MariaDB is as it was at the first read.
     if (instead !== undefined)
       await rows(`UPDATE ${table} SET shard = ${parameter(1)} WHERE one = 1 AND shard = ${parameter(2)}`, [wanted, instead]);
-    const remembered = async () => (await rows(`SELECT shard FROM ${table}`, []))[0]?.["shard"];
+    const remembered = async () => (await rows(`SELECT shard FROM ${table} WHERE one = 1`, []))[0]?.["shard"];
     const found = await remembered();
     if (found !== undefined) return String(found);
     const isFilled = (await rows(`SELECT 1 AS filled FROM ${progress} LIMIT 1`, [])).length > 0;

@@ -8,6 +8,7 @@ import type { Partition } from "../event-consumer.ts";
 import type { Advance, Replica, Work } from "../replica.ts";
 import { applyWork } from "./apply-work.ts";
 import { checkHeld, type HeldRow, heldKeyOf } from "./held-rows.ts";
+import { checkStep, partStore } from "./part-store.ts";
 import { changeSqliteTables } from "./sqlite-changes.ts";
 import { fileReplaced, isBusy, isConstraintError, sqliteError } from "./sqlite-errors.ts";
 import { advanceProgress, CREATE_PROGRESS, ensureReplicaId, heldRows, readProgress, shardRow } from "./sqlite-progress.ts";
@@ -51,6 +52,20 @@ export async function openSqliteReplica(
   return {
     dialect: sqliteDialect,
     id: session.replicaId,
+    parts: partStore({
+      ...{ table: "cascade_shard", tables: "cascade_tables", parameter: () => "?" },
+      rows: ({ text, values }) =>
+        locked(() => session.database.query<Record<string, unknown>, SqlValue[]>(text).all(...values)).catch(
+          failing("reading the replica's part"),
+        ),
+      transaction: (steps) =>
+        session
+          .transaction(() => {
+            for (const step of steps)
+              checkStep(step, session.database.query(step.text).run(...(step.values as SqlValue[])).changes);
+          })
+          .catch(failing("changing cascade_shard")),
+    }),
     findings: () => triggersOf(session.database),
     check: async () => {
       if (fileId(path) !== session.fileId) throw fileReplaced(path);
