@@ -6,7 +6,6 @@ import { createDemoSchema } from "@cascade/local/demo-schema.ts";
 import { findMariadb } from "@cascade/local/mariadb-install.ts";
 import { repository } from "@cascade/local/paths.ts";
 import { testMariadb } from "@cascade/local/servers.ts";
-import type { RouterStatus } from "@cascade/local/service-status.ts";
 import type { Service } from "@cascade/local/stack.ts";
 import { until } from "@cascade/local/wait.ts";
 import { partOf } from "@cascade/shared/key-parts";
@@ -26,6 +25,8 @@ const KEYS = [
   ...["public.products=*", "public.orders=customer_id", "public.order_items=order_id", "public.audit=actor"],
   ...["public.moving=region", "public.pairs=a+b"],
 ].join(",");
+/** Of each shard: each has the four partitions of every table. */
+const ROUTERS = [3, 2, 1] as const;
 const DIVIDED = "public.*,!public.products";
 
 const shardEnv = (at: number) => ({ ROUTER_SHARD: `${at}/${ENGINES.length}`, ROUTER_SHARD_KEYS: KEYS });
@@ -90,6 +91,7 @@ function startMoving(url: string, random: Random): { stop(): Promise<number> } {
           [random.between(1, 200), region],
         );
       if (random.chance(0.01)) await client.query("TRUNCATE pairs");
+      if (random.chance(0.005)) await client.query("TRUNCATE moving, pairs");
       moves++;
     }
   });
@@ -118,23 +120,20 @@ test("shards on different engines are together main-db, whatever moves and whoev
         INSERT INTO moving SELECT n, 'eu', repeat('y', 3000) FROM generate_series(1, 150) AS n`);
     },
   });
-  const cdc = await pipeline.cdc();
+  const env = { KAFKA_PARTITIONS: "4" };
+  const cdc = await pipeline.cdc({ env });
   await cdc.ready();
   const load = startLoad(pipeline.mainUrl, { seed, changesPerSecond: 200 });
   const moving = startMoving(pipeline.mainUrl, randomOf(seed + 1));
   let first: typeof cdc | null = cdc;
-  const running = new Map<Engine, Service<RouterStatus>>();
   const routers: Victim[] = [];
-  for (const [at, engine] of ENGINES.entries()) {
-    const start = async () => {
-      const router = await pipeline.router(engine, { env: shardEnv(at) });
-      running.set(engine, router);
-      return router;
-    };
-    routers.push(await serviceVictim(`shard ${at}, ${engine}`, start));
-  }
+  for (const [at, engine] of ENGINES.entries())
+    for (let number = 0; number < (ROUTERS[at] ?? 1); number++)
+      routers.push(
+        await serviceVictim(`router ${number} of shard ${at}, ${engine}`, () => pipeline.router(engine, { env: shardEnv(at) })),
+      );
   const capture = await serviceVictim("cdc", async () => {
-    const started = first ?? (await pipeline.cdc());
+    const started = first ?? (await pipeline.cdc({ env }));
     first = null;
     return started;
   });
