@@ -6,12 +6,14 @@ import { createDemoSchema } from "@cascade/local/demo-schema.ts";
 import { findMariadb } from "@cascade/local/mariadb-install.ts";
 import { repository } from "@cascade/local/paths.ts";
 import { testMariadb } from "@cascade/local/servers.ts";
+import type { RouterStatus } from "@cascade/local/service-status.ts";
 import type { Service } from "@cascade/local/stack.ts";
 import { until } from "@cascade/local/wait.ts";
 import { partOf } from "@cascade/shared/key-parts";
 import { type Random, randomOf, seedFromEnvironment } from "@cascade/workload/random";
 import { serviceVictim, strike, type Victim } from "./faults.ts";
 import { startLoad } from "./load.ts";
+import { MOVING_SCHEMA, startMoving as startMovingRows } from "./moving-rows.ts";
 import { type Engine, openPipeline, type Pipeline } from "./pipeline.ts";
 import { reconnecting } from "./reconnecting.ts";
 import { held, refusal } from "./refusals.ts";
@@ -390,4 +392,53 @@ test("a replica holds one part for ever: another is refused with the cure; a rul
   // What was learnt is kept: by the rules of the beginning the table would be divided.
   const [finding] = await refusal(await pipeline.router("sqlite", { env: { ROUTER_SHARD: "1/2" } }));
   expect(finding).toMatchObject({ code: "SHARD_CHANGED", msg: expect.stringContaining("other rows of public.new would") });
+});
+
+test("a shard reads the partitions alone that its rows are in, and its routers share those", async () => {
+  const seed = seedFromEnvironment();
+  await using pipeline = await openPipeline({
+    name: "own_parts",
+    engines: ["postgres", "sqlite"],
+    schema: async (client) => {
+      await client.query(MOVING_SCHEMA);
+      // A row that moves to another shard comes there whole.
+      await client.query("ALTER TABLE heavy REPLICA IDENTITY FULL");
+    },
+  });
+  await (await pipeline.cdc({ env: { KAFKA_PARTITIONS: "4" } })).ready();
+  const env = (index: number) => ({ ROUTER_SHARD: `${index}/2`, ROUTER_SHARD_KEYS: "public.told=region,public.entries=region" });
+  const routers = [
+    await pipeline.router("postgres", { env: env(0) }),
+    await pipeline.router("postgres", { env: env(0) }),
+    await pipeline.router("sqlite", { env: env(1) }),
+  ];
+  const moving = startMovingRows(pipeline.mainUrl, randomOf(seed));
+  await Bun.sleep(4_000);
+  await routers[1]?.kill();
+  await pipeline.sql(
+    "ALTER TABLE heavy ADD COLUMN extra int DEFAULT 7; ALTER TABLE amounts RENAME TO sums; ALTER TABLE sums RENAME TO amounts",
+  );
+  routers[1] = await pipeline.router("postgres", { env: env(0) });
+  await Bun.sleep(2_000);
+  expect(await moving.stop()).toBeGreaterThan(50);
+  const whole = async () =>
+    (
+      await compareShards(
+        pipeline.mainUrl,
+        pipeline.replicas.map(({ url }) => url),
+        "public.*",
+      )
+    ).every(isEqual);
+  if (!(await until(() => whole().catch(() => false), 60_000, 500)))
+    throw new Error(`the shards are not main-db\n${pipeline.logs()}`);
+  const read = await Promise.all(routers.map(async (router) => (await router.status()).partitions));
+  const of = (at: number, table: string) =>
+    (read[at] ?? []).flatMap(({ topic, partition }) => (topic.endsWith(`.${table}`) ? [partition] : []));
+  for (const table of ["heavy", "pairs", "amounts"]) {
+    expect([...of(0, table), ...of(1, table)].toSorted()).toEqual([0, 2]);
+    expect(of(2, table).toSorted()).toEqual([1, 3]);
+  }
+  // Divided by another column than its key, rows of every shard are in every partition.
+  expect(of(2, "told").toSorted()).toEqual([0, 1, 2, 3]);
+  for (const partitions of read.slice(0, 2)) expect(partitions.length).toBeGreaterThan(3);
 });

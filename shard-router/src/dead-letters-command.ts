@@ -10,6 +10,7 @@ import { DEAD_LETTERS_USAGE, readDeadLettersOptions, UsageError } from "./dead-l
 import type { HeldKey } from "./held-keys.ts";
 import { readDeadLetters } from "./kafka/dead-letter-reader.ts";
 import { openSchemaTopic } from "./kafka/schema-topic.ts";
+import { readsOf } from "./ownership.ts";
 import { ProgressBook } from "./progress-book.ts";
 import { discard, replay, type Selected } from "./replay.ts";
 import type { Replica } from "./replica.ts";
@@ -73,6 +74,7 @@ async function replayAll({ config, replica, kafka }: Replaying, selected: (key: 
     ...{ replica, prefix, policy: config.ROUTER_DDL, history: schemas.history },
     matches: () => true,
     ends: async () => null,
+    reads: readsOf(config.ownership, schemas.history),
     moved: (advance) => progress.moved(advance),
     changed: (name, what) => say(`${formatTableName(name)}: ${what}`),
     // The copy is asked for by the routers.

@@ -14,6 +14,8 @@ export interface FenceOptions {
   matches(name: TableName): boolean;
   /** As EventConsumer's. */
   ends(topic: string): Promise<ReadonlyMap<number, bigint> | null>;
+  /** Whether this replica reads a partition of the table's topic; it reads all, unless said otherwise. */
+  reads?(name: TableName, partition: number): boolean;
   /** Committed, by whichever router. */
   progress(partition: Partition): Promise<Progress | null>;
 }
@@ -72,18 +74,18 @@ export class Fence {
     if (residence === null) return;
     const { matches, prefix } = this.#options;
     for (const name of own ? [...residence.others, schema] : residence.others) {
-      if (!matches(name) || (await this.#isApplied(topicOf(prefix, name), residence.since))) continue;
+      if (!matches(name) || (await this.#isApplied(name, topicOf(prefix, name), residence.since))) continue;
       throw new WaitingError(
         `${formatTableName(schema)} was or is ${formatTableName(name)} too, and waits until the rows it had under that name before are applied`,
       );
     }
   }
 
-  async #isApplied(topic: string, until: Position): Promise<boolean> {
+  async #isApplied(name: TableName, topic: string, until: Position): Promise<boolean> {
     // cdc publishes a change of a schema when all rows before it are in Kafka: they are before these ends.
     const ends = await this.#options.ends(topic);
     for (const [partition, end] of ends ?? []) {
-      if (end === 0n) continue;
+      if (end === 0n || this.#options.reads?.(name, partition) === false) continue;
       const progress = await this.#options.progress({ topic, partition });
       if (progress === null) return false;
       if (progress.nextOffset < end && comparePositions(progress, justBefore(until)) < 0) return false;

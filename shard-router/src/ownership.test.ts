@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { ReceivedEvent, WireRow } from "@cascade/shared/change-event";
-import { partOf } from "@cascade/shared/key-parts";
+import { keyTextOf, partOf } from "@cascade/shared/key-parts";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import {
   batchesOf,
@@ -264,4 +264,26 @@ test("a table whose shard column was written anew, unseen, is divided anew", () 
   // Other columns' values say nothing of whose a row is.
   expect(ownership.isDividedAnew(from, of("text", "bigint"), true)).toBe(false);
   expect(new Ownership(null, null).isDividedAnew(from, to, true)).toBe(false);
+});
+
+test("of a table divided by its key, a partition is read by the shard whose rows it holds, and by no other", () => {
+  const schema = tableSchema("t", { id: "bigint", v: "text" });
+  const textOf = keyTextOf(schema);
+  fc.assert(
+    fc.property(fc.bigInt(), fc.integer({ min: 1, max: 5 }), fc.integer({ min: 1, max: 4 }), (id, shards, times) => {
+      const row = { id: String(id), v: "" };
+      const partition = partOf(textOf?.(row) ?? "", shards * times);
+      for (let index = 0; index < shards; index++) {
+        const ownership = new Ownership({ index, count: shards }, parseShardRules("public.other=v"));
+        const owns = ownership.of(schema)?.owns(row) ?? true;
+        if (shards * times > 1) expect(ownership.reads(schema, partition, shards * times)).toBe(owns);
+      }
+    }),
+  );
+  const third = new Ownership({ index: 2, count: 3 }, parseShardRules("public.other=v"));
+  // Not a multiple, divided by another column, a partition that was added.
+  expect([third.reads(schema, 0, 4), third.reads({ schema: "public", table: "other" }, 0, 6), third.reads(schema, 9, 6)]).toEqual(
+    [true, true, true],
+  );
+  expect([0, 1, 2, 3, 4, 5].filter((partition) => third.reads(schema, partition, 6))).toEqual([2, 5]);
 });

@@ -3,7 +3,8 @@ import { CascadeError } from "@cascade/shared/errors";
 import { canonicalNumeric } from "@cascade/shared/key-equality";
 import { PART_SEPARATOR, partOf } from "@cascade/shared/key-parts";
 import { type ColumnSchema, FIRST_USER_OID, type TableSchema } from "@cascade/shared/table-schema";
-import { formatTableName } from "@cascade/shared/topic";
+import { formatTableName, type TableName } from "@cascade/shared/topic";
+import type { SchemaHistory } from "./schema-history.ts";
 import { type Bound, betweenNumbers, betweenTimes, parseBound } from "./shard-ranges.ts";
 import { parseShard, parseShardRules, type Shard, type ShardRule, type ShardRules } from "./shard-rules.ts";
 
@@ -60,6 +61,16 @@ export class Ownership {
     if (this.signatureOf(from) !== signature) return true;
     if (!rewritten || signature === null) return false;
     return this.of(to)?.columns.some((name) => isOfOtherType(columnOf(to, name), from)) ?? false;
+  }
+
+  /**
+   * Whether a partition of the table's topic, of `count`, may hold rows of this replica's. Where a table is divided by its key, partitions and shards
+   * are made by the same number (`partOf`): of a multiple of the shards' number each partition is one shard's, whatever its key was or will be.
+   */
+  reads(table: TableName, partition: number, count: number): boolean {
+    if (this.#shard === null || count === 1 || count % this.#shard.count !== 0 || partition >= count) return true;
+    const isByKey = this.#rules === null || !this.#rules.rules.some(({ tables }) => tables.matches(table));
+    return !isByKey || partition % this.#shard.count === this.#shard.index;
   }
 
   /** Where two of these are equal of a table, the same of its rows are this replica's. null: it cannot be divided, and none is taken. */
@@ -210,6 +221,12 @@ function inRange(schema: TableSchema, { column: name, from, to }: Extract<ShardR
 }
 
 type Owns = (row: WireRow) => boolean;
+
+/** Which partitions a replica that holds a part reads, by what is known of topics. */
+export const readsOf =
+  (ownership: Ownership, history: Pick<SchemaHistory, "partitionsOf">) =>
+  (table: TableName, partition: number): boolean =>
+    ownership.reads(table, partition, history.partitionsOf(table));
 
 /** This replica's part of one table, in one schema version. */
 export class TableShare {

@@ -8,7 +8,7 @@ import { isWhole, keysOfEvent, wholeRow } from "./held-keys.ts";
 import type { Progress, Replica } from "./replica.ts";
 import { WaitingError } from "./waiting.ts";
 
-export interface PartitionFenceOptions extends Pick<FenceOptions, "history" | "ends"> {
+export interface PartitionFenceOptions extends Pick<FenceOptions, "history" | "ends" | "reads"> {
   readonly replica: Pick<Replica, "progress" | "held">;
 }
 
@@ -42,6 +42,7 @@ export class PartitionFence {
     if (op === "t") return this.#meetAll(event, partition, schema);
     const { topic } = partition;
     const other = { topic, partition: marks?.movedTo ?? (marks?.movedFrom as number) };
+    if (this.#options.reads?.(schema, other.partition) === false) return "go"; // the row is another shard's there
     const progress = await this.#options.replica.progress(other);
     if (op === "u") {
       if (isUpTo(progress, justBefore(event))) return "go";
@@ -83,7 +84,8 @@ export class PartitionFence {
 
   #others({ topic, partition: own }: Partition, name: TableName): readonly Partition[] {
     const all = Array.from({ length: this.#count(name) }, (_, partition) => ({ topic, partition }));
-    return all.filter(({ partition }) => partition !== own);
+    const { reads } = this.#options;
+    return all.filter(({ partition }) => partition !== own && reads?.(name, partition) !== false);
   }
 
   #count(name: TableName): number {

@@ -3,7 +3,7 @@ import { formatLsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
 import type { PartitionEnd } from "./kafka/stream-end.ts";
-import { Ownership } from "./ownership.ts";
+import { Ownership, readsOf } from "./ownership.ts";
 import { divisionProblem, isSamePart, lies, partOf, partOfOthers } from "./parts.ts";
 import type { RememberedTable, Replica } from "./replica.ts";
 import type { SchemaBook } from "./schema-book.ts";
@@ -137,8 +137,14 @@ async function look(ports: ReshardPorts, { from, to, end }: HandOver): Promise<r
         missing.push(`${name} has no part yet: is its router started?`);
         continue;
       }
-      parts.push(Ownership.parse(part));
-      const behind = await behindOf(other, tables, end);
+      const ownership = Ownership.parse(part);
+      parts.push(ownership);
+      const reads = readsOf(ownership, schemas.history);
+      const behind = await behindOf(
+        other,
+        tables,
+        end.filter(({ table, partition }) => reads(table, partition)),
+      );
       missing.push(...behind.missing.map((text) => `${name} ${text}`));
       positions.push(`${name} at ${formatLsn(behind.commitLsn)}`);
     } catch (error) {

@@ -11,6 +11,7 @@ import { AwaitedCopies, type CopyRequests } from "./copy-requests.ts";
 import { type DeadLetter, type DeadLetterLog, KEY_HELD } from "./dead-letter.ts";
 import { DeadLetters, type DeadLettersOptions, describeLetter } from "./dead-letters.ts";
 import type { EventBatch, EventConsumer } from "./event-consumer.ts";
+import type { FenceOptions } from "./fence.ts";
 import { HeldBook } from "./held-book.ts";
 import { applySpan, countApplied, instrumentedReplica } from "./instrumented.ts";
 import { openDeadLetterLog } from "./kafka/dead-letter-log.ts";
@@ -18,7 +19,7 @@ import { type ConsumerOptions, DEFAULT_MAX_BUFFERED_BYTES, openKafkaConsumer } f
 import { LostLogs } from "./kafka/resume-offset.ts";
 import { openSchemaTopic } from "./kafka/schema-topic.ts";
 import { signals } from "./kafka/signals.ts";
-import type { Ownership } from "./ownership.ts";
+import { type Ownership, readsOf } from "./ownership.ts";
 import { pump } from "./pipeline.ts";
 import { ProgressBook } from "./progress-book.ts";
 import type { Replica } from "./replica.ts";
@@ -111,7 +112,8 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
   const lookAtEnd = (table: TableName) => reading?.lookAtEnd(topicOf(config.KAFKA_TOPIC_PREFIX, table));
   await using schemas = await kafka.openSchemas((names) => names.forEach(lookAtEnd));
   const ends: EventConsumer["ends"] = async (topic) => (await reading?.ends(topic)) ?? null;
-  const tables = tablesOf(routing, replica, { schemas, progress, ends, lookAtEnd, shard });
+  const reads = shard.ownership === undefined ? undefined : readsOf(shard.ownership, schemas.history);
+  const tables = tablesOf(routing, replica, { schemas, progress, ends, lookAtEnd, shard, reads });
   const copies = new AwaitedCopies({
     schemas,
     tables,
@@ -135,6 +137,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
       return offset;
     },
     settleSchemas: () => schemas.settle(),
+    ...(reads === undefined ? {} : { reads }),
     applied: (partition) => progress.current(partition),
     recover: (partition, table, loss) => copies.recover(partition, table, loss),
     onPartitionError: (partition, error) => void holds.held(partition, error),
@@ -238,10 +241,11 @@ interface Life {
   lookAtEnd(table: TableName): void;
   /** Of a replica that holds a part of the rows. */
   readonly shard: { readonly ownership?: Ownership; readonly claim: ShardClaim };
+  readonly reads: FenceOptions["reads"];
 }
 
 function tablesOf({ config, context, status }: Routing, replica: Replica, life: Life): TableBook {
-  const { schemas, progress, ends, lookAtEnd, shard } = life;
+  const { schemas, progress, ends, lookAtEnd, shard, reads } = life;
   const { ownership, claim } = shard;
   return new TableBook({
     replica,
@@ -250,6 +254,7 @@ function tablesOf({ config, context, status }: Routing, replica: Replica, life: 
     history: schemas.history,
     matches: (name) => config.ROUTER_TABLES.matches(name),
     ends,
+    ...(reads === undefined ? {} : { reads }),
     moved: (advance) => progress.moved(advance),
     changed: (name, what, now) => {
       status.schemaChanged(name);
@@ -267,7 +272,7 @@ function tablesOf({ config, context, status }: Routing, replica: Replica, life: 
 
 export type ConsumerHooks = Pick<
   ConsumerOptions,
-  "identity" | "lostLogs" | "resume" | "settleSchemas" | "applied" | "recover" | "onPartitionError"
+  "identity" | "lostLogs" | "resume" | "settleSchemas" | "reads" | "applied" | "recover" | "onPartitionError"
 >;
 
 const groupOf = ({ KAFKA_TOPIC_PREFIX: prefix, replicaName }: RouterConfig): string => `${prefix}.${replicaName}`;

@@ -21,9 +21,9 @@ export interface AssignmentOptions {
   tableOf(topic: string): TableName;
   /**
    * Where a partition is to be read from, checked against what Kafka holds. `fetched`: up to there this consumer has read its log, null for
-   * nothing yet. Rejecting with verdict stop-table stops that partition only.
+   * nothing yet. null: it is not to be read. Rejecting with verdict stop-table stops that partition only.
    */
-  start(partition: Partition, fetched: bigint | null): Promise<StartPoint>;
+  start(partition: Partition, fetched: bigint | null): Promise<StartPoint | null>;
   /** A partition cannot be read; asked again after `recheckMs`. */
   onPartitionError(partition: Partition, error: CascadeError): void;
   readonly recheckMs: number;
@@ -35,9 +35,10 @@ export interface AssignmentOptions {
 }
 
 /**
- * `locating`: paused until its offset is known and sought. `reading`: fetched. `held`: paused until its timer ends.
+ * `locating`: paused until its offset is known and sought. `reading`: fetched. `held`: paused until its timer ends. `unread`: paused, for nothing
+ * of it is this replica's.
  */
-type ReadState = "locating" | "reading" | "held";
+type ReadState = "locating" | "reading" | "held" | "unread";
 
 export interface AssignedPartition {
   readonly key: string;
@@ -177,8 +178,13 @@ export class Assignment {
     assigned.timer = null;
     const { partition } = assigned;
     try {
-      const { offset, applied } = await this.#options.start(partition, this.#fetched.get(assigned.key) ?? null);
+      const start = await this.#options.start(partition, this.#fetched.get(assigned.key) ?? null);
       if (!this.isCurrent(assigned, epoch)) return;
+      if (start === null) {
+        assigned.state = "unread";
+        return;
+      }
+      const { offset, applied } = start;
       assigned.nextOffset = offset;
       assigned.fetched = null;
       assigned.applied = applied;

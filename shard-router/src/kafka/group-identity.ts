@@ -1,6 +1,6 @@
 import { CascadeError } from "@cascade/shared/errors";
 import { kafkaError } from "@cascade/shared/kafka-errors";
-import { type Admin, AssignerProtocol, type PartitionAssigner, PartitionAssigners } from "kafkajs";
+import { type Admin, AssignerProtocol } from "kafkajs";
 
 /** Whom a member of a group works for: told to the group with every join. */
 export interface MemberIdentity {
@@ -8,17 +8,6 @@ export interface MemberIdentity {
   readonly replicaId: string;
   /** When this router was started, milliseconds since 1970: a newcomer gives way. */
   readonly sinceMs: number;
-}
-
-/** kafkajs's own way to share partitions out, with this member's identity beside its topics. */
-export function identifyingAssigner(identity: MemberIdentity): PartitionAssigner {
-  const userData = Buffer.from(JSON.stringify(identity));
-  return (config) => {
-    const assigner = PartitionAssigners.roundRobin(config);
-    const { name, version } = assigner;
-    const metadata = (topics: string[]) => AssignerProtocol.MemberMetadata.encode({ version, topics, userData });
-    return { ...assigner, protocol: ({ topics }) => ({ name, metadata: metadata(topics) }) };
-  };
 }
 
 /**

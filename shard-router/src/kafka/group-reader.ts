@@ -10,9 +10,14 @@ import { type Partition, partitionKey } from "../event-consumer.ts";
 import type { AssignedPartition, Assignment } from "./assignment.ts";
 import type { EventQueues } from "./event-queues.ts";
 import { fetchedEvents } from "./fetched-events.ts";
-import { identifyingAssigner, type MemberIdentity } from "./group-identity.ts";
+import { type AssignerOptions, identifyingAssigner } from "./member-assigner.ts";
 import { isAfter, isLostLog, logReplaced, logRestarted, startOffset } from "./resume-offset.ts";
 import { deletedTopic, listTableTopics } from "./table-topics.ts";
+
+export interface MemberOptions extends AssignerOptions {
+  readonly groupId: string;
+  readonly sessionTimeoutMs?: number;
+}
 
 export interface GroupReaderOptions {
   readonly admin: Admin;
@@ -75,15 +80,10 @@ export class GroupReader {
   #lastSignMs = performance.now();
   #reviewedMs = performance.now();
 
-  static consumer(
-    kafka: Kafka,
-    groupId: string,
-    identity: MemberIdentity,
-    sessionTimeoutMs = DEFAULT_SESSION_TIMEOUT_MS,
-  ): Consumer {
+  static consumer(kafka: Kafka, { groupId, sessionTimeoutMs = DEFAULT_SESSION_TIMEOUT_MS, ...member }: MemberOptions): Consumer {
     return kafka.consumer({
       groupId,
-      partitionAssigners: [identifyingAssigner(identity)],
+      partitionAssigners: [identifyingAssigner(member)],
       allowAutoTopicCreation: false,
       heartbeatInterval: HEARTBEAT_INTERVAL_MS,
       sessionTimeout: sessionTimeoutMs,

@@ -35,6 +35,8 @@ export interface ConsumerOptions {
   readonly matches: (name: TableName) => boolean;
   readonly resume: ResumeOffset;
   readonly limits: QueueLimits;
+  /** Whether anything of a partition may be this replica's, as far as is known: asked once `resume` has answered, and at each `lookAtEnd`. */
+  readonly reads?: (table: TableName, partition: number) => boolean;
   /** How often to look for new topics. */
   readonly topicPollMs: number;
   /** Up to where the replica has applied, once `resume` has said the offset. Without it a log made anew may pass for the old one. */
@@ -64,7 +66,7 @@ export async function openKafkaConsumer(options: ConsumerOptions): Promise<Event
   const sockets = new KafkaSockets();
   const kafka = kafkaClient(options.kafka, sockets);
   const admin = kafka.admin({ retry: KAFKA_RETRY });
-  const consumer = GroupReader.consumer(kafka, options.groupId, options.identity, options.sessionTimeoutMs);
+  const consumer = GroupReader.consumer(kafka, options);
   try {
     await withDeadline(Promise.all([admin.connect(), consumer.connect()]), CONNECT_DEADLINE_MS, "connect to Kafka");
   } catch (error) {
@@ -191,7 +193,11 @@ class KafkaConsumer implements EventConsumer {
       return;
     }
     const mine = this.#assignment.list().filter(({ partition }) => partition.topic === topic);
-    for (const { key } of mine) this.#toLookAt.set(key, performance.now());
+    for (const assigned of mine) {
+      const isRead = this.#isRead(assigned.partition, assigned.table);
+      if (assigned.state === (isRead ? "unread" : "reading")) this.#assignment.hold(assigned, 0);
+    }
+    for (const { key, state } of mine) if (state !== "unread") this.#toLookAt.set(key, performance.now());
     if (mine.length > 0) this.#arrived.notify();
   }
 
@@ -208,7 +214,8 @@ class KafkaConsumer implements EventConsumer {
   }
 
   assigned(): readonly OwnPartition[] {
-    return this.#assignment.list().map(({ partition, highWatermark }) => ({ ...partition, highWatermark }));
+    const read = this.#assignment.list().filter(({ state }) => state !== "unread");
+    return read.map(({ partition, highWatermark }) => ({ ...partition, highWatermark }));
   }
 
   #take(): EventBatch | null {
@@ -239,11 +246,16 @@ class KafkaConsumer implements EventConsumer {
     this.#pulled.notify();
   }
 
-  async #start(partition: Partition, fetched: bigint | null): Promise<StartPoint> {
+  #isRead({ partition }: Partition, table: TableName): boolean {
+    return this.#options.reads?.(table, partition) ?? true;
+  }
+
+  async #start(partition: Partition, fetched: bigint | null): Promise<StartPoint | null> {
     // The replica's progress is about to move: what it says now would deliver the batch in hand again.
     const key = partitionKey(partition);
     while (this.#inHand?.key === key) await this.#pulled.wait();
     const remembered = await this.#options.resume(partition);
+    if (!this.#isRead(partition, tableOfTopic(this.#options.prefix, partition.topic) as TableName)) return null;
     try {
       this.#lostLogs.check(key, remembered);
       const { offset, low } = await startOffset(this.#looks, partition, remembered);

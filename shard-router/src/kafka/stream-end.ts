@@ -2,7 +2,7 @@ import { KAFKA_RETRY, type KafkaOptions, kafkaClient } from "@cascade/shared/kaf
 import { kafkaError, withDeadline } from "@cascade/shared/kafka-errors";
 import { KafkaSockets } from "@cascade/shared/kafka-sockets";
 import { WatermarkLooks } from "@cascade/shared/kafka-watermarks";
-import type { TableName } from "@cascade/shared/topic";
+import { type TableName, tableOfTopic } from "@cascade/shared/topic";
 import type { Partition } from "../event-consumer.ts";
 import { listTableTopics } from "./table-topics.ts";
 
@@ -16,6 +16,7 @@ export interface StreamEndOptions {
 
 /** A partition, and the offset behind the last message that it has now. */
 export interface PartitionEnd extends Partition {
+  readonly table: TableName;
   readonly end: bigint;
 }
 
@@ -32,7 +33,8 @@ export async function streamEnd({ kafka: options, prefix, matches }: StreamEndOp
     const found = await Promise.all(
       topics.toSorted().map(async (topic) => {
         const partitions = await looks.ofTopic(topic);
-        return [...partitions].map(([partition, { high }]) => ({ topic, partition, end: high }));
+        const table = tableOfTopic(prefix, topic) as TableName;
+        return [...partitions].map(([partition, { high }]) => ({ topic, partition, table, end: high }));
       }),
     );
     return found.flat();
