@@ -114,3 +114,21 @@ test("a truncate that comes before what Kafka has lost in a later topic does not
   history.learn({ kind: "schema", schema: a, at: { commitLsn: 70n, ordinal: 0 }, rewritten: false });
   expect([isAfterLoss("b", 60n), isAfterLoss("a", 80n)]).toEqual([false, true]);
 });
+
+test("where rows are divided, a truncate ends the waiting in the partition alone that has lost something", async () => {
+  const { replica, tables: remembered } = memoryReplica();
+  const history = historyOf([a, 1n]);
+  history.learn({ kind: "schema", schema: a, at: { commitLsn: 1n, ordinal: 0 }, rewritten: false, partitions: 3 });
+  const tables = tableBook(replica, { history });
+  const of = (partition: number) => ({ topic: "cascade.public.a", partition });
+  const endsIn = (): readonly boolean[] =>
+    [0, 1, 2].map((partition) => {
+      const table = remembered.get(a.oid);
+      return table !== undefined && tables.isAfterLoss(table, { commitLsn: 20n, ordinal: 0 }, of(partition));
+    });
+  await tables.await(a, { partition: of(1), from: null, nextOffset: 9n });
+  expect(endsIn()).toEqual([false, true, false]);
+  // Then only a copy does.
+  await tables.await(a, { partition: of(2), from: null, nextOffset: 9n });
+  expect(endsIn()).toEqual([false, false, false]);
+});

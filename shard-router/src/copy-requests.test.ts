@@ -5,7 +5,7 @@ import { columnSchema, tableSchema } from "@cascade/shared/testing/table-schemas
 import { historyOf, memoryReplica, tableBook } from "../test/memory-replica.ts";
 import { changed } from "../test/table-changer.ts";
 import { atEnd } from "./at-end.ts";
-import { topicsLostBefore } from "./awaited-copy.ts";
+import { lostBefore } from "./awaited-copy.ts";
 import { type AskedCopy, type AskedTable, AwaitedCopies } from "./copy-requests.ts";
 import { KeyRefusedError } from "./key-refused.ts";
 import { ProgressBook } from "./progress-book.ts";
@@ -120,7 +120,7 @@ test("a table whose rows do not allow main-db's key is emptied in the same chang
   await expect(atEnd(batch, ports)).rejects.toThrow("Kafka is away");
   expect([refused, one.changes, looked]).toEqual([["a"], [`await ${a.oid} as a`, `alter ${a.oid} as a`], []]);
   const { awaiting } = one.tables.get(a.oid) as { awaiting: string };
-  expect(topicsLostBefore(awaiting)).toEqual([partition.topic]);
+  expect(lostBefore(awaiting)).toEqual([{ topic: partition.topic }]);
   fails = false;
   for (let look = 0; look < 2; look++) await atEnd(batch, ports);
   expect([asked, one.changes.length, looked]).toEqual([[awaiting], 2, [-1, -1]]);
@@ -149,7 +149,7 @@ test("the copy of a table that is emptied from the topic of a former name is ask
       { partition, table: a, events: [], nextOffset: 3n, bytes: 0, lagEvents: 0n, traceParents: [] },
       { tables: book, copies, progress, consumer, status, schemas: { settle: async () => {} } },
     );
-    return { asked, changes, topics: topicsLostBefore(tables.get(a.oid)?.awaiting ?? "") };
+    return { asked, changes, topics: lostBefore(tables.get(a.oid)?.awaiting ?? "").map(({ topic }) => topic) };
   };
   const { asked, topics } = await emptiedAtEnd(() => true);
   expect([asked, topics]).toEqual([[{ oid: a.oid, schema: "public", table: "b" }], ["cascade.public.b"]]);

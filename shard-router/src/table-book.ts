@@ -3,7 +3,7 @@ import { CascadeError } from "@cascade/shared/errors";
 import { comparePositions, type Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName, tableOfTopic, topicOf } from "@cascade/shared/topic";
-import { awaitedCopy, topicsLostBefore } from "./awaited-copy.ts";
+import { awaitedCopy, type LostPlace, lostBefore } from "./awaited-copy.ts";
 import type { AskedCopy } from "./copy-requests.ts";
 import type { ReplicaTable } from "./dialect.ts";
 import type { Partition } from "./event-consumer.ts";
@@ -130,7 +130,10 @@ export class TableBook {
     const bringing = { schema, at, history, policy, mayCreate: this.#mayCreate(schema, place) };
     const from = all.get(schema.oid);
     if (from !== undefined && this.#options.isDividedAnew?.(from.schema, schema, history.isRewritten(schema.oid, from.at, at))) {
-      await this.#change(emptied(bringChanges({ ...bringing, all }), awaitedCopy([topicOf(prefix, schema)]), schema.oid), place);
+      await this.#change(
+        emptied(bringChanges({ ...bringing, all }), awaitedCopy([{ topic: topicOf(prefix, schema) }]), schema.oid),
+        place,
+      );
       return;
     }
     try {
@@ -142,7 +145,10 @@ export class TableBook {
       this.reread(); // what is done of it already, where DDL is no part of a transaction
       const now = await this.#all();
       if (revisionIn(now, schema) !== revisionIn(all, schema)) throw error; // looked at again before it is tried again
-      await this.#change(emptied(bringChanges({ ...bringing, all: now }), awaitedCopy([topicOf(prefix, schema)])), place);
+      await this.#change(
+        emptied(bringChanges({ ...bringing, all: now }), awaitedCopy([{ topic: topicOf(prefix, schema) }])),
+        place,
+      );
       keyRefused(schema, error);
     }
   }
@@ -212,7 +218,7 @@ export class TableBook {
     const { history, policy } = this.#options;
     const all = await this.#all();
     const table = all.get(schema.oid);
-    const copy = awaitedCopy([...topicsLostBefore(table?.awaiting ?? ""), place.partition.topic]);
+    const copy = awaitedCopy([...lostBefore(table?.awaiting ?? ""), this.#lostPlace(place.partition)]);
     if (table !== undefined) {
       await this.#change([{ kind: "await", from: table, awaiting: copy }], place, place.nextOffset);
       return copy;
@@ -229,12 +235,20 @@ export class TableBook {
    * Whether the partition's events from `at` on have all rows of a table that is empty there, also of those that Kafka has lost: what was lost
    * in another topic came before the table was called what it is there.
    */
-  isAfterLoss({ oid, awaiting }: RememberedTable, at: Position, { topic: here }: Partition): boolean {
+  isAfterLoss({ oid, awaiting }: RememberedTable, at: Position, here: Partition): boolean {
     const { history, prefix } = this.#options;
-    return topicsLostBefore(awaiting ?? "").every((topic) => {
+    return lostBefore(awaiting ?? "").every(({ topic, partition }) => {
+      // What another partition has lost may have come after.
+      if (topic === here.topic && (partition === undefined || partition === here.partition)) return true;
       const name = tableOfTopic(prefix, topic);
-      return topic === here || name === null || history.isFormerName(oid, name, at);
+      return name === null || history.isFormerName(oid, name, at);
     });
+  }
+
+  #lostPlace({ topic, partition }: Partition): LostPlace {
+    const { history, prefix } = this.#options;
+    const name = tableOfTopic(prefix, topic);
+    return name === null || history.partitionsOf(name) === 1 ? { topic } : { topic, partition };
   }
 
   /** Whether this replica takes the table by that name. */
