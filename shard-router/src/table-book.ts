@@ -239,7 +239,7 @@ export class TableBook {
     const { history, prefix } = this.#options;
     return lostBefore(awaiting ?? "").every(({ topic, partition }) => {
       // What another partition has lost may have come after.
-      if (topic === here.topic && (partition === undefined || partition === here.partition)) return true;
+      if (topic === here.topic) return partition === undefined || partition === here.partition;
       const name = tableOfTopic(prefix, topic);
       return name === null || history.isFormerName(oid, name, at);
     });
