@@ -14,6 +14,9 @@ export class HeldBook {
   #keys: HeldKeys = new Map();
   /** Grows with every step of this router's own: what was read before it says nothing any more. */
   #version = 0;
+  #reading: Promise<void> = Promise.resolve();
+  /** That has not begun. */
+  #next: Promise<void> | null = null;
   /** By oid: the revision of the table that its held keys were read with, or after. */
   readonly #revisions = new Map<number, number>();
 
@@ -31,8 +34,22 @@ export class HeldBook {
     return [...this.#keys.values()].filter(({ partition: of }) => of.topic === topic && of.partition === partition);
   }
 
-  /** Reads it anew; to be called after the progress was read: a step between the two then fails by that. */
-  async reread(): Promise<void> {
+  /**
+   * Reads it anew; to be called after the progress was read: a step between the two then fails by that. Read once for all who ask before it
+   * begins: at the start each of thousands of partitions does.
+   */
+  reread(): Promise<void> {
+    this.#next ??= this.#reading
+      .catch(() => {}) // whoever asked for that has heard of it
+      .then(() => {
+        this.#next = null;
+        this.#reading = this.#read();
+        return this.#reading;
+      });
+    return this.#next;
+  }
+
+  async #read(): Promise<void> {
     for (;;) {
       const version = this.#version;
       const held = await this.#replica.held();
