@@ -15,7 +15,7 @@ import {
   partitionKey,
   type ResumeOffset,
 } from "../event-consumer.ts";
-import { Assignment, type StartPoint } from "./assignment.ts";
+import { type AssignedPartition, Assignment, type StartPoint } from "./assignment.ts";
 import { EventQueues, type QueueLimits } from "./event-queues.ts";
 import { checkGroup, type MemberIdentity } from "./group-identity.ts";
 import { GroupReader } from "./group-reader.ts";
@@ -86,6 +86,12 @@ export interface ConnectedClients {
   readonly sockets: KafkaSockets;
 }
 
+interface InHand {
+  readonly key: string;
+  readonly assigned: AssignedPartition | undefined;
+  readonly epoch: number | undefined;
+}
+
 class KafkaConsumer implements EventConsumer {
   readonly #options: ConsumerOptions;
   readonly #kafka: ConnectedClients;
@@ -101,7 +107,7 @@ class KafkaConsumer implements EventConsumer {
   readonly #toLookAt = new Map<string, number>();
   readonly #delayed = new Set<Timer>();
   /** The partition whose batch the caller has and is not done with, as it was read then. */
-  #inHand: { readonly key: string; readonly epoch: number } | null = null;
+  #inHand: InHand | null = null;
   #failure: CascadeError | null = null;
   #closed = false;
 
@@ -154,7 +160,8 @@ class KafkaConsumer implements EventConsumer {
           continue;
         }
         const key = partitionKey(batch.partition);
-        this.#inHand = { key, epoch: this.#assignment.get(key)?.epoch ?? -1 };
+        const assigned = this.#assignment.get(key);
+        this.#inHand = { key, assigned, epoch: assigned?.epoch };
         yield batch;
         this.#handBack();
         // A replica in our own thread (SQLite) answers without one: heartbeats, fetches and timers would wait for the queues to run dry.
@@ -178,7 +185,9 @@ class KafkaConsumer implements EventConsumer {
   defer(batch: EventBatch, delayMs: number): void {
     const key = partitionKey(batch.partition);
     const assigned = this.#assignment.get(key);
-    if (assigned === undefined || this.#inHand?.key !== key || this.#inHand.epoch !== assigned.epoch) return; // it is read again
+    const { assigned: before, epoch } = this.#inHand ?? {};
+    // Lost and given again meanwhile, it is read from where the replica is.
+    if (assigned === undefined || assigned !== before || assigned.epoch !== epoch) return;
     if (batch.events.length > 0 && this.#queues.putBack(key, batch, delayMs)) return;
     this.#assignment.hold(assigned, delayMs);
   }
