@@ -105,6 +105,34 @@ test("anybody can say in SQL which partition a row is in, and it stays there whe
   expect(again.log()).toContain("its changes stay in the first 4");
 });
 
+test("a topic that is made anew has as many partitions as it is to have, and every replica is filled from it", async () => {
+  await using pipeline = await openPipeline({
+    name: "remade",
+    engines: ["postgres", "sqlite"],
+    schema: (c) =>
+      c.query(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT n, 'a' FROM generate_series(1, 500) AS n; CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other VALUES (1)",
+      ),
+  });
+  const cdc = await pipeline.cdc();
+  for (const engine of ["postgres", "postgres", "sqlite"] as const) await pipeline.router(engine);
+  await pipeline.expectEqual();
+  await cdc.stop();
+  const topic = topicOf(pipeline.name, { schema: "public", table: "t" });
+  await withAdmin(pipeline.kafka.brokers, (admin) => admin.deleteTopics({ topics: [topic] }));
+  await pipeline.sql("UPDATE t SET v = 'b' WHERE id < 100; DELETE FROM t WHERE id > 450");
+  const again = await pipeline.cdc({ env });
+  await again.ready();
+  await pipeline.sql(
+    "UPDATE t SET id = id + 1000 WHERE id < 50; INSERT INTO t SELECT n, 'c' FROM generate_series(2000, 2400) AS n; UPDATE other SET id = 2",
+  );
+  await pipeline.expectEqual();
+  await pipeline.sql("TRUNCATE t; INSERT INTO t VALUES (1, 'x'), (2, 'y'), (3, 'z')");
+  await pipeline.expectEqual();
+  const offsets = await withAdmin(pipeline.kafka.brokers, (admin) => admin.fetchTopicOffsets(topic));
+  expect(offsets.filter(({ high }) => Number(high) > 50)).toHaveLength(4);
+});
+
 const TABLES = ["a", "b", "c", "d", "e", "f"] as const;
 
 test("routers that come and go move partitions without a stop of the others' tables", async () => {
