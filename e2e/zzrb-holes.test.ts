@@ -116,3 +116,29 @@ test("expired: a topic whose messages are all gone is waited for for ever", asyn
   expect(code).toBe(0);
   await untilWhole(pipeline, [a, b, c]);
 });
+
+/** docs: "on none at no time". The position is that of the command's start: what main-db wrote since, the replica beside may not have for long. */
+test("behind: rows written after the position are dropped before the replica beside has them", async () => {
+  const name = "rb9_behind";
+  await using shards = new Shards(name);
+  await using pipeline = await openPipeline({
+    name, engines: [],
+    schema: (c) => c.query("CREATE TABLE items (id int PRIMARY KEY, note text); INSERT INTO items SELECT n, 'x' FROM generate_series(1, 200) n"),
+  });
+  const [a, b, c] = [await shards.make("a", "sqlite"), await shards.make("b", "sqlite"), await shards.make("c", "sqlite")];
+  await pipeline.cdc();
+  await router(pipeline, a, "0/2", null);
+  await router(pipeline, b, "1/2", null);
+  await untilWhole(pipeline, [a, b]);
+  let seen = false;
+  const child = run(pipeline, a, "shard-router/src/reshard-command.ts", ["--shard", "0/4", "--beside", c.url], {}, (line) => { seen ||= line.includes("waiting:"); });
+  await until(async () => seen, 30_000);
+  await pipeline.sql("INSERT INTO items SELECT n, 'x' FROM generate_series(201, 30000) n");
+  await untilWhole(pipeline, [a, b]);
+  await router(pipeline, c, "2/4", null, { ROUTER_BATCH_ROWS: "5" });
+  const { code } = await child.exited;
+  const n = count(c.url, "SELECT count(*) n FROM items");
+  const wrong = await differences(pipeline, [a, b, c], null);
+  show(`code ${code}\n${child.log()}\nc has ${n}\n${JSON.stringify(wrong, null, 1)}`);
+  expect(wrong).toEqual([]);
+});
