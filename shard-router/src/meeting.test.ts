@@ -12,6 +12,7 @@ const COUNT = 3;
 const schema = tableSchema("t", { id: "integer", v: "text", big: "text" });
 const NO_MARKS: EventMarks = {
   filling: false,
+  fillingFor: null,
   replica: null,
   notReplica: null,
   snapshotId: null,

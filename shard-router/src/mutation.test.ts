@@ -144,7 +144,15 @@ function thrownBy(act: () => unknown): CascadeError {
 }
 
 test("a partial update may miss its row while the table is being copied", () => {
-  const marks = { filling: true, replica: null, notReplica: null, snapshotId: null, movedFrom: null, movedTo: null };
+  const marks = {
+    filling: true,
+    fillingFor: null,
+    replica: null,
+    notReplica: null,
+    snapshotId: null,
+    movedFrom: null,
+    movedTo: null,
+  };
   const partial = { id: 1, qty: 2 };
   const whole = { ...partial, big: "b" };
   const events = [event("u", { id: 1 }, partial), event("u", { id: 9 }, partial), event("u", { id: 1 }, whole)];

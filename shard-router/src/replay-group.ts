@@ -46,14 +46,15 @@ export async function replayGroup(group: HeldGroup, { replica, turn, tableOf }: 
 function changeOf(from: HeldKey, done: readonly HeldLetter[], rest: readonly HeldLetter[]): HoldChange | null {
   const count = done.filter(({ ids }) => ids.includes(from.id)).length;
   if (count === 0) return null;
-  if (count === from.events) return { kind: "release", from };
   const [last, next] = [done.at(-1)?.event ?? from.first, rest.find(({ ids }) => ids.includes(from.id))?.event];
+  // There may be more than were counted: of a router whose letters got out and whose commit was fenced.
+  if (next === undefined && count >= from.events) return { kind: "release", from };
   // The next one may be among those that are still to be read.
   const first = next ?? { ...last, ordinal: last.ordinal + 1 };
   return {
     kind: "change",
     from,
-    to: { ...from, first: { commitLsn: first.commitLsn, ordinal: first.ordinal }, events: from.events - count },
+    to: { ...from, first: { commitLsn: first.commitLsn, ordinal: first.ordinal }, events: Math.max(from.events - count, 1) },
   };
 }
 

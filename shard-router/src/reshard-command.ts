@@ -4,6 +4,7 @@ import { createLogger } from "@cascade/shared/logging";
 import { EXIT } from "@cascade/shared/service";
 import { readRouterConfig } from "./config.ts";
 import { UsageError } from "./dead-letters-options.ts";
+import { runningCopies } from "./kafka/copy-states.ts";
 import { openSchemaTopic } from "./kafka/schema-topic.ts";
 import { streamEnd } from "./kafka/stream-end.ts";
 import { reshard } from "./reshard.ts";
@@ -32,6 +33,7 @@ async function main(args: readonly string[]): Promise<number> {
       beside: options.beside.map((target) => ({ name: target.defaultName, open: () => target.open() })),
       schemas,
       end: () => streamEnd({ kafka, prefix, matches: (name) => tables.matches(name) }),
+      copies: () => runningCopies({ kafka, prefix, groupId: `${prefix}.${replicaName}` }),
       say,
       pageRows: config.ROUTER_BATCH_ROWS,
     },

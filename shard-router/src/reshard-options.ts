@@ -36,29 +36,39 @@ export function readReshardOptions(
   read = (path: string) => readFileSync(path, "utf8"),
 ): ReshardOptions | null {
   try {
-    const { values } = parseArgs({
+    const { values, positionals } = parseArgs({
       args: args[0] === "--" ? args.slice(1) : [...args],
       options: {
-        shard: { type: "string" },
-        keys: { type: "string" },
+        shard: { type: "string", multiple: true },
+        keys: { type: "string", multiple: true },
         beside: { type: "string", multiple: true },
         "beside-file": { type: "string", multiple: true },
         timeout: { type: "string" },
         help: { type: "boolean", short: "h" },
       },
+      allowPositionals: true,
     });
     if (values.help) return null;
-    if (values.shard === undefined && values.keys === undefined) throw new SyntaxError("which part? Say --shard, or --keys");
-    const urls = [...(values.beside ?? []), ...(values["beside-file"] ?? []).map((path) => read(path).trim())];
+    // Which, is not said: it may be a URL with a password.
+    if (positionals.length > 0) throw new SyntaxError("an argument belongs to no option: is --beside missing before a URL?");
+    const [shard, keys] = [once("--shard", values.shard), once("--keys", values.keys)];
+    if (shard === null && keys === null) throw new SyntaxError("which part? Say --shard, or --keys");
+    const files = (values["beside-file"] ?? []).map((path) => named(`--beside-file ${path}`, () => read(path).trim()));
+    const urls = [...(values.beside ?? []), ...files];
     return {
-      shard: values.shard === undefined ? null : named("--shard", () => parseShard(values.shard as string)),
-      rules: values.keys === undefined ? null : named("--keys", () => parseShardRules(values.keys as string)),
+      shard: shard === null ? null : named(`--shard ${shard}`, () => parseShard(shard)),
+      rules: keys === null ? null : named("--keys", () => parseShardRules(keys)),
       beside: urls.map((url, at) => named(`--beside, the ${at + 1}.`, () => parseReplicaUrl(url))),
       timeoutMs: values.timeout === undefined ? null : seconds(values.timeout) * 1000,
     };
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error));
   }
+}
+
+function once(option: string, values: readonly string[] | undefined): string | null {
+  if (values !== undefined && values.length > 1) throw new SyntaxError(`${option} is given twice`);
+  return values?.[0] ?? null;
 }
 
 function named<T>(option: string, parse: () => T): T {

@@ -2,6 +2,7 @@ import { CascadeError, describeError } from "@cascade/shared/errors";
 import { formatLsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
+import type { RunningCopy } from "./kafka/copy-states.ts";
 import type { PartitionEnd } from "./kafka/stream-end.ts";
 import { Ownership, readsOf } from "./ownership.ts";
 import { divisionProblem, isSamePart, lies, partOf, partOfOthers } from "./parts.ts";
@@ -12,12 +13,14 @@ import type { Shard, ShardRules } from "./shard-rules.ts";
 
 export interface ReshardPorts {
   /** The replica that takes a smaller part. */
-  readonly replica: Pick<Replica, "id" | "dialect" | "parts" | "remembered" | "prepare" | "settle" | "held">;
+  readonly replica: Pick<Replica, "id" | "dialect" | "parts" | "remembered" | "prepare" | "progress" | "settle" | "held">;
   readonly name: string;
   readonly beside: readonly Beside[];
   readonly schemas: Pick<SchemaBook, "history" | "settle">;
   /** Where main-db's stream ends now. */
   end(): Promise<readonly PartitionEnd[]>;
+  /** Copies of tables that are not done: what they bring is beyond where the stream ends now. */
+  copies(): Promise<readonly RunningCopy[]>;
   /** Names and numbers only. */
   say(line: string): void;
   /** Looked at, and dropped, in one transaction. */
@@ -66,12 +69,15 @@ export async function reshard(ports: ReshardPorts, wanted: Wanted): Promise<void
   const isTaken = part === to.text || (await isAlike(ports, Ownership.parse(part), to));
   if (before !== null) {
     if (!isTaken) throw unfinished(part, before, to);
-    say(`going on: of ${shown(before)}, which the replica held before, rows may be left`);
+    say(`going on: of ${shown(before)}, which the replica held before, rows may be left; its routers have ${settingsOf(to)}`);
+    await catchUp(ports, Ownership.parse(before), to, wanted.timeoutMs);
     return await drop(ports, before, Ownership.parse(part));
   }
   if (isTaken) return say(`replica ${ports.name} holds ${shown(part)}, and nothing else: there is nothing to do`);
-  await handOver(ports, Ownership.parse(part), to, wanted.timeoutMs);
+  const from = Ownership.parse(part);
+  await handOver(ports, from, to, wanted.timeoutMs);
   await narrow(ports, part, to.text);
+  await catchUp(ports, from, to, wanted.timeoutMs);
   await drop(ports, part, to);
 }
 
@@ -81,28 +87,61 @@ async function isAlike({ replica }: ReshardPorts, one: Ownership, other: Ownersh
   return isOfOthers && (await replica.remembered()).every(({ schema }) => one.signatureOf(schema) === other.signatureOf(schema));
 }
 
-/** Resolves when the replicas beside have what this one is to give up. */
+/** Resolves when the replicas beside have what this one is to give up, but for what main-db's stream brings from then on. */
 async function handOver(ports: ReshardPorts, from: Ownership, to: Ownership, timeoutMs: number | null): Promise<void> {
   const { say } = ports;
   await ports.schemas.settle();
-  checkWithin(await livingTables(ports), from, to);
-  const end = await ports.end();
-  const events = end.reduce((sum, one) => sum + one.end, 0n);
-  say(
-    `position: the end of main-db's stream as ${end.length} ${end.length === 1 ? "partition has" : "partitions have"} it now, ${events} events`,
-  );
-  for (const one of end.slice(0, SHOWN)) say(`  ${one.topic}[${one.partition}] up to offset ${one.end}`);
-  if (end.length > SHOWN) say(`  and ${end.length - SHOWN} more`);
+  const tables = await livingTables(ports);
+  checkWithin(tables, from, to);
+  checkEnvironment(ports, tables, await ports.end());
+  const end = async (): Promise<readonly PartitionEnd[]> => {
+    const found = await ports.end();
+    const events = found.reduce((sum, one) => sum + one.end, 0n);
+    say(
+      `position: the end of main-db's stream as ${found.length} ${found.length === 1 ? "partition has" : "partitions have"} it now, ${events} events`,
+    );
+    for (const one of found.slice(0, SHOWN)) say(`  ${one.topic}[${one.partition}] up to offset ${one.end}`);
+    if (found.length > SHOWN) say(`  and ${found.length - SHOWN} more`);
+    return found;
+  };
+  await waitFor(ports, { from, to, end }, timeoutMs);
+}
+
+/**
+ * What the replica has applied since the position: no more of what it has given up comes to it, and the replicas beside have to have that before it
+ * goes here. Resolves when they do.
+ */
+async function catchUp(ports: ReshardPorts, from: Ownership, to: Ownership, timeoutMs: number | null): Promise<void> {
+  await waitFor(ports, { from, to, isTaken: true, end: (hasCopied) => (hasCopied ? ports.end() : ownEnd(ports)) }, timeoutMs);
+}
+
+interface Waiting {
+  readonly from: Ownership;
+  readonly to: Ownership;
+  /** Where the replicas beside must be: asked once, when no copy is under way any more. What these have brought is in the stream as it ends then. */
+  end(hasCopied: boolean): Promise<readonly PartitionEnd[]>;
+  /** The replica has taken its new part: whether the parts fit together was seen before, of the tables as they were then. */
+  readonly isTaken?: true;
+}
+
+/** Tells now and then what is waited for, until there is nothing left. */
+async function waitFor(ports: ReshardPorts, { from, to, end, isTaken }: Waiting, timeoutMs: number | null): Promise<void> {
   const deadline = timeoutMs === null ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+  let wanted: readonly PartitionEnd[] | null = null;
+  let hasCopied = false;
   for (let last = { text: "", atMs: 0 }; ; ) {
-    const missing = await look(ports, { from, to, end });
-    if (missing.length === 0) break;
+    const copying = wanted === null ? await copiesOf(ports) : [];
+    if (copying.length === 0) wanted ??= await end(hasCopied);
+    else hasCopied = true;
+    const missing = [
+      ...copying,
+      ...(wanted === null ? [] : await look(ports, { from, to, end: wanted, isTaken: isTaken === true })),
+    ];
+    if (missing.length === 0) return;
     const text = missing.join("\n");
-    if (
-      (text !== last.text && (performance.now() - last.atMs > 2_000 || last.atMs === 0)) ||
-      performance.now() - last.atMs > TELL_MS
-    ) {
-      for (const line of missing) say(`waiting: ${line}`);
+    const sinceMs = performance.now() - last.atMs;
+    if ((text !== last.text && (sinceMs > 2_000 || last.atMs === 0)) || sinceMs > TELL_MS) {
+      for (const line of missing) ports.say(`waiting: ${line}`);
       last = { text, atMs: performance.now() };
     }
     if (performance.now() > deadline) throw late(missing);
@@ -110,18 +149,50 @@ async function handOver(ports: ReshardPorts, from: Ownership, to: Ownership, tim
   }
 }
 
+async function copiesOf(ports: ReshardPorts): Promise<readonly string[]> {
+  const copies = await ports.copies();
+  const tables = (await livingTables(ports)).filter(({ oid }) => copies.some((copy) => copy.oid === oid));
+  return tables.length === 0 ? [] : [`cdc copies ${namesOf(tables)}`];
+}
+
+/** How far the replica has applied each partition of its tables. */
+async function ownEnd({ replica, schemas, end }: ReshardPorts): Promise<readonly PartitionEnd[]> {
+  await schemas.settle();
+  const own: PartitionEnd[] = [];
+  for (const one of await end()) {
+    const progress = await replica.progress(one);
+    if (progress !== null) own.push({ ...one, end: progress.nextOffset });
+  }
+  return own;
+}
+
+/** A wrong setting would make nothing of what is to be waited for. */
+function checkEnvironment({ schemas }: ReshardPorts, tables: readonly RememberedTable[], end: readonly PartitionEnd[]): void {
+  const topics = new Set(end.map(({ table }) => formatTableName(table)));
+  const unknown = tables.filter(({ oid }) => {
+    const newest = schemas.history.newest(oid);
+    return newest === undefined || (newest !== null && !topics.has(formatTableName(newest.schema)));
+  });
+  if (unknown.length === 0) return;
+  throw refused(
+    `the replica has ${namesOf(unknown)}, and Kafka has nothing of that in the environment's words`,
+    "give the command its routers' environment: KAFKA_BROKERS, KAFKA_TOPIC_PREFIX and ROUTER_TABLES among it",
+  );
+}
+
 interface HandOver {
   readonly from: Ownership;
   readonly to: Ownership;
   readonly end: readonly PartitionEnd[];
+  readonly isTaken: boolean;
 }
 
 /** What is still to be waited for. Rejects where waiting does not help. */
-async function look(ports: ReshardPorts, { from, to, end }: HandOver): Promise<readonly string[]> {
+async function look(ports: ReshardPorts, { from, to, end, isTaken }: HandOver): Promise<readonly string[]> {
   const { replica, beside, schemas } = ports;
   await schemas.settle();
   const tables = await livingTables(ports);
-  checkWithin(tables, from, to);
+  if (!isTaken) checkWithin(tables, from, to);
   const missing: string[] = [];
   const ids = new Set([replica.id]);
   const parts: Ownership[] = [];
@@ -153,7 +224,7 @@ async function look(ports: ReshardPorts, { from, to, end }: HandOver): Promise<r
     }
   }
   // Of those that can be told: a wrong part is said before anybody has waited for it.
-  if (parts.length === beside.length) checkDivision(tables, from, [to, ...parts]);
+  if (!isTaken && parts.length === beside.length) checkDivision(tables, from, [to, ...parts]);
   if (missing.length === 0 && positions.length > 0)
     ports.say(`applied by all beside: main-db's commits up to ${positions.join(", ")}`);
   return missing;
@@ -191,6 +262,7 @@ async function livingTables({ replica, schemas }: ReshardPorts): Promise<readonl
 }
 
 function checkWithin(tables: readonly RememberedTable[], from: Ownership, to: Ownership): void {
+  for (const { schema } of tables) checkRule(to, schema);
   const outside = tables.filter(({ schema }) => !lies(partOf(to, schema), partOf(from, schema)));
   const others = lies(partOfOthers(to), partOfOthers(from)) ? [] : ["tables that no rule names"];
   if (outside.length + others.length === 0) return;
@@ -199,6 +271,18 @@ function checkWithin(tables: readonly RememberedTable[], from: Ownership, to: Ow
     `a replica can only give rows up: choose a part of what it holds (the old COUNT must divide the new one, and the new INDEX leave the old one when it is divided by the old COUNT; ` +
       `values and ranges of those it has), or fill new replicas for all of the new parts and switch the old ones off: ${PAGE}`,
   );
+}
+
+function checkRule(to: Ownership, schema: TableSchema): void {
+  try {
+    to.of(schema);
+  } catch (error) {
+    if (!(error instanceof CascadeError) || error.code !== "SHARD_KEY") throw error;
+    throw refused(
+      `by the rules that it is to have (--keys, or those that it has), ${error.message}`,
+      `${error.advice}; where the table has changed on main-db, bring this replica's routers by rules that fit it first`,
+    );
+  }
 }
 
 function checkDivision(tables: readonly RememberedTable[], from: Ownership, parts: readonly Ownership[]): void {
@@ -288,7 +372,7 @@ const late = (missing: readonly string[]): CascadeError =>
     code: "RESHARD_WAITING",
     verdict: "retry",
     message: `the replicas beside have not caught up within --timeout: ${listOf(missing, "; ")}`,
-    advice: "nothing was changed: see to what is waited for, and run the command again",
+    advice: "no row was dropped: see to what is waited for, and run the command again",
   });
 
 /** As a router is told it, in a shell's words. */

@@ -1,4 +1,4 @@
-import type { ReceivedEvent } from "@cascade/shared/change-event";
+import type { EventMarks, ReceivedEvent } from "@cascade/shared/change-event";
 import { comparePositions } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { coalesce } from "./coalesce.ts";
@@ -15,13 +15,19 @@ export interface SchemaRun {
   readonly events: ReceivedEvent[];
 }
 
-/** Without the events that are not for this replica. */
-export function bySchema(events: readonly ReceivedEvent[], replicaName: string): readonly SchemaRun[] {
+/** Without the events that are not for this replica; marks that concern others alone are taken from the rest, where they stand. */
+export function bySchema(events: ReceivedEvent[], replicaName: string): readonly SchemaRun[] {
   const runs: SchemaRun[] = [];
   let run: SchemaRun | undefined;
   for (let at = 0; at < events.length; at++) {
-    const event = events[at] as ReceivedEvent;
-    if (event.marks !== null && !isFor(event.marks, replicaName)) continue;
+    let event = events[at] as ReceivedEvent;
+    if (event.marks !== null) {
+      if (!isFor(event.marks, replicaName)) continue;
+      if (isFillingForOthers(event.marks, replicaName)) {
+        event = { ...event, marks: { ...event.marks, filling: false, fillingFor: null } };
+        events[at] = event;
+      }
+    }
     if (run?.schemaId !== event.schemaId) {
       run = { schemaId: event.schemaId, start: at, events: [] };
       runs.push(run);
@@ -33,6 +39,9 @@ export function bySchema(events: readonly ReceivedEvent[], replicaName: string):
 
 const isFor = ({ replica, notReplica }: NonNullable<ReceivedEvent["marks"]>, replicaName: string): boolean =>
   (replica === null || replica === replicaName) && !notReplica?.split(",").includes(replicaName);
+
+const isFillingForOthers = ({ fillingFor }: EventMarks, replicaName: string): boolean =>
+  fillingFor !== null && !fillingFor.split(",").includes(replicaName);
 
 /** The events at the run's beginning that are all from before the table became what it is, or all from after. */
 export function sameSide(

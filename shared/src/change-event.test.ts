@@ -124,12 +124,19 @@ test("hostile messages are refused like any other: deep, huge, or named like an 
 });
 
 test("a row of a copy, whom it is for and what it belongs to survive the wire; an ordinary event has no marks", () => {
-  const marked = { ...event.table, filling: true, replica: "r1", snapshotId: "s1" } as const;
+  const marked = { ...event.table, filling: true, fillingFor: "r1,r2", replica: "r1", snapshotId: "s1" } as const;
   const encode = eventEncoder("cascade", "app");
   const text = encode({ ...event, op: "r", before: null, table: marked }, 0);
-  expect(JSON.parse(text).source).toMatchObject({ snapshot: "true", filling: true, replica: "r1", snapshot_id: "s1" });
+  expect(JSON.parse(text).source).toMatchObject({
+    snapshot: "true",
+    filling: true,
+    filling_for: "r1,r2",
+    replica: "r1",
+    snapshot_id: "s1",
+  });
   expect(decodeChangeEvent(text).marks).toEqual({
     filling: true,
+    fillingFor: "r1,r2",
     replica: "r1",
     notReplica: null,
     snapshotId: "s1",
@@ -139,6 +146,7 @@ test("a row of a copy, whom it is for and what it belongs to survive the wire; a
   const others = encode({ ...event, table: { ...event.table, notReplica: 'r"1' } }, 0);
   expect(decodeChangeEvent(others).marks).toEqual({
     filling: false,
+    fillingFor: null,
     replica: null,
     notReplica: 'r"1',
     snapshotId: null,

@@ -29,6 +29,8 @@ export interface EventTable extends TableName {
   readonly schemaId: string;
   /** The table is being copied: the row of an update may not have been, and then the copy brings it. */
   readonly filling?: true;
+  /** It is for these replicas alone, comma-separated; absent: for all. */
+  readonly fillingFor?: string;
   /** For this replica alone. */
   readonly replica?: string;
   /** For every replica but these, comma-separated. */
@@ -87,6 +89,8 @@ export const SCHEMAS_FIRST_HEADER = "cascade.schemas-first";
 export interface EventMarks {
   /** The table is being copied: the row of an update may not have been, and then the copy brings it. */
   readonly filling: boolean;
+  /** It is for these replicas alone, comma-separated; null: for all. */
+  readonly fillingFor: string | null;
   /** For this replica alone. */
   readonly replica: string | null;
   /** For every replica but this one. */
@@ -125,6 +129,7 @@ const envelopeShape = z.object({
     ordinal: z.number().int().nonnegative(),
     schema_id: z.string().min(1),
     filling: z.boolean().optional(),
+    filling_for: z.string().optional(),
     replica: z.string().optional(),
     not_replica: z.string().optional(),
     snapshot_id: z.string().optional(),
@@ -169,11 +174,12 @@ export function positionOf(text: string): Position | null {
 }
 
 function readMarks(source: Envelope["source"]): EventMarks | null {
-  const { filling, replica, not_replica, snapshot_id, moved_from, moved_to } = source;
+  const { filling, filling_for, replica, not_replica, snapshot_id, moved_from, moved_to } = source;
   const isForAll = filling === undefined && replica === undefined && not_replica === undefined && snapshot_id === undefined;
   if (isForAll && moved_from === undefined && moved_to === undefined) return null;
   return {
     filling: filling === true,
+    fillingFor: filling_for ?? null,
     replica: replica ?? null,
     notReplica: not_replica ?? null,
     snapshotId: snapshot_id ?? null,
@@ -192,6 +198,7 @@ interface Envelope {
     readonly ordinal: number;
     readonly schema_id: string;
     readonly filling?: boolean;
+    readonly filling_for?: string;
     readonly replica?: string;
     readonly not_replica?: string;
     readonly snapshot_id?: string;
@@ -229,8 +236,17 @@ function isEnvelope(value: Envelope | null): value is Envelope {
   }
 }
 
-const areMarks = ({ filling, replica, not_replica, snapshot_id, moved_from, moved_to }: Envelope["source"]): boolean =>
+const areMarks = ({
+  filling,
+  filling_for,
+  replica,
+  not_replica,
+  snapshot_id,
+  moved_from,
+  moved_to,
+}: Envelope["source"]): boolean =>
   (filling === undefined || typeof filling === "boolean") &&
+  isTextOrAbsent(filling_for) &&
   isTextOrAbsent(replica) &&
   isTextOrAbsent(not_replica) &&
   isTextOrAbsent(snapshot_id) &&

@@ -29,6 +29,7 @@ const table: fc.Arbitrary<EventTable> = fc.record(
     ...{ schema: text, table: text, topic: fc.constant("t"), schemaId: fc.constantFrom("0123456789abcdef", "f".repeat(400)) },
     ...{
       filling: fc.constant(true as const),
+      fillingFor: text,
       replica: text,
       notReplica: text,
       snapshotId: text,
@@ -61,9 +62,9 @@ const events = fc
 /** The wire format, by hand (contract.md §3). */
 function reference(event: ChangeEvent, name: string, db: string, capturedAtMs: number): string {
   const { op, table: of, transaction: within, ordinal, before, after } = event;
-  const { filling, replica, notReplica, snapshotId, movedFrom, movedTo } = of;
+  const { filling, fillingFor, replica, notReplica, snapshotId, movedFrom, movedTo } = of;
   const marks = JSON.stringify({
-    ...{ schema_id: of.schemaId, filling, replica, not_replica: notReplica, snapshot_id: snapshotId },
+    ...{ schema_id: of.schemaId, filling, filling_for: fillingFor, replica, not_replica: notReplica, snapshot_id: snapshotId },
     ...{ moved_from: movedFrom, moved_to: movedTo },
   });
   const about = JSON.stringify({ version: "1.0.0", connector: "cascade", name, db, schema: of.schema, table: of.table });

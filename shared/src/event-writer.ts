@@ -161,9 +161,9 @@ function writeNumber(value: number, into: Buffer, at: number): number {
   return end;
 }
 
-function marksOf({ filling, replica, notReplica, snapshotId, movedFrom, movedTo }: EventTable): string {
+function marksOf({ filling, fillingFor, replica, notReplica, snapshotId, movedFrom, movedTo }: EventTable): string {
   const marks = {
-    ...{ filling, replica, not_replica: notReplica, snapshot_id: snapshotId },
+    ...{ filling, filling_for: fillingFor, replica, not_replica: notReplica, snapshot_id: snapshotId },
     ...{ moved_from: movedFrom, moved_to: movedTo },
   };
   const json = JSON.stringify(marks); // leaves out what is undefined

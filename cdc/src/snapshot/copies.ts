@@ -19,7 +19,11 @@ interface Treatment {
   readonly contained: Lsn;
   /** What its events carry instead. */
   readonly table: EventTable;
+  readonly filling: Filling;
 }
+
+/** For whom rows of the table may be missing until a copy is there. */
+type Filling = Pick<EventTable, "filling" | "fillingFor">;
 
 /** Nothing stands there. */
 const NOWHERE: Lsn = -1n;
@@ -191,8 +195,7 @@ export class Copies {
       } else if (copy.change(event, treatment.schema)) toSave(copy);
     }
     if (event !== message.event) {
-      const filling = treatment.table.filling === true ? { table: { ...event.table, filling: true } as const } : {};
-      merged.push({ kind: "change", event: { ...event, ...filling } });
+      merged.push({ kind: "change", event: { ...event, table: { ...event.table, ...treatment.filling } } });
     } else
       merged.push(treatment.table === event.table ? message : { kind: "change", event: { ...event, table: treatment.table } });
   }
@@ -223,8 +226,8 @@ export class Copies {
     const contained = this.#contained.get(schema?.oid ?? 0) ?? NOWHERE;
     if (schema === undefined || (copies.length === 0 && contained === NOWHERE && !returns)) return null;
     // Rows of the table may be missing on the replicas until the copy is there.
-    const fills = returns || copies.some((copy) => copy.kind === "keyed" && (copy.job.request === INITIAL || copy.mayBeEmpty));
-    return { schema, copies, contained, table: fills ? { ...table, filling: true } : table };
+    const filling = returns ? FOR_ALL : fillingOf(copies);
+    return { schema, copies, contained, filling, table: filling.filling ? { ...table, ...filling } : table };
   }
 
   #mark(mark: SourceMark, merged: SourceMessage[]): void {
@@ -252,4 +255,14 @@ export class Copies {
     if (id === copy.markId) copy.arrive(mark, this.#schemas.get(mark.table?.schemaId ?? "") ?? null);
     return [];
   }
+}
+
+const FOR_ALL: Filling = { filling: true };
+
+/** A replica that is not copied has its rows, and would never hear again of one that it lacks. */
+function fillingOf(copies: readonly Copy[]): Filling {
+  const filling = copies.filter((copy) => copy.kind === "keyed" && (copy.job.request === INITIAL || copy.mayBeEmpty));
+  if (filling.length === 0) return {};
+  const replicas = new Set(filling.map(({ job }) => job.replica));
+  return replicas.has(null) ? FOR_ALL : { filling: true, fillingFor: [...replicas].join(",") };
 }
