@@ -11,7 +11,7 @@ import { topicOf } from "@cascade/shared/topic";
 export class SchemaMarks {
   readonly #prefix: string;
   readonly #topics = new Map<number, Set<string>>();
-  /** Every schema of each table whose rows are divided over partitions. */
+  /** Every schema of each table, with over how many partitions its rows were divided. */
   readonly #schemas = new Map<number, Set<string>>();
   /** Topics, each with the partitions that have had their mark. */
   readonly #due = new Map<string, Set<number>>();
@@ -25,16 +25,18 @@ export class SchemaMarks {
     for (const message of messages) {
       if (message.kind !== "schema") continue;
       const { schema } = message;
+      const { partitions = 1 } = message;
       const topics = this.#topics.get(schema.oid) ?? new Set();
       this.#topics.set(schema.oid, topics.add(topicOf(this.#prefix, schema)));
-      const mayBeBack = message.partitions !== undefined && this.#hasOthers(schema);
-      if (topics.size > 1 || mayBeBack) for (const topic of topics) this.#due.set(topic, new Set());
+      const hasOthers = this.#hasOthers(schema, partitions);
+      if (topics.size > 1 || (partitions > 1 && hasOthers)) for (const topic of topics) this.#due.set(topic, new Set());
     }
   }
 
-  #hasOthers({ oid, id }: TableSchema): boolean {
+  /** Or the same one, divided otherwise: a router that does not know that takes a partition for all there are. */
+  #hasOthers({ oid, id }: TableSchema, partitions: number): boolean {
     const ids = this.#schemas.get(oid) ?? new Set();
-    this.#schemas.set(oid, ids.add(id));
+    this.#schemas.set(oid, ids.add(`${id} ${partitions}`));
     return ids.size > 1;
   }
 

@@ -62,6 +62,7 @@ export class SimulatedReplica implements Disposable {
       check: () => call((replica) => replica.check()),
       claim: (...asked) => call((replica) => replica.claim(...asked)),
       progress: (partition) => call((replica) => replica.progress(partition)),
+      progressOf: (topic) => call((replica) => replica.progressOf(topic)),
       held: (partition) => call((replica) => replica.held(partition)),
       remembered: (oids) => call((replica) => replica.remembered(oids)),
       prepare: (...asked) => call((replica) => replica.prepare(...asked)),

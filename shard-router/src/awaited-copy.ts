@@ -1,13 +1,14 @@
 import { randomUUID } from "node:crypto";
 
-/** Where something of a table was lost: in one partition of a topic, or in the topic, where that has one or nothing more is known. */
+/** A topic that has lost something of a table. */
 export interface LostPlace {
   readonly topic: string;
-  readonly partition?: number;
+  /** Its table's rows are divided over partitions: what one of them has lost may come after what another has. */
+  readonly isDivided: boolean;
 }
 
 /**
- * The name of a copy that a table waits for, under which it is asked for and remembered: unique, and with the places that have lost something
+ * The name of a copy that a table waits for, under which it is asked for and remembered: unique, and with the topics that have lost something
  * of the table, for what comes before that cannot take the copy's place.
  */
 export const awaitedCopy = (lost: Iterable<LostPlace>): string => [randomUUID(), ...new Set([...lost].map(placeText))].join(" ");
@@ -18,8 +19,11 @@ export const lostBefore = (copy: string): readonly LostPlace[] =>
     .split(" ")
     .slice(1)
     .map((text) => {
-      const [topic = "", partition] = text.split("/"); // of which no topic has one
-      return partition === undefined ? { topic } : { topic, partition: Number(partition) };
+      const isDivided = text.endsWith(DIVIDED);
+      return { topic: isDivided ? text.slice(0, -DIVIDED.length) : text, isDivided };
     });
 
-const placeText = ({ topic, partition }: LostPlace): string => (partition === undefined ? topic : `${topic}/${partition}`);
+/** In no topic's name. */
+const DIVIDED = "/*";
+
+const placeText = ({ topic, isDivided }: LostPlace): string => (isDivided ? `${topic}${DIVIDED}` : topic);

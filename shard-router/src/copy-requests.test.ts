@@ -35,6 +35,7 @@ async function copiesOf(history: SchemaHistory, matches = (_table: string) => tr
     tables,
     progress,
     requests: { ask: async (copies) => void asked.push(...copies) },
+    ends: async () => null,
     warn: () => {},
   });
   const recover = (low: bigint, remembered = progress.current(partition)?.nextOffset ?? null) =>
@@ -120,7 +121,7 @@ test("a table whose rows do not allow main-db's key is emptied in the same chang
   await expect(atEnd(batch, ports)).rejects.toThrow("Kafka is away");
   expect([refused, one.changes, looked]).toEqual([["a"], [`await ${a.oid} as a`, `alter ${a.oid} as a`], []]);
   const { awaiting } = one.tables.get(a.oid) as { awaiting: string };
-  expect(lostBefore(awaiting)).toEqual([{ topic: partition.topic }]);
+  expect(lostBefore(awaiting)).toEqual([{ topic: partition.topic, isDivided: false }]);
   fails = false;
   for (let look = 0; look < 2; look++) await atEnd(batch, ports);
   expect([asked, one.changes.length, looked]).toEqual([[awaiting], 2, [-1, -1]]);

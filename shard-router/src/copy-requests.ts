@@ -26,6 +26,8 @@ export interface AwaitedCopiesOptions {
   readonly tables: TableBook;
   readonly progress: ProgressBook;
   readonly requests: CopyRequests;
+  /** As EventConsumer's. */
+  readonly ends: (topic: string) => Promise<ReadonlyMap<number, bigint> | null>;
   readonly warn: (table: TableName, message: string) => void;
 }
 
@@ -33,6 +35,8 @@ export interface AwaitedCopiesOptions {
 export class AwaitedCopies {
   readonly #options: AwaitedCopiesOptions;
   readonly #asked = new Set<string>();
+  /** By the copy's name, where the partitions of the topic ended that had lost something, before it was asked for: its rows come after. */
+  readonly #endsBefore = new Map<string, ReadonlyMap<number, bigint>>();
   /** Requests under way, by the copy's name: at the start there may be thousands of partitions, and each asks for what waits. */
   readonly #asking = new Map<string, Promise<void>>();
 
@@ -46,7 +50,7 @@ export class AwaitedCopies {
    * in this topic.
    */
   async recover(partition: Partition, name: TableName, { low, remembered }: Loss): Promise<bigint | null> {
-    const { schemas, tables, progress, warn } = this.#options;
+    const { schemas, tables, progress, ends, warn } = this.#options;
     await schemas.settle();
     const had = schemas.history.everNamed(name);
     if (had === null) return null;
@@ -63,7 +67,14 @@ export class AwaitedCopies {
       const from = progress.current(partition);
       // The offset moves with the last of them: until then this is repeated after a crash.
       const nextOffset = schema === wanted.at(-1)?.schema ? low : (from?.nextOffset ?? 0n);
+      if (await this.#isAskedFor(schema, partition, low)) {
+        await tables.passOver({ partition, from, nextOffset });
+        continue;
+      }
+      const isDivided = schemas.history.partitionsOf(name) > 1;
+      const before = isDivided ? await ends(partition.topic) : null;
       const copy = await tables.await(schema, { partition, from, nextOffset });
+      if (before !== null) this.#endsBefore.set(copy, before);
       warn(
         schema,
         `${formatTableName(schema)}: its changes are no longer all in Kafka; this replica asks for a copy, and passes over what comes before it`,
@@ -71,6 +82,13 @@ export class AwaitedCopies {
       await this.#ask([{ copy, table: schema }]);
     }
     return goneOn() ?? low;
+  }
+
+  /** Another partition of the topic has asked for a copy, and this one will hold all of it: of a topic that is lost each has lost something. */
+  async #isAskedFor({ oid }: AskedTable, { partition }: Partition, low: bigint): Promise<boolean> {
+    const awaited = (await this.#options.tables.awaited()).find(({ table }) => table.oid === oid);
+    const end = this.#endsBefore.get(awaited?.copy ?? "")?.get(partition);
+    return end !== undefined && low <= end;
   }
 
   /**

@@ -52,6 +52,7 @@ function lab(others: readonly (number | null)[], held: readonly HeldKey[] = []) 
         const position = partition === 0 ? 0 : (others[partition - 1] ?? null);
         return position === null ? null : at(position);
       },
+      progressOf: async () => new Map(others.flatMap((position, n) => (position === null ? [] : [[n + 1, at(position)]]))),
       held: async () => held,
     },
     { history },
@@ -129,7 +130,10 @@ test("a schema waits for all partitions, also one that comes back", async () => 
   const { replica, tables: remembered } = memoryReplica();
   let other: Progress | null = null;
   const own = { topic: "cascade.public.t", partition: 0 };
-  const tables = tableBook({ ...replica, progress: async () => other }, { history, ends: async () => new Map([[1, 7n]]) });
+  const tables = tableBook(
+    { ...replica, progressOf: async () => new Map(other === null ? [] : [[1, other]]) },
+    { history, ends: async () => new Map([[1, 7n]]) },
+  );
   remembered.set(schema.oid, {
     oid: schema.oid,
     schema,

@@ -1,5 +1,5 @@
 import type { ReceivedEvent } from "@cascade/shared/change-event";
-import { comparePositions, type Position } from "@cascade/shared/lsn";
+import { comparePositions, formatLsn, type Position } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { Partition } from "./event-consumer.ts";
@@ -9,7 +9,7 @@ import type { Progress, Replica } from "./replica.ts";
 import { WaitingError } from "./waiting.ts";
 
 export interface PartitionFenceOptions extends Pick<FenceOptions, "history" | "ends" | "reads"> {
-  readonly replica: Pick<Replica, "progress" | "held">;
+  readonly replica: Pick<Replica, "progress" | "progressOf" | "held">;
 }
 
 /** `done`: another partition's event has done what this one would. */
@@ -46,9 +46,9 @@ export class PartitionFence {
     const progress = await this.#options.replica.progress(other);
     if (op === "u") {
       if (isUpTo(progress, justBefore(event))) return "go";
-      throw waiting(schema, "a row that gets a key of another partition");
+      throw waiting(schema, "a row that gets a key of another partition", event);
     }
-    if (!isUpTo(progress, event)) throw waiting(schema, "a row that gets a key of another partition");
+    if (!isUpTo(progress, event)) throw waiting(schema, "a row that gets a key of another partition", event);
     // Where the update is held back it needs the old row, which goes when that is replayed.
     const [key] = keysOfEvent(schema, event) ?? [];
     const held = await this.#options.replica.held();
@@ -57,14 +57,16 @@ export class PartitionFence {
 
   async #meetAll(event: Position, partition: Partition, schema: TableSchema): Promise<Meeting> {
     let isReached = true;
-    for (const other of this.#others(partition, schema)) {
-      const progress = await this.#options.replica.progress(other);
+    const others = this.#others(partition, schema);
+    const all = others.length === 0 ? NOTHING : await this.#options.replica.progressOf(partition.topic);
+    for (const other of others) {
+      const progress = all.get(other.partition) ?? null;
       // Every partition has the truncate: one that is past it was there when it was done, or waits for a copy.
       if (isUpTo(progress, event)) return "done";
       isReached &&= isUpTo(progress, justBefore(event));
     }
     if (isReached) return "go";
-    throw waiting(schema, "a truncate");
+    throw waiting(schema, "a truncate", event);
   }
 
   /** Rejects with WaitingError while the other partitions of the table's topic have rows from before `until` that are not applied. */
@@ -73,12 +75,13 @@ export class PartitionFence {
     if (others.length === 0) return;
     // cdc publishes a change of a schema when all rows before it are in Kafka: they are before these ends.
     const ends = await this.#options.ends(partition.topic);
+    const all = await this.#options.replica.progressOf(partition.topic);
     for (const other of others) {
       const end = ends?.get(other.partition) ?? 0n;
       if (end === 0n) continue;
-      const progress = await this.#options.replica.progress(other);
+      const progress = all.get(other.partition) ?? null;
       if (progress !== null && (progress.nextOffset >= end || isUpTo(progress, justBefore(until)))) continue;
-      throw waiting(schema, "a schema change");
+      throw waiting(schema, "a schema change", until);
     }
   }
 
@@ -111,8 +114,13 @@ export function arrived(event: ReceivedEvent, schema: TableSchema): ReceivedEven
   return isWhole(schema, row) ? { ...event, before: null, after: row, marks: { ...marks, movedFrom: null } } : event;
 }
 
+const NOTHING: ReadonlyMap<number, Progress> = new Map();
+
 const isUpTo = (progress: Progress | null, position: Position): boolean =>
   progress !== null && comparePositions(progress, position) >= 0;
 
-const waiting = (schema: TableName, what: string): WaitingError =>
-  new WaitingError(`${what} of ${formatTableName(schema)} waits until the other partitions of its topic are applied up to there`);
+const waiting = (schema: TableName, what: string, { commitLsn, ordinal }: Position): WaitingError =>
+  new WaitingError(
+    `${what} of ${formatTableName(schema)} waits until the other partitions of its topic are applied up to there`,
+    `${formatLsn(commitLsn)}/${ordinal}`,
+  );

@@ -105,6 +105,8 @@ export interface Replica extends AsyncDisposable {
   claim(wanted: string, instead?: string): Promise<string>;
   /** Committed progress of the partition, null when the replica has never heard of it. */
   progress(partition: Partition): Promise<Progress | null>;
+  /** The same of all partitions of a topic, by their numbers: those that it has heard of. */
+  progressOf(topic: string): Promise<ReadonlyMap<number, Progress>>;
   /** The keys whose changes are held back, of the partition or of all. */
   held(partition?: Partition): Promise<readonly HeldKey[]>;
   /** Every source table it has a table of; of these alone, where they are given. */

@@ -119,6 +119,7 @@ async function route(routing: Routing, signal: AbortSignal): Promise<void> {
     tables,
     progress,
     requests: kafka.requests,
+    ends,
     warn: (table, message) => logger.warn({ table: formatTableName(table) }, message),
   });
   let settled: Promise<void> | null = null;

@@ -30,7 +30,7 @@ export interface Place {
 }
 
 export interface TableBookOptions extends Omit<FenceOptions, "progress"> {
-  readonly replica: Pick<Replica, "prepare" | "remembered" | "change" | "apply" | "progress" | "held">;
+  readonly replica: Pick<Replica, "prepare" | "remembered" | "change" | "apply" | "progress" | "progressOf" | "held">;
   /** ROUTER_DDL. */
   readonly policy: SchemaPolicy;
   /** The progress moved with a change of tables. */
@@ -131,7 +131,11 @@ export class TableBook {
     const from = all.get(schema.oid);
     if (from !== undefined && this.#options.isDividedAnew?.(from.schema, schema, history.isRewritten(schema.oid, from.at, at))) {
       await this.#change(
-        emptied(bringChanges({ ...bringing, all }), awaitedCopy([{ topic: topicOf(prefix, schema) }]), schema.oid),
+        emptied(
+          bringChanges({ ...bringing, all }),
+          awaitedCopy([{ topic: topicOf(prefix, schema), isDivided: false }]),
+          schema.oid,
+        ),
         place,
       );
       return;
@@ -146,7 +150,7 @@ export class TableBook {
       const now = await this.#all();
       if (revisionIn(now, schema) !== revisionIn(all, schema)) throw error; // looked at again before it is tried again
       await this.#change(
-        emptied(bringChanges({ ...bringing, all: now }), awaitedCopy([{ topic: topicOf(prefix, schema) }])),
+        emptied(bringChanges({ ...bringing, all: now }), awaitedCopy([{ topic: topicOf(prefix, schema), isDivided: false }])),
         place,
       );
       keyRefused(schema, error);
@@ -218,7 +222,7 @@ export class TableBook {
     const { history, policy } = this.#options;
     const all = await this.#all();
     const table = all.get(schema.oid);
-    const copy = awaitedCopy([...lostBefore(table?.awaiting ?? ""), this.#lostPlace(place.partition)]);
+    const copy = awaitedCopy([...lostBefore(table?.awaiting ?? ""), this.#lostPlace(place.partition.topic)]);
     if (table !== undefined) {
       await this.#change([{ kind: "await", from: table, awaiting: copy }], place, place.nextOffset);
       return copy;
@@ -237,18 +241,17 @@ export class TableBook {
    */
   isAfterLoss({ oid, awaiting }: RememberedTable, at: Position, here: Partition): boolean {
     const { history, prefix } = this.#options;
-    return lostBefore(awaiting ?? "").every(({ topic, partition }) => {
-      // What another partition has lost may have come after.
-      if (topic === here.topic) return partition === undefined || partition === here.partition;
+    return lostBefore(awaiting ?? "").every(({ topic, isDivided }) => {
+      if (topic === here.topic) return !isDivided;
       const name = tableOfTopic(prefix, topic);
       return name === null || history.isFormerName(oid, name, at);
     });
   }
 
-  #lostPlace({ topic, partition }: Partition): LostPlace {
+  #lostPlace(topic: string): LostPlace {
     const { history, prefix } = this.#options;
     const name = tableOfTopic(prefix, topic);
-    return name === null || history.partitionsOf(name) === 1 ? { topic } : { topic, partition };
+    return { topic, isDivided: name !== null && history.partitionsOf(name) > 1 };
   }
 
   /** Whether this replica takes the table by that name. */

@@ -18,7 +18,7 @@ const FIRST_WAITING_PAUSE_MS = 2;
 const WAITING_ENDS_MS = 1_000;
 
 interface Waiting {
-  readonly message: string;
+  readonly what: string;
   readonly sinceMs: number;
   readonly pauseMs: number;
 }
@@ -48,20 +48,20 @@ export class TableHolds {
     if (error instanceof WaitingError) {
       this.#context.logger[this.#waitsFor.get(partition.topic) === error.message ? "debug" : "info"](partition, error.message);
       this.#waitsFor.set(partition.topic, error.message);
-      return this.#waitingPauseMs(partition, error.message);
+      return this.#waitingPauseMs(partition, `${error.message} ${error.at}`);
     }
     if (!(error instanceof CascadeError) || error.verdict !== "stop-table") throw error;
     return backoffMs(this.held(partition, error));
   }
 
   /** Twice as long each time, up to a tenth of a second. */
-  #waitingPauseMs(partition: Partition, message: string): number {
+  #waitingPauseMs(partition: Partition, what: string): number {
     const key = partitionKey(partition);
     const before = this.#waiting.get(key);
     const nowMs = performance.now();
-    const isSame = before !== undefined && before.message === message && nowMs - before.sinceMs < WAITING_ENDS_MS;
+    const isSame = before !== undefined && before.what === what && nowMs - before.sinceMs < WAITING_ENDS_MS;
     const pauseMs = isSame ? Math.min(2 * before.pauseMs, WAITING_PAUSE_MS) : FIRST_WAITING_PAUSE_MS;
-    this.#waiting.set(key, { message, sinceMs: nowMs, pauseMs });
+    this.#waiting.set(key, { what, sinceMs: nowMs, pauseMs });
     return pauseMs;
   }
 

@@ -31,6 +31,7 @@ export function memoryReplica(progress: Progress | null = null) {
     },
     apply: async () => {},
     progress: async () => progress,
+    progressOf: async () => new Map(progress === null ? [] : [[0, progress]]),
     held: async () => [],
   };
   return { replica, tables, prepared, changes };

@@ -63,6 +63,8 @@ const UNASKED_MS = 500;
  * the hundred, as for a new pipeline, there is one after so long, or when a look finds no further ones.
  */
 const JOIN_PAUSE_MS = 10_000;
+/** How long until partitions are seen that a topic was given: cdc divides rows over those of a topic that was empty then. */
+const METADATA_MAX_AGE_MS = 30_000;
 /** kafkajs neither fetched nor beat for this long: a broker hangs. Longer than a rebalance may take. */
 const DEFAULT_SILENCE_MS = 30_000;
 const DEFAULT_REVIEW_MS = 60_000;
@@ -93,6 +95,7 @@ export class GroupReader {
       maxBytes: MAX_FETCH_BYTES,
       maxBytesPerPartition: MAX_PARTITION_FETCH_BYTES,
       // Restarting is the service's, with fresh ports: kafkajs would do it in silence.
+      metadataMaxAge: METADATA_MAX_AGE_MS,
       retry: { ...KAFKA_RETRY, restartOnFailure: async () => false },
     });
   }

@@ -119,7 +119,8 @@ class SchemaTopic implements SchemaBook {
     try {
       const message = decodeSchemaMessage(key?.toString("utf8") ?? "", value.toString("utf8"));
       if (message.kind === "schema") this.#schemas.set(message.schema.id, message.schema);
-      this.#options.onNews?.(this.history.learn(message));
+      const names = this.history.learn(message); // also where nobody wants to hear of them
+      this.#options.onNews?.(names);
     } catch (error) {
       // Whoever needs it finds it missing, and only that table stops.
       const fields = { topic: this.#topic, offset, reason: describeError(error) };

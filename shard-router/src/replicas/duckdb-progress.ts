@@ -47,19 +47,24 @@ export async function ensureOwnTables(session: DuckdbSession): Promise<string> {
   return String(row?.["id"]);
 }
 
-const READ = `SELECT next_offset::VARCHAR AS next_offset, commit_lsn, ordinal::VARCHAR AS ordinal, epoch_ms(source_committed_at)::VARCHAR AS committed_at_ms
-  FROM main.cascade_progress WHERE topic = $1 AND partition = $2::INTEGER`;
+const READ = `SELECT partition, next_offset::VARCHAR AS next_offset, commit_lsn, ordinal::VARCHAR AS ordinal, epoch_ms(source_committed_at)::VARCHAR AS committed_at_ms
+  FROM main.cascade_progress WHERE topic = $1`;
 
 export async function readProgress(session: DuckdbSession, { topic, partition }: Partition): Promise<Progress | null> {
-  const [row] = await session.rows(READ, [topic, BigInt(partition)]);
-  if (row === undefined) return null;
-  return {
-    nextOffset: BigInt(String(row["next_offset"])),
-    commitLsn: parseLsn(String(row["commit_lsn"])),
-    ordinal: Number(row["ordinal"]),
-    sourceCommittedAtMs: Number(row["committed_at_ms"]),
-  };
+  const [row] = await session.rows(`${READ} AND partition = $2::INTEGER`, [topic, BigInt(partition)]);
+  return row === undefined ? null : progressOfRow(row);
 }
+
+export async function readProgressOf(session: DuckdbSession, topic: string): Promise<ReadonlyMap<number, Progress>> {
+  return new Map((await session.rows(READ, [topic])).map((row) => [Number(row["partition"]), progressOfRow(row)]));
+}
+
+const progressOfRow = (row: Readonly<Record<string, unknown>>): Progress => ({
+  nextOffset: BigInt(String(row["next_offset"])),
+  commitLsn: parseLsn(String(row["commit_lsn"])),
+  ordinal: Number(row["ordinal"]),
+  sourceCommittedAtMs: Number(row["committed_at_ms"]),
+});
 
 const INSERT = `INSERT INTO main.cascade_progress (topic, partition, next_offset, commit_lsn, ordinal, source_committed_at, applied_at)
   VALUES ($1, $2::INTEGER, $3, $4, $5, $6::TIMESTAMPTZ, $7::TIMESTAMPTZ) ON CONFLICT (topic, partition) DO NOTHING`;

@@ -6,7 +6,7 @@ import type { Advance, Replica, Work } from "../replica.ts";
 import { applyWork } from "./apply-work.ts";
 import { changeDuckdbTables } from "./duckdb-changes.ts";
 import { duckdbError, fileReplaced, isConstraintError } from "./duckdb-errors.ts";
-import { advanceProgress, ensureOwnTables, heldRows, readProgress, shardRow } from "./duckdb-progress.ts";
+import { advanceProgress, ensureOwnTables, heldRows, readProgress, readProgressOf, shardRow } from "./duckdb-progress.ts";
 import { checkUnchanged, readRemembered } from "./duckdb-remembered.ts";
 import { type DuckdbSession, fileId, openDuckdbSession } from "./duckdb-session.ts";
 import { ensureTableNames, prepareDuckdbTable } from "./duckdb-tables.ts";
@@ -53,6 +53,8 @@ export async function openDuckdbReplica(path: string): Promise<Replica> {
         .catch(failing("reading cascade_shard")),
     progress: (partition) =>
       session.transaction(() => readProgress(session, partition)).catch(failing(`reading progress of ${partition.topic}`)),
+    progressOf: (topic) =>
+      session.transaction(() => readProgressOf(session, topic)).catch(failing(`reading progress of ${topic}`)),
     held: (partition) =>
       session
         .transaction(async () => {

@@ -68,19 +68,24 @@ export async function ensureOwnTables(session: MysqlSession, collation: string):
   return String(row?.["id"]);
 }
 
+const READ =
+  "SELECT `partition` AS number, CAST(next_offset AS CHAR) AS next_offset, commit_lsn, CAST(ordinal AS CHAR) AS ordinal, CAST(source_committed_at AS CHAR) AS source_committed_at FROM cascade_progress WHERE topic = ?";
+
 export async function readProgress(session: MysqlSession, { topic, partition }: Partition): Promise<Progress | null> {
-  const [row] = await session.query(
-    "SELECT CAST(next_offset AS CHAR) AS next_offset, commit_lsn, CAST(ordinal AS CHAR) AS ordinal, CAST(source_committed_at AS CHAR) AS source_committed_at FROM cascade_progress WHERE topic = ? AND `partition` = ?",
-    [topic, partition],
-  );
-  if (row === undefined) return null;
-  return {
-    nextOffset: BigInt(String(row["next_offset"])),
-    commitLsn: parseLsn(String(row["commit_lsn"])),
-    ordinal: Number(row["ordinal"]),
-    sourceCommittedAtMs: Date.parse(`${String(row["source_committed_at"]).replace(" ", "T")}Z`),
-  };
+  const [row] = await session.query(`${READ} AND \`partition\` = ?`, [topic, partition]);
+  return row === undefined ? null : progressOfRow(row);
 }
+
+export async function readProgressOf(session: MysqlSession, topic: string): Promise<ReadonlyMap<number, Progress>> {
+  return new Map((await session.query(READ, [topic])).map((row) => [Number(row["number"]), progressOfRow(row)]));
+}
+
+const progressOfRow = (row: Readonly<Record<string, unknown>>): Progress => ({
+  nextOffset: BigInt(String(row["next_offset"])),
+  commitLsn: parseLsn(String(row["commit_lsn"])),
+  ordinal: Number(row["ordinal"]),
+  sourceCommittedAtMs: Date.parse(`${String(row["source_committed_at"]).replace(" ", "T")}Z`),
+});
 
 /** IGNORE, so that a row which is there already shows as nothing inserted: every value fits its column. */
 const INSERT = `INSERT IGNORE INTO cascade_progress (next_offset, commit_lsn, ordinal, source_committed_at, applied_at, topic, \`partition\`)

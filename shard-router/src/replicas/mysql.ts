@@ -7,7 +7,7 @@ import { applyWork } from "./apply-work.ts";
 import { checkHeld, heldKeyOf } from "./held-rows.ts";
 import { changeMysqlTables } from "./mysql-changes.ts";
 import { isConstraintError, mysqlError } from "./mysql-errors.ts";
-import { advanceProgress, ensureOwnTables, heldRows, readProgress, shardRow } from "./mysql-progress.ts";
+import { advanceProgress, ensureOwnTables, heldRows, readProgress, readProgressOf, shardRow } from "./mysql-progress.ts";
 import { checkUnchanged, readRemembered } from "./mysql-remembered.ts";
 import { type MysqlSession, openMysqlSession } from "./mysql-session.ts";
 import { prepareMysqlTable } from "./mysql-tables.ts";
@@ -47,6 +47,8 @@ export async function openMysqlReplica(url: string): Promise<Replica> {
           .catch(failing("reading cascade_shard")),
       progress: (partition) =>
         session.exclusive(() => readProgress(session, partition)).catch(failing(`reading progress of ${partition.topic}`)),
+      progressOf: (topic) =>
+        session.exclusive(() => readProgressOf(session, topic)).catch(failing(`reading progress of ${topic}`)),
       held: (partition) =>
         session
           .exclusive(async () => {

@@ -79,20 +79,28 @@ export function ensureOwnTables(session: PostgresSession): Promise<string> {
   });
 }
 
-export async function readProgress(session: PostgresSession, partition: Partition): Promise<Progress | null> {
-  const text = `SELECT next_offset::text, commit_lsn::text, ordinal::text,
+const READ = `SELECT partition::text, next_offset::text, commit_lsn::text, ordinal::text,
     round(extract(epoch FROM source_committed_at) * 1000)::bigint::text AS committed_at_ms
-    FROM cascade.progress WHERE topic = $1 AND partition = $2`;
-  const [answer] = await session.run([{ text, values: [partition.topic, partition.partition] }]);
-  const row = answer?.rows[0] as Record<"next_offset" | "commit_lsn" | "ordinal" | "committed_at_ms", string> | undefined;
-  if (row === undefined) return null;
-  return {
-    nextOffset: BigInt(row.next_offset),
-    commitLsn: parseLsn(row.commit_lsn),
-    ordinal: Number(row.ordinal),
-    sourceCommittedAtMs: Number(row.committed_at_ms),
-  };
+    FROM cascade.progress WHERE topic = $1`;
+type ProgressRow = Record<"partition" | "next_offset" | "commit_lsn" | "ordinal" | "committed_at_ms", string>;
+
+export async function readProgress(session: PostgresSession, partition: Partition): Promise<Progress | null> {
+  const [answer] = await session.run([{ text: `${READ} AND partition = $2`, values: [partition.topic, partition.partition] }]);
+  const row = answer?.rows[0] as ProgressRow | undefined;
+  return row === undefined ? null : progressOfRow(row);
 }
+
+export async function readProgressOf(session: PostgresSession, topic: string): Promise<ReadonlyMap<number, Progress>> {
+  const [answer] = await session.run([{ text: READ, values: [topic] }]);
+  return new Map(((answer?.rows ?? []) as ProgressRow[]).map((row) => [Number(row.partition), progressOfRow(row)]));
+}
+
+const progressOfRow = (row: ProgressRow): Progress => ({
+  nextOffset: BigInt(row.next_offset),
+  commitLsn: parseLsn(row.commit_lsn),
+  ordinal: Number(row.ordinal),
+  sourceCommittedAtMs: Number(row.committed_at_ms),
+});
 
 const MILLISECONDS = "* interval '1 millisecond' + timestamptz 'epoch'";
 const INSERT = `INSERT INTO cascade.progress (topic, partition, next_offset, commit_lsn, ordinal, source_committed_at, applied_at)

@@ -7,7 +7,15 @@ import { checkHeld, heldKeyOf } from "./held-rows.ts";
 import { checkStep, partStore } from "./part-store.ts";
 import { changePostgresTables } from "./postgres-changes.ts";
 import { isConstraintError, postgresError } from "./postgres-errors.ts";
-import { advanceQuery, checkAdvanced, ensureOwnTables, heldRows, readProgress, shardRow } from "./postgres-progress.ts";
+import {
+  advanceQuery,
+  checkAdvanced,
+  ensureOwnTables,
+  heldRows,
+  readProgress,
+  readProgressOf,
+  shardRow,
+} from "./postgres-progress.ts";
 import { checkUnchanged, readRemembered, unchangedQueries } from "./postgres-remembered.ts";
 import { openPostgresSession, type PostgresSession } from "./postgres-session.ts";
 import { preparePostgresTable } from "./postgres-tables.ts";
@@ -65,6 +73,12 @@ export async function openPostgresReplica(url: string): Promise<Replica> {
         .transaction(() => readProgress(session, partition))
         .catch((error: unknown) => {
           throw postgresError(error, `reading progress of ${partition.topic}`);
+        }),
+    progressOf: (topic) =>
+      session
+        .transaction(() => readProgressOf(session, topic))
+        .catch((error: unknown) => {
+          throw postgresError(error, `reading progress of ${topic}`);
         }),
     held: (partition) =>
       session

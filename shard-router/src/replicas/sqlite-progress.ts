@@ -48,26 +48,32 @@ export function ensureReplicaId(database: Database): string {
 }
 
 interface ProgressRow {
+  readonly partition: number;
   readonly next_offset: string;
   readonly commit_lsn: string;
   readonly ordinal: number;
   readonly source_committed_at: string;
 }
 
+const READ =
+  "SELECT partition, CAST(next_offset AS TEXT) AS next_offset, commit_lsn, ordinal, source_committed_at FROM cascade_progress WHERE topic = ?";
+
 export function readProgress(database: Database, { topic, partition }: Partition): Progress | null {
-  const row = database
-    .query<ProgressRow, [string, number]>(
-      "SELECT CAST(next_offset AS TEXT) AS next_offset, commit_lsn, ordinal, source_committed_at FROM cascade_progress WHERE topic = ? AND partition = ?",
-    )
-    .get(topic, partition);
-  if (row === null) return null;
-  return {
-    nextOffset: BigInt(row.next_offset),
-    commitLsn: parseLsn(row.commit_lsn),
-    ordinal: row.ordinal,
-    sourceCommittedAtMs: Date.parse(row.source_committed_at),
-  };
+  const row = database.query<ProgressRow, [string, number]>(`${READ} AND partition = ?`).get(topic, partition);
+  return row === null ? null : progressOfRow(row);
 }
+
+export function readProgressOf(database: Database, topic: string): ReadonlyMap<number, Progress> {
+  const rows = database.query<ProgressRow, [string]>(READ).all(topic);
+  return new Map(rows.map((row) => [row.partition, progressOfRow(row)]));
+}
+
+const progressOfRow = (row: ProgressRow): Progress => ({
+  nextOffset: BigInt(row.next_offset),
+  commitLsn: parseLsn(row.commit_lsn),
+  ordinal: row.ordinal,
+  sourceCommittedAtMs: Date.parse(row.source_committed_at),
+});
 
 const INSERT = `INSERT INTO cascade_progress (next_offset, commit_lsn, ordinal, source_committed_at, applied_at, topic, partition)
   VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (topic, partition) DO NOTHING`;

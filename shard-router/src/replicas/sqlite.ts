@@ -11,7 +11,15 @@ import { checkHeld, type HeldRow, heldKeyOf } from "./held-rows.ts";
 import { checkStep, partStore } from "./part-store.ts";
 import { changeSqliteTables } from "./sqlite-changes.ts";
 import { fileReplaced, isBusy, isConstraintError, sqliteError } from "./sqlite-errors.ts";
-import { advanceProgress, CREATE_PROGRESS, ensureReplicaId, heldRows, readProgress, shardRow } from "./sqlite-progress.ts";
+import {
+  advanceProgress,
+  CREATE_PROGRESS,
+  ensureReplicaId,
+  heldRows,
+  readProgress,
+  readProgressOf,
+  shardRow,
+} from "./sqlite-progress.ts";
 import { checkUnchanged, ensureTableNames, readRemembered } from "./sqlite-remembered.ts";
 import { prepareSqliteTable } from "./sqlite-tables.ts";
 import { missingRow } from "./table-mismatch.ts";
@@ -80,6 +88,7 @@ export async function openSqliteReplica(
         .catch(failing("reading cascade_shard")),
     progress: (partition) =>
       locked(() => readProgress(session.database, partition)).catch(failing(`reading progress of ${partition.topic}`)),
+    progressOf: (topic) => locked(() => readProgressOf(session.database, topic)).catch(failing(`reading progress of ${topic}`)),
     held: (partition) =>
       locked(() => {
         const { text, values } = heldRows.select(partition);
