@@ -1,3 +1,4 @@
+import { FewAtOnce } from "@cascade/shared/few-at-once";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
 import type { Partition } from "./event-consumer.ts";
 import type { Loss } from "./kafka/resume-offset.ts";
@@ -35,6 +36,8 @@ export interface AwaitedCopiesOptions {
 export class AwaitedCopies {
   readonly #options: AwaitedCopiesOptions;
   readonly #asked = new Set<string>();
+  /** Of partitions that have lost something: one that asks is seen by the next. */
+  readonly #turns = new FewAtOnce(1);
   /** By the copy's name, where the partitions of the topic ended that had lost something, before it was asked for: its rows come after. */
   readonly #endsBefore = new Map<string, ReadonlyMap<number, bigint>>();
   /** Requests under way, by the copy's name: at the start there may be thousands of partitions, and each asks for what waits. */
@@ -67,14 +70,18 @@ export class AwaitedCopies {
       const from = progress.current(partition);
       // The offset moves with the last of them: until then this is repeated after a crash.
       const nextOffset = schema === wanted.at(-1)?.schema ? low : (from?.nextOffset ?? 0n);
-      if (await this.#isAskedFor(schema, partition, low)) {
-        await tables.passOver({ partition, from, nextOffset });
-        continue;
-      }
       const isDivided = schemas.history.partitionsOf(name) > 1;
-      const before = isDivided ? await ends(partition.topic) : null;
-      const copy = await tables.await(schema, { partition, from, nextOffset });
-      if (before !== null) this.#endsBefore.set(copy, before);
+      const copy = await this.#turns.run(async () => {
+        if (isDivided && (await this.#isAskedFor(schema, partition, low))) {
+          await tables.passOver({ partition, from, nextOffset });
+          return null;
+        }
+        const before = isDivided ? await ends(partition.topic) : null;
+        const asked = await tables.await(schema, { partition, from, nextOffset });
+        if (before !== null) this.#endsBefore.set(asked, before);
+        return asked;
+      });
+      if (copy === null) continue;
       warn(
         schema,
         `${formatTableName(schema)}: its changes are no longer all in Kafka; this replica asks for a copy, and passes over what comes before it`,

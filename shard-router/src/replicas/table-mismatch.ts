@@ -74,7 +74,7 @@ export function missingRow(topic: string, expected: number, affected: number): C
     code: "MISSING_ROW",
     verdict: "stop-table",
     message: `the replica lacks ${expected - affected} of ${expected} rows of ${topic} that changed in part`,
-    advice: `something else changed the replica's table: take the right to write from everyone else, and ${fillAnew("the progress table")}`,
+    advice: `on a shard a row has moved in without its large values: give main-db's table REPLICA IDENTITY FULL, and copy it for this replica (\`cdc snapshot\`); else something else changed the replica's table: take the right to write from everyone else, and ${fillAnew("the progress table")}`,
   });
 }
 
