@@ -297,6 +297,27 @@ test("what comes of a table that has left may miss its rows, where it is copied 
   }
 });
 
+test("rows may be missing on the replicas alone that are copied", () => {
+  const transaction = { txId: 5, commitLsn: 9n, committedAtMs: 0 };
+  const change = { op: "u", table: TABLE, transaction, ordinal: 0, lsn: 9n, key: null, before: null, after: "{}" } as const;
+  const copies = new Copies(() => undefined);
+  copies.merge([{ kind: "table", table: TABLE, schema: SCHEMA }], () => undefined);
+  const marks = () =>
+    copies
+      .merge([{ kind: "change", event: change }], () => undefined)
+      .map((message) => message.kind === "change" && [message.event.table.filling, message.event.table.fillingFor]);
+  const job = (request: string, replica: string | null) => ({
+    ...{ request, replica, oid: 7, name: { schema: "public", table: "t" }, range: WHOLE },
+  });
+  const emptied = { ...WAITING, begun: true, mayBeEmpty: true };
+  copies.add(job("one", "east"), emptied, SCHEMA);
+  expect(marks()).toEqual([[true, "east"]]);
+  copies.add(job("other", "west"), emptied, SCHEMA);
+  expect(marks()).toEqual([[true, "east,west"]]);
+  copies.add(job(INITIAL, null), WAITING, SCHEMA);
+  expect(marks()).toEqual([[true, undefined]]);
+});
+
 test("what a copy of a former life contains is for nobody when the slot tells it again, until the stream is past it", () => {
   const copies = new Copies(() => undefined);
   const merge = (...messages: readonly SourceMessage[]) => copies.merge(messages, () => undefined).map(({ kind }) => kind);
