@@ -22,6 +22,8 @@ export interface GroupPorts {
 export async function replayGroup(group: HeldGroup, { replica, turn, tableOf }: GroupPorts): Promise<boolean> {
   checkComplete(group, tableOf(partitionOf(group)));
   let letters = group.letters;
+  // There may be more letters than were counted: of a router whose letters got out and whose commit was fenced.
+  const unapplied = new Map(group.keys.map(({ id, events }) => [id, Math.max(events, group.found.get(id) ?? 0)]));
   let keys: ReadonlyMap<string, HeldKey> = new Map(group.keys.map((key) => [key.id, key]));
   while (letters.length > 0) {
     const [{ partition }] = letters as readonly [HeldLetter];
@@ -30,7 +32,7 @@ export async function replayGroup(group: HeldGroup, { replica, turn, tableOf }: 
     if (ready.passed.length > 0) throw new WaitingError(`${formatTableName(table)} waits for a copy, which brings all its rows`);
     const done = letters.slice(0, end);
     letters = letters.slice(end);
-    const moved = [...keys.values()].map((key) => changeOf(key, done, letters));
+    const moved = [...keys.values()].map((key) => changeOf(key, done, letters, unapplied));
     const holds = moved.flatMap((change): HoldChange[] => (change === null ? [] : [change]));
     await replica.settle({ ...workOf(turn.dialect, ready), holds }, partition);
     const left = [...keys.values()].flatMap((key): HeldKey[] => {
@@ -43,18 +45,24 @@ export async function replayGroup(group: HeldGroup, { replica, turn, tableOf }: 
 }
 
 /** null: none of the letters is of the key. */
-function changeOf(from: HeldKey, done: readonly HeldLetter[], rest: readonly HeldLetter[]): HoldChange | null {
+function changeOf(
+  from: HeldKey,
+  done: readonly HeldLetter[],
+  rest: readonly HeldLetter[],
+  unapplied: Map<string, number>,
+): HoldChange | null {
   const count = done.filter(({ ids }) => ids.includes(from.id)).length;
   if (count === 0) return null;
+  const events = (unapplied.get(from.id) ?? from.events) - count;
+  unapplied.set(from.id, events);
+  if (events <= 0) return { kind: "release", from };
   const [last, next] = [done.at(-1)?.event ?? from.first, rest.find(({ ids }) => ids.includes(from.id))?.event];
-  // There may be more than were counted: of a router whose letters got out and whose commit was fenced.
-  if (next === undefined && count >= from.events) return { kind: "release", from };
   // The next one may be among those that are still to be read.
   const first = next ?? { ...last, ordinal: last.ordinal + 1 };
   return {
     kind: "change",
     from,
-    to: { ...from, first: { commitLsn: first.commitLsn, ordinal: first.ordinal }, events: Math.max(from.events - count, 1) },
+    to: { ...from, first: { commitLsn: first.commitLsn, ordinal: first.ordinal }, events },
   };
 }
 
