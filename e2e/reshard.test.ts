@@ -126,20 +126,34 @@ const environmentOf = ({ kafka, name: prefix }: Pipeline, { name, url }: Shard) 
 });
 
 /** The command as people run it, in the environment of the shard's routers. */
-function startCommand(pipeline: Pipeline, shard: Shard, args: readonly string[], onLine?: (line: string) => void): Child {
+function startCommand(
+  pipeline: Pipeline,
+  shard: Shard,
+  args: readonly string[],
+  onLine?: (line: string) => void,
+  more: Readonly<Record<string, string>> = {},
+): Child {
   return spawnChild([process.execPath, join(repository, "shard-router/src/reshard-command.ts"), ...args], {
     cwd: repository,
     env: {
       ...process.env,
       ...environmentOf(pipeline, shard),
       ROUTER_BATCH_ROWS: "40",
+      ...more,
     },
     ...(onLine === undefined ? {} : { onLine }),
   });
 }
 
-async function command(pipeline: Pipeline, shard: Shard, ...args: readonly string[]) {
-  const child = startCommand(pipeline, shard, args);
+const command = (pipeline: Pipeline, shard: Shard, ...args: readonly string[]) => commandIn({}, pipeline, shard, ...args);
+
+async function commandIn(
+  env: Readonly<Record<string, string>>,
+  pipeline: Pipeline,
+  shard: Shard,
+  ...args: readonly string[]
+): Promise<{ readonly code: number | null; readonly said: string }> {
+  const child = startCommand(pipeline, shard, args, undefined, env);
   const { code } = await child.exited;
   expectNoSecret(child.log());
   return { code, said: child.log() };
@@ -316,6 +330,14 @@ test("nothing is changed where parts do not fit together, or somebody is not as 
   };
   await says(78, "Say --shard", "--beside", c.url);
   await says(78, "there is no shard", "--shard", "4/4", "--beside", c.url);
+  await says(78, "is --beside missing before a URL?", "--shard", "0/4", c.url);
+  await says(78, "--beside-file /nowhere", "--shard", "0/4", "--beside-file", "/nowhere");
+  // Rules that fit no table, and an environment that is not its routers'.
+  await says(78, "(--keys, or those that it has)", "--shard", "0/4", "--keys", "public.items=nothing", "--beside", c.url);
+  for (const wrong of [{ KAFKA_TOPIC_PREFIX: "elsewhere" }, { ROUTER_TABLES: "public.countries" }] as const) {
+    const found = await commandIn(wrong, pipeline, a, "--shard", "0/4", "--beside", c.url);
+    expect([found.code, found.said]).toEqual([78, expect.stringContaining("give the command its routers' environment")]);
+  }
   await says(78, "the 2.", "--shard", "0/4", "--beside", c.url, "--beside", "nonsense");
   await says(0, "Divides a shard further", "--help");
   await says(78, "rows that are not in", "--shard", "1/4", "--beside", c.url);
