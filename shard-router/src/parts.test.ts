@@ -4,7 +4,7 @@ import type { TableSchema } from "@cascade/shared/table-schema";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import fc from "fast-check";
 import { Ownership } from "./ownership.ts";
-import { divisionProblem, lies, partOf, partOfOthers } from "./parts.ts";
+import { divisionProblem, lies, partHeld, partOfOthers } from "./parts.ts";
 import { settingsOf } from "./reshard.ts";
 import { parseShardRules, type Shard } from "./shard-rules.ts";
 
@@ -112,8 +112,8 @@ describe("what is said of parts is so of every row", () => {
         const holders = parts.map((each) => owns(each, schema));
         const counts = rows.filter(isHere).map((row) => holders.filter((holds) => holds(row)).length);
         const problem = divisionProblem(
-          partOf(from, schema),
-          parts.map((each) => partOf(each, schema)),
+          partHeld(from, schema),
+          parts.map((each) => partHeld(each, schema)),
           schema,
         );
         // Both ways: what is refused would have gone wrong for one of these rows.
@@ -121,7 +121,7 @@ describe("what is said of parts is so of every row", () => {
         if (problem === null) whole++;
         for (const [at, each] of parts.entries()) {
           const isWithin = rows.every((row) => !holders[at]?.(row) || isHere(row));
-          expect(lies(partOf(each, schema), partOf(from, schema))).toBe(isWithin);
+          expect(lies(partHeld(each, schema), partHeld(from, schema))).toBe(isWithin);
           if (isWithin) inside++;
         }
       }),
@@ -138,11 +138,11 @@ test("the parts of a whole are as many as one likes", () => {
   fc.assert(
     fc.property(hashes(50), fc.integer({ min: 1, max: 8 }), ({ index, count }, times) => {
       const schema = table("text");
-      const parts = within(0, times - 1).map((at) => partOf(hash(index + at * count, count * times), schema));
-      expect(divisionProblem(partOf(hash(index, count), schema), parts, schema)).toBeNull();
-      for (const part of parts) expect(lies(part, partOf(hash(index, count), schema))).toBe(true);
-      if (times > 1) expect(divisionProblem(partOf(hash(index, count), schema), parts.slice(1), schema)).toContain("none");
-      expect(divisionProblem(partOf(hash(index, count), schema), [...parts, ...parts.slice(0, 1)], schema)).toContain(
+      const parts = within(0, times - 1).map((at) => partHeld(hash(index + at * count, count * times), schema));
+      expect(divisionProblem(partHeld(hash(index, count), schema), parts, schema)).toBeNull();
+      for (const part of parts) expect(lies(part, partHeld(hash(index, count), schema))).toBe(true);
+      if (times > 1) expect(divisionProblem(partHeld(hash(index, count), schema), parts.slice(1), schema)).toContain("none");
+      expect(divisionProblem(partHeld(hash(index, count), schema), [...parts, ...parts.slice(0, 1)], schema)).toContain(
         times * count > 1 ? "two" : "each of them",
       );
     }),
@@ -154,8 +154,8 @@ describe("a replica of everything", () => {
   const schema = table("integer");
   const problem = (rules: readonly string[], of = schema) =>
     divisionProblem(
-      partOf(all, of),
-      rules.map((rule) => partOf(byRules(rule), of)),
+      partHeld(all, of),
+      rules.map((rule) => partHeld(byRules(rule), of)),
       of,
     );
   test("becomes hashes", () => {
@@ -184,16 +184,16 @@ describe("a replica of everything", () => {
 test("what is divided by other columns does not fit together", () => {
   const schema = table("integer");
   const [one, other] = [byRules("public.t=v", { index: 0, count: 2 }), byRules("public.t=id", { index: 1, count: 2 })];
-  expect(divisionProblem(partOf(hash(0, 1), schema), [partOf(one, schema), partOf(other, schema)], schema)).toContain(
+  expect(divisionProblem(partHeld(hash(0, 1), schema), [partHeld(one, schema), partHeld(other, schema)], schema)).toContain(
     "otherwise",
   );
   expect(
     lies(
-      partOf(byRules("public.t=id", { index: 0, count: 4 }), schema),
-      partOf(byRules("public.t=v", { index: 0, count: 2 }), schema),
+      partHeld(byRules("public.t=id", { index: 0, count: 4 }), schema),
+      partHeld(byRules("public.t=v", { index: 0, count: 2 }), schema),
     ),
   ).toBe(false);
-  expect(lies(partOf(byRules("public.t=*"), schema), partOf(hash(0, 2), schema))).toBe(false);
+  expect(lies(partHeld(byRules("public.t=*"), schema), partHeld(hash(0, 2), schema))).toBe(false);
 });
 
 test("a claim is read as it was written", () => {

@@ -21,7 +21,7 @@ export type Part =
   | { readonly kind: "dense"; readonly by: string; readonly text: string };
 
 /** The replica's part of the table. Throws CascadeError SHARD_KEY where the rules do not fit the table. */
-export function partOf(ownership: Ownership, schema: TableSchema): Part {
+export function partHeld(ownership: Ownership, schema: TableSchema): Part {
   ownership.of(schema);
   return partByRule(ownership, ownership.ruleOf(schema), schema);
 }

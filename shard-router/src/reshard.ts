@@ -5,7 +5,7 @@ import { formatTableName } from "@cascade/shared/topic";
 import type { RunningCopy } from "./kafka/copy-states.ts";
 import type { PartitionEnd } from "./kafka/stream-end.ts";
 import { Ownership, readsOf } from "./ownership.ts";
-import { divisionProblem, isSamePart, lies, partOf, partOfOthers } from "./parts.ts";
+import { divisionProblem, isSamePart, lies, partHeld, partOfOthers } from "./parts.ts";
 import type { RememberedTable, Replica } from "./replica.ts";
 import type { SchemaBook } from "./schema-book.ts";
 import { dropForeign } from "./shard-drop.ts";
@@ -263,7 +263,7 @@ async function livingTables({ replica, schemas }: ReshardPorts): Promise<readonl
 
 function checkWithin(tables: readonly RememberedTable[], from: Ownership, to: Ownership): void {
   for (const { schema } of tables) checkRule(to, schema);
-  const outside = tables.filter(({ schema }) => !lies(partOf(to, schema), partOf(from, schema)));
+  const outside = tables.filter(({ schema }) => !lies(partHeld(to, schema), partHeld(from, schema)));
   const others = lies(partOfOthers(to), partOfOthers(from)) ? [] : ["tables that no rule names"];
   if (outside.length + others.length === 0) return;
   throw refused(
@@ -287,8 +287,8 @@ function checkRule(to: Ownership, schema: TableSchema): void {
 
 function checkDivision(tables: readonly RememberedTable[], from: Ownership, parts: readonly Ownership[]): void {
   const problems = tables.flatMap(({ schema }) => {
-    const whole = partOf(from, schema);
-    const found = parts.map((part) => partOf(part, schema));
+    const whole = partHeld(from, schema);
+    const found = parts.map((part) => partHeld(part, schema));
     const problem = divisionProblem(whole, found, schema);
     return problem === null ? [] : [`${formatTableName(schema)}: ${problem}`];
   });
