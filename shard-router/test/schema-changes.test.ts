@@ -123,6 +123,21 @@ describe.each(KINDS)("%s replica", (kind: ReplicaKind) => {
     ]);
   });
 
+  test("a column gets another's name and another type at once, whether that one goes or gets a third", async () => {
+    const count = columnSchema("n", "integer", { attnum: 4 });
+    const from = changed(t, { columns: [id, a, b, count] });
+    const text = columnSchema("a", "text", { attnum: 4 });
+    for (const others of [[b], [{ ...a, name: "n" }, b]]) {
+      const opened = await changer(await lab());
+      await opened.create(from);
+      await put(opened.replica, from, { id: 1, a: "a1", b: "b1", n: 7 });
+      const to = changed(from, { columns: [id, ...others, text] });
+      await opened.alter(to);
+      const rest = others.length === 1 ? {} : { n: "a1" };
+      await expectRows(opened.lab, to, [{ id: 1, b: "b1", ...rest, a: "7" }]);
+    }
+  });
+
   test("types widen and convert; what cannot be converted is left to the copy that comes, and stops the table when none does", async () => {
     const { lab: l, replica, alter } = await filled();
     const wide = changed(t, {

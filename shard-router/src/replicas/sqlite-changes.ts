@@ -61,14 +61,20 @@ function alterTable(database: Database, change: Alter): void {
   if (change.empties) database.run(`DELETE FROM ${quote(name)}`);
   const names = found.columns.map((column) => column.name);
   const steps = pendingSteps(change.steps, names, foldAscii);
-  if (steps.some((step) => needsRebuild(step, found))) {
+  if (steps.some((step) => needsRebuild(step, found, namesBefore(steps)))) {
     rebuildTable(database, { ...change, steps }, found, (texts) => ddl(database, schema, texts));
     return;
   }
   for (const step of steps) ddl(database, schema, stepTexts(database, schema, name, step));
 }
 
-function needsRebuild(step: SchemaStep, { columns, strict }: FoundTable): boolean {
+/** What a column is called before the steps, by its name after them: that may be another column's until then. */
+function namesBefore(steps: readonly SchemaStep[]): (name: string) => string {
+  const renames = steps.flatMap((step) => (step.kind === "rename-columns" ? step.renames : []));
+  return (name) => renames.find(({ to }) => foldAscii(to) === foldAscii(name))?.from ?? name;
+}
+
+function needsRebuild(step: SchemaStep, { columns, strict }: FoundTable, nameBefore: (name: string) => string): boolean {
   const find = (name: string) => columns.find((column) => foldAscii(column.name) === foldAscii(name));
   switch (step.kind) {
     case "drop-key":
@@ -77,8 +83,7 @@ function needsRebuild(step: SchemaStep, { columns, strict }: FoundTable): boolea
     case "drop-column":
       return (find(step.name)?.pk ?? 0) > 0;
     case "change-type": {
-      // Found under its old name, where it is renamed too: then it is looked at as if it were Cascade's own.
-      const declared = find(step.from.name)?.type.toUpperCase() ?? storageClass(step.from);
+      const declared = find(nameBefore(step.from.name))?.type.toUpperCase() ?? storageClass(step.from);
       if (declared !== storageClass(step.from)) return storageIn(step.to, declared, strict) === null;
       return storageClass(step.from) !== storageClass(step.to);
     }
