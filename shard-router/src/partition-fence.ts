@@ -86,7 +86,10 @@ export class PartitionFence {
   }
 
   #others({ topic, partition: own }: Partition, name: TableName): readonly Partition[] {
-    const all = Array.from({ length: this.#count(name) }, (_, partition) => ({ topic, partition }));
+    const count = this.#count(name);
+    // Of a topic that was given more: nothing is divided over them.
+    if (own >= count) return [];
+    const all = Array.from({ length: count }, (_, partition) => ({ topic, partition }));
     const { reads } = this.#options;
     return all.filter(({ partition }) => partition !== own && reads?.(name, partition) !== false);
   }
