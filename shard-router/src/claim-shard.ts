@@ -1,7 +1,7 @@
 import { CascadeError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
-import { Ownership } from "./ownership.ts";
+import { describePart, Ownership } from "./ownership.ts";
 import type { RememberedTable, Replica } from "./replica.ts";
 
 type ClaimedReplica = Pick<Replica, "claim" | "remembered">;
@@ -99,7 +99,7 @@ export class ShardClaim {
     return new CascadeError({
       code: "SHARD_CHANGED",
       verdict: "refuse",
-      message: `the replica holds ${partOf(held)}, and ROUTER_SHARD and ROUTER_SHARD_KEYS say ${partOf(this.#ownership.text)}${which}`,
+      message: `the replica holds ${describePart(held)}, and ROUTER_SHARD and ROUTER_SHARD_KEYS say ${describePart(this.#ownership.text)}${which}`,
       advice:
         "set them as they were for these tables, or give the other part a replica of its own: another database, another REPLICA_NAME; to make its part smaller while main-db is written to, run first: bun run --cwd shard-router reshard -- --help (docs/sharding.md, Divide anew)",
     });
@@ -114,5 +114,3 @@ function isOtherwise(from: Ownership, to: Ownership, schema: TableSchema): boole
   const before = from.signatureOf(schema);
   return before !== null && before !== to.signatureOf(schema);
 }
-
-const partOf = (text: string): string => (text === "" ? "all of main-db" : `the part "${text}"`);

@@ -11,7 +11,7 @@ import {
 } from "@cascade/shared/testing/table-histories";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import fc from "fast-check";
-import { ConstraintError, carryOut } from "../test/carry-out.ts";
+import { carryOut, carryOutOr } from "../test/carry-out.ts";
 import { coalesce } from "./coalesce.ts";
 import { runsOf } from "./dialects/sql.ts";
 import { type Mutation, toMutations } from "./mutation.ts";
@@ -107,18 +107,6 @@ describe.each(Object.keys(TABLE_KINDS) as TableKindName[])("any history of table
     );
   });
 });
-
-/** As Replica.apply does: in order, where the merged mutations meet a constraint. */
-function carryOutOr(table: TableSchema, rows: WireRow[], merged: readonly Mutation[], inOrder: readonly Mutation[]): void {
-  const before = [...rows];
-  try {
-    carryOut(table, rows, merged);
-  } catch (error) {
-    if (!(error instanceof ConstraintError)) throw error;
-    rows.splice(0, rows.length, ...before);
-    carryOut(table, rows, inOrder);
-  }
-}
 
 test("rows that come whole may be replayed from anywhere", () => {
   fc.assert(

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import type { EventMarks, ReceivedEvent, WireRow } from "@cascade/shared/change-event";
+import { NO_MARKS } from "@cascade/shared/testing/event-marks";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import { historyOf, memoryReplica, tableBook } from "../test/memory-replica.ts";
 import { changed } from "../test/table-changer.ts";
@@ -10,15 +11,6 @@ import type { Advance, Progress } from "./replica.ts";
 
 const COUNT = 3;
 const schema = tableSchema("t", { id: "integer", v: "text", big: "text" });
-const NO_MARKS: EventMarks = {
-  filling: false,
-  fillingFor: null,
-  replica: null,
-  notReplica: null,
-  snapshotId: null,
-  movedFrom: null,
-  movedTo: null,
-};
 
 const event = (
   op: ReceivedEvent["op"],

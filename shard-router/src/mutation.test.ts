@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { Op, ReceivedEvent, WireRow } from "@cascade/shared/change-event";
 import { CascadeError } from "@cascade/shared/errors";
+import { NO_MARKS } from "@cascade/shared/testing/event-marks";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import { type Mutation, toMutations } from "./mutation.ts";
 
@@ -144,15 +145,7 @@ function thrownBy(act: () => unknown): CascadeError {
 }
 
 test("a partial update may miss its row while the table is being copied", () => {
-  const marks = {
-    filling: true,
-    fillingFor: null,
-    replica: null,
-    notReplica: null,
-    snapshotId: null,
-    movedFrom: null,
-    movedTo: null,
-  };
+  const marks = { ...NO_MARKS, filling: true };
   const partial = { id: 1, qty: 2 };
   const whole = { ...partial, big: "b" };
   const events = [event("u", { id: 1 }, partial), event("u", { id: 9 }, partial), event("u", { id: 1 }, whole)];

@@ -13,7 +13,7 @@ import {
 } from "@cascade/shared/testing/table-histories";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import fc from "fast-check";
-import { ConstraintError, carryOut } from "../test/carry-out.ts";
+import { carryOutOr } from "../test/carry-out.ts";
 import { coalesce } from "./coalesce.ts";
 import { toMutations } from "./mutation.ts";
 import { Ownership } from "./ownership.ts";
@@ -33,14 +33,7 @@ function applied(ownership: Ownership, { schema, events }: TableHistory, sizes: 
   for (const batch of batchesOf(events, sizes)) {
     const mine = share === null ? batch : batch.flatMap((event) => share.here(event) ?? []);
     const mutations = toMutations(schema, mine);
-    const before = [...rows];
-    try {
-      carryOut(schema, rows, coalesce(schema, mutations));
-    } catch (error) {
-      if (!(error instanceof ConstraintError)) throw error;
-      rows.splice(0, rows.length, ...before);
-      carryOut(schema, rows, mutations);
-    }
+    carryOutOr(schema, rows, coalesce(schema, mutations), mutations);
   }
   return rows;
 }

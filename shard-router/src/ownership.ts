@@ -4,6 +4,7 @@ import { canonicalNumeric } from "@cascade/shared/key-equality";
 import { PART_SEPARATOR, partOf } from "@cascade/shared/key-parts";
 import { type ColumnSchema, FIRST_USER_OID, type TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName, type TableName } from "@cascade/shared/topic";
+import { PG_TYPE, WHOLE_NUMBERS } from "./row-shape.ts";
 import type { SchemaHistory } from "./schema-history.ts";
 import { type Bound, betweenNumbers, betweenTimes, parseBound } from "./shard-ranges.ts";
 import { parseShard, parseShardRules, type Shard, type ShardRule, type ShardRules } from "./shard-rules.ts";
@@ -125,20 +126,18 @@ export class Ownership {
   }
 }
 
-const NUMERIC = 1700;
 /** Two of these are equal exactly when their texts are: what hashes to one shard must not hash to another spelt otherwise. */
 const EXACT: ReadonlySet<number> = new Set([16, 18, 19, 20, 21, 23, 25, 26, 829, 774, 1043, 1082, 1083, 1114, 1184, 2950]);
-const WHOLE_NUMBERS: ReadonlySet<number> = new Set([20, 21, 23, 26]);
 const TEXTS: ReadonlySet<number> = new Set([19, 25, 1043]);
-const [BOOLEAN, DATE, TIMESTAMP, TIMESTAMPTZ, UUID] = [16, 1082, 1114, 1184, 2950] as const;
 /** What an end of a range, or a listed value, may be of a column of the type. */
 const TIMES: ReadonlyMap<number, string> = new Map([
-  [DATE, "a date like 2026-01-31"],
-  [TIMESTAMP, "a date or time like 2026-01-31 12:00:00, without a zone"],
-  [TIMESTAMPTZ, "a date or time like 2026-01-31 12:00:00+00, in UTC unless it names a zone"],
+  [PG_TYPE.date, "a date like 2026-01-31"],
+  [PG_TYPE.timestamp, "a date or time like 2026-01-31 12:00:00, without a zone"],
+  [PG_TYPE.timestamptz, "a date or time like 2026-01-31 12:00:00+00, in UTC unless it names a zone"],
 ]);
 
-function columnOf(schema: TableSchema, name: string): ColumnSchema {
+/** Throws CascadeError SHARD_KEY. */
+export function columnOf(schema: TableSchema, name: string): ColumnSchema {
   const column = schema.columns.find((one) => one.name === name);
   if (column !== undefined) return column;
   throw unfit(
@@ -161,7 +160,7 @@ function textClass({ attnum, typeOid }: ColumnSchema): readonly [attnum: number,
 /** The column's value as PostgreSQL writes it; NULL as the empty text. */
 function textOf(schema: TableSchema, { name, typeOid, type }: ColumnSchema): (row: WireRow) => string {
   const plain = (row: WireRow) => String(ownValue(row, name) ?? "");
-  if (typeOid === NUMERIC) return (row) => canonicalNumeric(plain(row));
+  if (typeOid === PG_TYPE.numeric) return (row) => canonicalNumeric(plain(row));
   if (EXACT.has(typeOid) || typeOid >= FIRST_USER_OID) return plain;
   throw unfit(
     schema,
@@ -177,32 +176,32 @@ const ownValue = (row: WireRow, name: string) => (Object.hasOwn(row, name) ? (ro
 export function listed(schema: TableSchema, column: ColumnSchema, value: string): string {
   const { typeOid } = column;
   const bound = parseBound(value.trim());
-  if (WHOLE_NUMBERS.has(typeOid) || typeOid === NUMERIC) {
-    if (bound?.kind === "number" && (typeOid === NUMERIC || !bound.text.includes("."))) return bound.text;
-    if (typeOid === NUMERIC && value === "NaN") return value;
-    throw unlike(schema, column, value, typeOid === NUMERIC ? "a number" : "a whole number");
+  if (WHOLE_NUMBERS.has(typeOid) || typeOid === PG_TYPE.numeric) {
+    if (bound?.kind === "number" && (typeOid === PG_TYPE.numeric || !bound.text.includes("."))) return bound.text;
+    if (typeOid === PG_TYPE.numeric && value === "NaN") return value;
+    throw unlike(schema, column, value, typeOid === PG_TYPE.numeric ? "a number" : "a whole number");
   }
   if (TIMES.has(typeOid)) {
     if (!isTimeOf(column, bound)) throw unlike(schema, column, value, TIMES.get(typeOid) as string);
-    if (typeOid === DATE) return bound.text;
+    if (typeOid === PG_TYPE.date) return bound.text;
     const time = bound.kind === "date" ? `${bound.text} 00:00:00` : bound.text;
-    return typeOid === TIMESTAMPTZ ? `${time}+00` : time;
+    return typeOid === PG_TYPE.timestamptz ? `${time}+00` : time;
   }
-  if (typeOid === BOOLEAN && value !== "true" && value !== "false") throw unlike(schema, column, value, "true or false");
-  if (typeOid !== UUID) return value;
+  if (typeOid === PG_TYPE.bool && value !== "true" && value !== "false") throw unlike(schema, column, value, "true or false");
+  if (typeOid !== PG_TYPE.uuid) return value;
   if (/^[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}$/i.test(value)) return value.toLowerCase();
   throw unlike(schema, column, value, "a uuid");
 }
 
 function isTimeOf({ typeOid }: ColumnSchema, bound: Bound | null): bound is Bound {
   if (bound === null || bound.kind === "number") return false;
-  return typeOid === DATE ? bound.kind === "date" : typeOid === TIMESTAMPTZ || !bound.zoned;
+  return typeOid === PG_TYPE.date ? bound.kind === "date" : typeOid === PG_TYPE.timestamptz || !bound.zoned;
 }
 
 function inRange(schema: TableSchema, { column: name, from, to }: Extract<ShardRule, { readonly kind: "range" }>): Owns {
   const column = columnOf(schema, name);
   const { typeOid, type } = column;
-  const isNumber = WHOLE_NUMBERS.has(typeOid) || typeOid === NUMERIC;
+  const isNumber = WHOLE_NUMBERS.has(typeOid) || typeOid === PG_TYPE.numeric;
   const allowed = isNumber ? "a number" : TIMES.get(typeOid);
   if (allowed === undefined)
     throw unfit(
@@ -221,6 +220,9 @@ function inRange(schema: TableSchema, { column: name, from, to }: Extract<ShardR
 }
 
 type Owns = (row: WireRow) => boolean;
+
+/** Ownership.text, for people. */
+export const describePart = (text: string): string => (text === "" ? "all of main-db" : `the part "${text}"`);
 
 /** Which partitions a replica that holds a part reads, by what is known of topics. */
 export const readsOf =

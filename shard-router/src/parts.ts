@@ -1,6 +1,6 @@
 import type { ColumnSchema, TableSchema } from "@cascade/shared/table-schema";
-import { formatTableName } from "@cascade/shared/topic";
-import { listed, type Ownership } from "./ownership.ts";
+import { columnOf, listed, type Ownership } from "./ownership.ts";
+import { PG_TYPE, WHOLE_NUMBERS } from "./row-shape.ts";
 import type { Bound } from "./shard-ranges.ts";
 import type { ShardRule } from "./shard-rules.ts";
 import { decimalOf } from "./types/numbers.ts";
@@ -170,24 +170,18 @@ const isEmpty = ({ from, to }: Pick<Range, "from" | "to">): boolean => from !== 
 const greater = (a: bigint | null, b: bigint | null): bigint | null => (a === null ? b : b === null ? a : a > b ? a : b);
 const lesser = (a: bigint | null, b: bigint | null): bigint | null => (a === null ? b : b === null ? a : a < b ? a : b);
 
-const NUMERIC = 1700;
-const WHOLE_NUMBERS: ReadonlySet<number> = new Set([20, 21, 23, 26]);
-const DATE = 1082;
-const TIMESTAMP = 1114;
-const TIMESTAMPTZ = 1184;
-
 /** A range's end as the first, or the last, whole number that is in it. */
 type Scale = (bound: Bound, side: "from" | "to") => bigint;
 
 function scaleOf(column: ColumnSchema): Scale | null {
   const { typeOid } = column;
   if (WHOLE_NUMBERS.has(typeOid)) return decimalScale(0);
-  if (typeOid === NUMERIC) {
+  if (typeOid === PG_TYPE.numeric) {
     const scale = decimalOf(column)?.scale ?? null;
     return scale === null || scale < 0 ? null : decimalScale(scale);
   }
-  if (typeOid === DATE) return ({ text }) => microsecondsOf(text) / DAY_US;
-  if (typeOid !== TIMESTAMP && typeOid !== TIMESTAMPTZ) return null;
+  if (typeOid === PG_TYPE.date) return ({ text }) => microsecondsOf(text) / DAY_US;
+  if (typeOid !== PG_TYPE.timestamp && typeOid !== PG_TYPE.timestamptz) return null;
   // All of a day is in a range that ends with it.
   return ({ kind, text }, side) => microsecondsOf(text) + (kind === "date" && side === "to" ? DAY_US - 1n : 0n);
 }
@@ -209,10 +203,4 @@ function microsecondsOf(text: string): bigint {
   const [date = "", time = "00:00:00"] = text.split(" ");
   const [second = "", fraction = ""] = time.split(".");
   return BigInt(Date.parse(`${date}T${second}Z`)) * 1_000n + BigInt(fraction.padEnd(6, "0"));
-}
-
-function columnOf(schema: TableSchema, name: string): ColumnSchema {
-  const column = schema.columns.find((one) => one.name === name);
-  if (column === undefined) throw new TypeError(`${formatTableName(schema)} has no column ${name}`);
-  return column;
 }

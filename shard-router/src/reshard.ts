@@ -4,7 +4,7 @@ import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
 import type { RunningCopy } from "./kafka/copy-states.ts";
 import type { PartitionEnd } from "./kafka/stream-end.ts";
-import { Ownership, readsOf } from "./ownership.ts";
+import { describePart, Ownership, readsOf } from "./ownership.ts";
 import { divisionProblem, isSamePart, lies, partHeld, partOfOthers } from "./parts.ts";
 import type { RememberedTable, Replica } from "./replica.ts";
 import type { SchemaBook } from "./schema-book.ts";
@@ -69,11 +69,13 @@ export async function reshard(ports: ReshardPorts, wanted: Wanted): Promise<void
   const isTaken = part === to.text || (await isAlike(ports, Ownership.parse(part), to));
   if (before !== null) {
     if (!isTaken) throw unfinished(part, before, to);
-    say(`going on: of ${shown(before)}, which the replica held before, rows may be left; its routers have ${settingsOf(to)}`);
+    say(
+      `going on: of ${describePart(before)}, which the replica held before, rows may be left; its routers have ${settingsOf(to)}`,
+    );
     await catchUp(ports, Ownership.parse(before), to, wanted.timeoutMs);
     return await drop(ports, before, Ownership.parse(part));
   }
-  if (isTaken) return say(`replica ${ports.name} holds ${shown(part)}, and nothing else: there is nothing to do`);
+  if (isTaken) return say(`replica ${ports.name} holds ${describePart(part)}, and nothing else: there is nothing to do`);
   const from = Ownership.parse(part);
   await handOver(ports, from, to, wanted.timeoutMs);
   await narrow(ports, part, to.text);
@@ -267,7 +269,7 @@ function checkWithin(tables: readonly RememberedTable[], from: Ownership, to: Ow
   const others = lies(partOfOthers(to), partOfOthers(from)) ? [] : ["tables that no rule names"];
   if (outside.length + others.length === 0) return;
   throw refused(
-    `${shown(to.text)} has rows that are not in ${shown(from.text)}, which the replica holds: of ${listOf([...outside.map(nameOf), ...others])}`,
+    `${describePart(to.text)} has rows that are not in ${describePart(from.text)}, which the replica holds: of ${listOf([...outside.map(nameOf), ...others])}`,
     `a replica can only give rows up: choose a part of what it holds (the old COUNT must divide the new one, and the new INDEX leave the old one when it is divided by the old COUNT; ` +
       `values and ranges of those it has), or fill new replicas for all of the new parts and switch the old ones off: ${PAGE}`,
   );
@@ -296,7 +298,7 @@ function checkDivision(tables: readonly RememberedTable[], from: Ownership, part
   if (ofOthers !== null) problems.push(`tables that no rule names: ${ofOthers}`);
   if (problems.length === 0) return;
   throw refused(
-    `what this replica holds would not be on it and the replicas beside it, each row once (${parts.map(({ text }) => shown(text)).join(", ")}): ${listOf(problems, "; ")}`,
+    `what this replica holds would not be on it and the replicas beside it, each row once (${parts.map(({ text }) => describePart(text)).join(", ")}): ${listOf(problems, "; ")}`,
     `name every replica that takes over rows of this one, and no other; each must have the same rules but for its own ROUTER_SHARD, values and ranges: ${PAGE}`,
   );
 }
@@ -305,7 +307,7 @@ function checkDivision(tables: readonly RememberedTable[], from: Ownership, part
 async function narrow({ replica, say, name }: ReshardPorts, from: string, to: string): Promise<void> {
   const isDone = await retried(() => replica.parts.narrow(from, to));
   if (!isDone) throw refused(`the part of replica ${name} was changed meanwhile`, "run the command again");
-  say(`replica ${name} holds ${shown(to)} from now on; start its routers with ${settingsOf(Ownership.parse(to))}`);
+  say(`replica ${name} holds ${describePart(to)} from now on; start its routers with ${settingsOf(Ownership.parse(to))}`);
 }
 
 async function drop(ports: ReshardPorts, before: string, to: Ownership): Promise<void> {
@@ -327,7 +329,7 @@ async function drop(ports: ReshardPorts, before: string, to: Ownership): Promise
     total += rows;
   }
   await retried(() => replica.parts.finish(before));
-  say(`done: ${total} rows given up; replica ${ports.name} holds ${shown(to.text)}`);
+  say(`done: ${total} rows given up; replica ${ports.name} holds ${describePart(to.text)}`);
   const held = await replica.held();
   if (held.length > 0)
     say(
@@ -351,7 +353,6 @@ async function retried<T>(attempt: () => Promise<T>): Promise<T> {
 const PAGE = "docs/sharding.md, Divide anew";
 const nameOf = ({ schema }: { readonly schema: TableSchema }): string => formatTableName(schema);
 const namesOf = (tables: readonly RememberedTable[]): string => listOf(tables.map(nameOf));
-const shown = (text: string): string => (text === "" ? "all of main-db" : `the part "${text}"`);
 
 function listOf(texts: readonly string[], separator = ", "): string {
   const more = texts.length > SHOWN ? `${separator}and ${texts.length - SHOWN} more` : "";
@@ -363,7 +364,7 @@ const refused = (message: string, advice: string): CascadeError =>
 
 const unfinished = (part: string, before: string, to: Ownership): CascadeError =>
   refused(
-    `rows may be left of ${shown(before)}, which the replica held before ${shown(part)}: it cannot become ${shown(to.text)} before they are gone`,
+    `rows may be left of ${describePart(before)}, which the replica held before ${describePart(part)}: it cannot become ${describePart(to.text)} before they are gone`,
     "run the command as it was run before, until it says that it is done",
   );
 

@@ -66,23 +66,10 @@ export function routingService(
   const { replicaName: name, REPLICA_URL: target } = config;
   const status = new ApplyStatus(config.KAFKA_TOPIC_PREFIX, name, context.telemetry);
   const holds = new TableHolds(config, context, status);
-  const routing: Routing = {
-    kafka,
-    config,
-    context,
-    status,
-    holds,
-    lostLogs: new LostLogs(),
-    findings: [],
-  };
+  const routing: Routing = { kafka, config, context, status, holds, lostLogs: new LostLogs(), findings: [] };
   return {
     engineBytes: target.engineBytes,
-    status: () => ({
-      replica: name,
-      dialect: target.dialect,
-      findings: routing.findings,
-      ...status.toJSON(),
-    }),
+    status: () => ({ replica: name, dialect: target.dialect, findings: routing.findings, ...status.toJSON() }),
     reasons: () => status.reasons(),
     live: async (signal) => {
       try {

@@ -8,7 +8,11 @@ import { formatTableName, type TableName } from "@cascade/shared/topic";
 export type WireKind = "boolean" | "integer" | "float" | "string";
 
 /** OIDs of PostgreSQL's built-in types that the router tells apart; the same on every server. */
-export const PG_TYPE = { bool: 16, bytea: 17, int8: 20, int2: 21, int4: 23, oid: 26, float4: 700, float8: 701 } as const;
+export const PG_TYPE = {
+  ...{ bool: 16, bytea: 17, int8: 20, int2: 21, int4: 23, oid: 26, float4: 700, float8: 701, numeric: 1700 },
+  ...{ date: 1082, timestamp: 1114, timestamptz: 1184, uuid: 2950 },
+} as const;
+export const WHOLE_NUMBERS: ReadonlySet<number> = new Set([PG_TYPE.int8, PG_TYPE.int2, PG_TYPE.int4, PG_TYPE.oid]);
 
 export function wireKind(typeOid: number): WireKind {
   switch (typeOid) {

@@ -1,11 +1,8 @@
 import { expect, test } from "bun:test";
 import type { EventMarks, ReceivedEvent } from "@cascade/shared/change-event";
+import { NO_MARKS } from "@cascade/shared/testing/event-marks";
 import { bySchema } from "./schema-runs.ts";
 
-const NO_MARKS: EventMarks = {
-  ...{ filling: false, fillingFor: null, replica: null, notReplica: null },
-  ...{ snapshotId: null, movedFrom: null, movedTo: null },
-};
 const event = (schemaId: string, marks: Partial<EventMarks> | null = null): ReceivedEvent => ({
   ...{ op: "c", before: null, after: {}, schemaId, committedAtMs: 0, commitLsn: 1n, ordinal: 0 },
   marks: marks === null ? null : { ...NO_MARKS, ...marks },

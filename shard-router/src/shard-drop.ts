@@ -27,22 +27,14 @@ export async function dropForeign(ports: DropPorts, oid: number, from: Ownership
     if (table === undefined) return null;
     const share = to.of(table.schema);
     if (share === null) return null;
+    // What could not be divided by the rules from before had no rows by them.
+    const before = from.signatureOf(table.schema) === null ? null : from.of(table.schema);
     try {
-      await dropPages(ports, table, { share, before: shareBefore(from, table.schema) });
+      await dropPages(ports, table, { share, before });
       return table.schema;
     } catch (error) {
       if (!(error instanceof FencedError) || fenced >= MAX_FENCED) throw error;
     }
-  }
-}
-
-/** What could not be divided by the rules from before had no rows by them. */
-function shareBefore(from: Ownership, schema: TableSchema): TableShare | null {
-  try {
-    return from.of(schema);
-  } catch (error) {
-    if (error instanceof CascadeError && error.code === "SHARD_KEY") return null;
-    throw error;
   }
 }
 

@@ -128,16 +128,10 @@ export class TableBook {
     await this.#options.agreeToBring?.(schema);
     const at = history.startOf(schema, position);
     const bringing = { schema, at, history, policy, mayCreate: this.#mayCreate(schema, place) };
+    const copy = awaitedCopy([{ topic: topicOf(prefix, schema), isDivided: false }]); // where its rows have to go
     const from = all.get(schema.oid);
     if (from !== undefined && this.#options.isDividedAnew?.(from.schema, schema, history.isRewritten(schema.oid, from.at, at))) {
-      await this.#change(
-        emptied(
-          bringChanges({ ...bringing, all }),
-          awaitedCopy([{ topic: topicOf(prefix, schema), isDivided: false }]),
-          schema.oid,
-        ),
-        place,
-      );
+      await this.#change(emptied(bringChanges({ ...bringing, all }), copy, schema.oid), place);
       return;
     }
     try {
@@ -149,10 +143,7 @@ export class TableBook {
       this.reread(); // what is done of it already, where DDL is no part of a transaction
       const now = await this.#all();
       if (revisionIn(now, schema) !== revisionIn(all, schema)) throw error; // looked at again before it is tried again
-      await this.#change(
-        emptied(bringChanges({ ...bringing, all: now }), awaitedCopy([{ topic: topicOf(prefix, schema), isDivided: false }])),
-        place,
-      );
+      await this.#change(emptied(bringChanges({ ...bringing, all: now }), copy), place);
       keyRefused(schema, error);
     }
   }

@@ -3,7 +3,7 @@ import type { TableSchema } from "@cascade/shared/table-schema";
 import { comparableRows } from "@cascade/shared/testing/table-histories";
 import type { Mutation } from "../src/mutation.ts";
 
-export class ConstraintError extends Error {}
+class ConstraintError extends Error {}
 
 /** A replica in memory: what each mutation means, said once more and as simply as can be. */
 export function carryOut(table: TableSchema, rows: WireRow[], mutations: readonly Mutation[]): void {
@@ -56,5 +56,17 @@ export function carryOut(table: TableSchema, rows: WireRow[], mutations: readonl
         rows.splice(at, 1);
       }
     }
+  }
+}
+
+/** As Replica.apply does: in order, where the merged mutations meet a constraint. */
+export function carryOutOr(table: TableSchema, rows: WireRow[], merged: readonly Mutation[], inOrder: readonly Mutation[]): void {
+  const before = [...rows];
+  try {
+    carryOut(table, rows, merged);
+  } catch (error) {
+    if (!(error instanceof ConstraintError)) throw error;
+    rows.splice(0, rows.length, ...before);
+    carryOut(table, rows, inOrder);
   }
 }

@@ -18,8 +18,7 @@ const BLANK_PADDED = 1042;
 export type KeyClass = ((row: WireRow) => string) | null;
 
 export function keyClassOf(schema: TableSchema): KeyClass {
-  const types = new Map(schema.columns.map(({ name, typeOid }) => [name, typeOid]));
-  const parts = schema.key.map((name) => ({ name, classOf: valueClass(types.get(name) ?? 0) }));
+  const parts = keyColumnClasses(schema);
   if (parts.every(({ classOf }) => classOf === "exact")) return null;
   return (row) =>
     parts
@@ -31,8 +30,14 @@ export function keyClassOf(schema: TableSchema): KeyClass {
       .join("");
 }
 
+/** The key's columns, and which of their values are equal. */
+export function keyColumnClasses(schema: TableSchema) {
+  const types = new Map(schema.columns.map(({ name, typeOid }) => [name, typeOid]));
+  return schema.key.map((name) => ({ name, classOf: valueClass(types.get(name) ?? 0) }));
+}
+
 /** A text that is the same for equal values; `exact`: their own is; `any`: of intervals, jsonb, arrays, ranges, ... any two may be equal. */
-export function valueClass(typeOid: number): "exact" | "any" | ((value: WireValue) => string) {
+function valueClass(typeOid: number): "exact" | "any" | ((value: WireValue) => string) {
   if (EXACT.has(typeOid) || typeOid >= FIRST_USER_OID) return "exact";
   if (typeOid === NUMERIC) return (value) => canonicalNumeric(String(value));
   if (FLOATS.has(typeOid)) return (value) => (value === 0 ? "0" : String(value));

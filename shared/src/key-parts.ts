@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { WireRow, WireValue } from "./change-event.ts";
-import { valueClass } from "./key-equality.ts";
+import { keyColumnClasses } from "./key-equality.ts";
 import type { TableSchema } from "./table-schema.ts";
 
 /**
@@ -24,8 +24,7 @@ export type KeyText = (key: WireRow) => string;
  * there is none, or two of its values may be equal that look different (intervals, jsonb, arrays, ...).
  */
 export function keyTextOf(schema: TableSchema): KeyText | null {
-  const types = new Map(schema.columns.map(({ name, typeOid }) => [name, typeOid]));
-  const parts = schema.key.map((name) => ({ name, classOf: valueClass(types.get(name) ?? 0) }));
+  const parts = keyColumnClasses(schema);
   if (parts.length === 0 || parts.some(({ classOf }) => classOf === "any")) return null;
   const textOf = ({ name, classOf }: (typeof parts)[number], row: WireRow): string => {
     const value = (Object.hasOwn(row, name) ? row[name] : null) as WireValue;

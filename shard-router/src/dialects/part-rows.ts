@@ -232,7 +232,7 @@ const MYSQL: Words = {
     if (typeOid === PG_TYPE.bool) return booleanOf(read);
     if (kind !== "datetime" && kind !== "time") return read;
     const trimmed = read.includes(".") ? read.replace(/\.?0+$/, "") : read;
-    return kind === "datetime" && typeOid === TIMESTAMPTZ ? `${trimmed}+00` : trimmed;
+    return kind === "datetime" && typeOid === PG_TYPE.timestamptz ? `${trimmed}+00` : trimmed;
   },
   drop: (dropping) => {
     // Neither knows another name for the table of a DELETE everywhere.
@@ -275,7 +275,7 @@ const DUCKDB: Words = {
   wire: (read, _type, { typeOid }) => {
     // DuckDB puts the era behind the date, PostgreSQL behind all.
     if (CALENDAR.has(typeOid) && read.includes(" (BC)")) return `${read.replace(" (BC)", "")} BC`;
-    return typeOid === NUMERIC ? read.replace(/^(-?)\./, "$10.") : read;
+    return typeOid === PG_TYPE.numeric ? read.replace(/^(-?)\./, "$10.") : read;
   },
   drop: (dropping) => dropTogether(dropping, `DELETE FROM ${dropping.table.sqlName} AS r`, asValues),
 };
@@ -288,8 +288,6 @@ const WORDS: Readonly<Record<DialectName, Words>> = {
   duckdb: DUCKDB,
 };
 
-const NUMERIC = 1700;
-const TIMESTAMPTZ = 1184;
-const CALENDAR: ReadonlySet<number> = new Set([1082, 1114, TIMESTAMPTZ]);
+const CALENDAR: ReadonlySet<number> = new Set([PG_TYPE.date, PG_TYPE.timestamp, PG_TYPE.timestamptz]);
 
 const booleanOf = (read: string): string => (read === "1" ? "true" : read === "0" ? "false" : read);

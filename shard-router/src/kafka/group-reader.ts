@@ -94,8 +94,8 @@ export class GroupReader {
       minBytes: 1,
       maxBytes: MAX_FETCH_BYTES,
       maxBytesPerPartition: MAX_PARTITION_FETCH_BYTES,
-      // Restarting is the service's, with fresh ports: kafkajs would do it in silence.
       metadataMaxAge: METADATA_MAX_AGE_MS,
+      // Restarting is the service's, with fresh ports: kafkajs would do it in silence.
       retry: { ...KAFKA_RETRY, restartOnFailure: async () => false },
     });
   }

@@ -33,7 +33,8 @@ export async function openDuckdbReplica(path: string): Promise<Replica> {
     dialect: duckdbDialect,
     id,
     parts: partStore({
-      ...{ table: "main.cascade_shard", tables: "main.cascade_tables", parameter: (at) => `$${at}` },
+      ...shardRow.options,
+      tables: "main.cascade_tables",
       rows: ({ text, values }) =>
         session.transaction(() => session.rows(text, withBigints(values))).catch(failing("reading the replica's part")),
       transaction: (steps) =>

@@ -28,7 +28,8 @@ export async function openMysqlReplica(url: string): Promise<Replica> {
       dialect,
       id,
       parts: partStore({
-        ...{ table: "cascade_shard", tables: "cascade_tables", parameter: () => "?" },
+        ...shardRow.options,
+        tables: "cascade_tables",
         rows: ({ text, values }) =>
           session.exclusive(() => session.query(text, values)).catch(failing("reading the replica's part")),
         transaction: (steps) =>

@@ -33,10 +33,8 @@ export interface PartStep extends PartQuery {
   readonly must?: true;
 }
 
-export interface PartStoreOptions extends Pick<ShardRowOptions, "table"> {
+export interface PartStoreOptions extends Pick<ShardRowOptions, "table" | "parameter"> {
   readonly tables: string;
-  /** How the statement's nth parameter is written, from 1 on. */
-  parameter(at: number): string;
   rows(query: PartQuery): Promise<readonly Readonly<Record<string, unknown>>[]>;
   /** In one transaction; `changed` gives the number of rows. Rolled back when `work` throws. */
   transaction(steps: readonly PartStep[]): Promise<void>;

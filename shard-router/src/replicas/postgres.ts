@@ -35,7 +35,8 @@ export async function openPostgresReplica(url: string): Promise<Replica> {
     dialect: postgresDialect,
     id,
     parts: partStore({
-      ...{ table: "cascade.shard", tables: "cascade.tables", parameter: (at) => `$${at}` },
+      ...shardRow.options,
+      tables: "cascade.tables",
       rows: (query) =>
         session
           .transaction(async () => (await session.run([query]))[0]?.rows ?? [])

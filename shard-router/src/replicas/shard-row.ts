@@ -19,14 +19,14 @@ export interface ShardRowOptions {
 export type Rows = (text: string, values: readonly string[]) => Promise<readonly Readonly<Record<string, unknown>>[]>;
 
 export class ShardRow {
-  readonly #options: ShardRowOptions;
+  readonly options: ShardRowOptions;
 
   constructor(options: ShardRowOptions) {
-    this.#options = options;
+    this.options = options;
   }
 
   get createText(): string {
-    const { table, textType, tableOptions = "" } = this.#options;
+    const { table, textType, tableOptions = "" } = this.options;
     return `CREATE TABLE IF NOT EXISTS ${table} (one INTEGER NOT NULL PRIMARY KEY, shard ${textType} NOT NULL)${tableOptions}`;
   }
 
@@ -35,7 +35,7 @@ export class ShardRow {
    * were shards holds everything. `instead`: the rules are others from now on, unless another router has changed them meanwhile.
    */
   async claim(rows: Rows, wanted: string, instead?: string): Promise<string> {
-    const { table, progress, insert, parameter } = this.#options;
+    const { table, progress, insert, parameter } = this.options;
     // Before anything is read, which in MariaDB is as it was at the first read.
     if (instead !== undefined)
       await rows(`UPDATE ${table} SET shard = ${parameter(1)} WHERE one = 1 AND shard = ${parameter(2)}`, [wanted, instead]);

@@ -61,7 +61,8 @@ export async function openSqliteReplica(
     dialect: sqliteDialect,
     id: session.replicaId,
     parts: partStore({
-      ...{ table: "cascade_shard", tables: "cascade_tables", parameter: () => "?" },
+      ...shardRow.options,
+      tables: "cascade_tables",
       rows: ({ text, values }) =>
         locked(() => session.database.query<Record<string, unknown>, SqlValue[]>(text).all(...values)).catch(
           failing("reading the replica's part"),
