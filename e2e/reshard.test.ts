@@ -205,11 +205,13 @@ describe.each(ENGINES)("%s", (engine) => {
     await startRouter(pipeline, c, "2/4");
     const besideC = ["--shard", "0/4", "--beside", c.url];
     let isKilled = false;
-    const killed = startCommand(pipeline, a, besideC, (line) => {
+    const kill = (line: string): void => {
       if (isKilled || !line.endsWith("given up")) return;
       isKilled = true;
       killed.signal("SIGKILL");
-    });
+    };
+    // Few rows a transaction: it must not be done before its first line is read here.
+    const killed = startCommand(pipeline, a, besideC, kill, { ROUTER_BATCH_ROWS: "2" });
     expect(await killed.exited).toEqual({ code: null, signal: "SIGKILL" });
     expect(killed.log()).toContain("position: ");
     expect(killed.log()).toContain(`holds the part "0/4 ${KEYS}" from now on`);
