@@ -28,9 +28,9 @@ export function catalogRows(schemas: readonly TableSchema[]): CatalogRows {
       missing: null,
     })),
   );
-  const identities = schemas.map(({ oid, key }) => ({
+  const identities = schemas.map(({ oid, key, identity }) => ({
     rel: String(oid),
-    identity: key.length > 0 ? ("d" as const) : ("f" as const),
+    identity: identity === "full" ? ("f" as const) : ("d" as const),
     primary_key: key.length > 0 ? key : null,
     identity_index: null,
   }));

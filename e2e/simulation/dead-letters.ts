@@ -1,7 +1,9 @@
+import { ShardClaim } from "@cascade/shard-router/src/claim-shard.ts";
 import type { DeadLetterLog } from "@cascade/shard-router/src/dead-letter.ts";
 import type { HeldKey } from "@cascade/shard-router/src/held-keys.ts";
 import { letterMessage } from "@cascade/shard-router/src/kafka/dead-letter-log.ts";
 import { letterOf } from "@cascade/shard-router/src/kafka/dead-letter-reader.ts";
+import { Ownership, readsOf } from "@cascade/shard-router/src/ownership.ts";
 import { ProgressBook } from "@cascade/shard-router/src/progress-book.ts";
 import { discard, type ReplayReport, replay } from "@cascade/shard-router/src/replay.ts";
 import { TableBook } from "@cascade/shard-router/src/table-book.ts";
@@ -44,12 +46,17 @@ export async function replayHeld(
   await using opened = await replica.open();
   await using schemas = new SchemaReader(kafka, network, () => undefined);
   const progress = new ProgressBook(opened);
+  const ownership = replica.part?.ownership ?? new Ownership(null, null);
+  const claim = new ShardClaim(opened, ownership);
+  await claim.check();
   const tables = new TableBook({
     ...{ replica: opened, prefix: PREFIX, policy: "apply", history: schemas.history },
     matches: () => true,
     ends: async () => null,
+    reads: readsOf(ownership, schemas.history),
     moved: (advance) => progress.moved(advance),
     changed: () => undefined,
+    isDividedAnew: (from, to, rewritten) => ownership.isDividedAnew(from, to, rewritten),
   });
   const messages = () => network.call("kafka", () => kafka.read(deadLettersTopic(PREFIX, replica.name), 0));
   const letters: Parameters<typeof replay>[0]["letters"] = async (take) => {
@@ -59,7 +66,17 @@ export async function replayHeld(
       if (letter !== null) take(letter);
     }
   };
-  const ports = { replica: opened, replicaName: replica.name, prefix: PREFIX, schemas, tables, progress, letters };
+  const ports = {
+    replica: opened,
+    replicaName: replica.name,
+    prefix: PREFIX,
+    ownership,
+    claim,
+    schemas,
+    tables,
+    progress,
+    letters,
+  };
   return await replay(ports, selected, maxBytes);
 }
 

@@ -1,5 +1,6 @@
 import { deadLettersTopic, schemasTopic } from "@cascade/shared/topic";
 import { cdcProcess } from "./cdc-process.ts";
+import { Part } from "./division.ts";
 import { SimulatedGroup } from "./group.ts";
 import { SimulatedKafka } from "./kafka.ts";
 import { ddlText, logText } from "./log-text.ts";
@@ -24,6 +25,8 @@ export interface HistoryOptions {
   readonly transactions?: number;
   /** KAFKA_PARTITIONS; by chance, unless said otherwise. */
   readonly partitions?: number;
+  /** Replicas that share main-db's rows; 1: none do. By chance, unless said otherwise. */
+  readonly shards?: number;
   /** Keeps the last lines of what happened. */
   readonly trace?: boolean;
 }
@@ -91,8 +94,8 @@ class History {
   #differs = "";
 
   constructor(options: HistoryOptions) {
-    const { seed, faults = new Set(FAULTS), transactions, partitions, trace = false } = options;
-    this.#plan = planOf(seed, { transactions, partitions });
+    const { seed, faults = new Set(FAULTS), transactions, partitions, shards, trace = false } = options;
+    this.#plan = planOf(seed, { transactions, partitions, shards });
     this.#scheduler = new Scheduler(seed);
     this.#faults = { rate: this.#plan.rate, kinds: faults };
     this.#network = new Network(this.#scheduler, this.#faults);
@@ -166,7 +169,7 @@ class History {
           [3, `old${id}`],
         ]);
       this.#mainDb.create(
-        firstSchema(name, this.#mainDb.newOid(), keyed),
+        firstSchema(name, this.#mainDb.newOid(), keyed, plan.form.isFull),
         Array.from({ length: rows }, (_, id) => row(id)),
       );
     });
@@ -176,7 +179,8 @@ class History {
     const cdc = cdcProcess({ ...world, initial, chunkRows, batchRows, partitions });
     for (let at = 0; at < plan.cdcs; at++) this.#machines.push(new Machine(`cdc${at}`, this.#scheduler, this.#witness, cdc));
     plan.replicas.forEach((routers, number) => {
-      const replica = new SimulatedReplica(`r${number}`, { ...world, mayRefuse: plan.refusals !== null });
+      const part = plan.division && new Part(plan.division, number);
+      const replica = new SimulatedReplica(`r${number}`, { ...world, part, mayRefuse: plan.refusals !== null });
       // Each of several partitions has a progress of its own.
       if (!plan.copies && plan.partitions === 1) replica.onCommit = ({ topic }) => this.#check.progress(replica, topic);
       this.#replicas.push(replica);
@@ -191,6 +195,7 @@ class History {
       transactions,
       ddl,
       pauseMs,
+      movesPartially: plan.division?.by !== "key",
       isAnnounced,
     });
     this.#storm();

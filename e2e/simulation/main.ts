@@ -2,7 +2,7 @@ import { parseArgs } from "node:util";
 import { FAULTS, type Fault } from "./network.ts";
 import { reportText, simulate } from "./simulate.ts";
 
-const USAGE = `usage: npm run simulate -- [--histories N] [--seed N] [--seconds N] [--without FAULT,...] [--transactions N] [--partitions N] [--keep-going]
+const USAGE = `usage: npm run simulate -- [--histories N] [--seed N] [--seconds N] [--without FAULT,...] [--transactions N] [--partitions N] [--shards N] [--keep-going]
   Random histories of both pipelines under a virtual clock, each checked (docs/decisions/0025). Faults: ${FAULTS.join(", ")}`;
 const PROGRESS_EVERY = 5_000;
 
@@ -14,6 +14,7 @@ const { values } = parseArgs({
     without: { type: "string", default: "" },
     transactions: { type: "string" },
     partitions: { type: "string" },
+    shards: { type: "string" },
     "keep-going": { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
@@ -44,6 +45,7 @@ const report = await simulate({
   ...(values.seconds !== undefined && { seconds: number("seconds", values.seconds) }),
   ...(values.transactions !== undefined && { transactions: number("transactions", values.transactions) }),
   ...(values.partitions !== undefined && { partitions: number("partitions", values.partitions) }),
+  ...(values.shards !== undefined && { shards: number("shards", values.shards) }),
   ...(values["keep-going"] && { maxFailures: Number.POSITIVE_INFINITY }),
   onProgress: (done) => {
     if (done % PROGRESS_EVERY === 0) process.stderr.write(`${done} histories\n`);

@@ -57,7 +57,7 @@ export class ModelCheck {
         if (table === undefined) return `${replica.name} has no table ${schema.table}`;
         if (table.schema.id !== schema.id) return `${schema.table} of ${replica.name} is at another schema`;
         const attnums = attnumsOf(schema);
-        const [expected, found] = [tableText(rows.all, attnums), replica.text(table, attnums)];
+        const [expected, found] = [tableText(owned(replica, schema, rows.all), attnums), replica.text(table, attnums)];
         if (expected !== found) return `${schema.table} of ${replica.name} has\n${found}\ninstead of\n${expected}`;
       }
     }
@@ -85,9 +85,10 @@ export class ModelCheck {
     if (mainDb.wasRenamed(table.oid)) return; // its rows come by several topics, each with a progress of its own
     if (!mainDb.tables.has(table.oid)) return; // nobody needs the rows of a table that is to be dropped
     const rows = [...without(held, mainDb.rowsAt(table.oid, progress)), ...held.flatMap((key) => this.#rowsBefore(table, key))];
-    const attnums = attnumsOf(mainDb.schemaAt(table.oid, progress));
+    const schema = mainDb.schemaAt(table.oid, progress);
+    const attnums = attnumsOf(schema);
     for (const attnum of attnums) if (!table.schema.columns.some((column) => column.attnum === attnum)) attnums.delete(attnum);
-    const [expected, found] = [tableText(rows, attnums), replica.text(table, attnums)];
+    const [expected, found] = [tableText(owned(replica, schema, rows), attnums), replica.text(table, attnums)];
     if (expected === found) return;
     const at = `${progress.commitLsn}/${progress.ordinal}`;
     const but = held.length === 0 ? "" : ` (holding back ${held.map(({ text }) => text)})`;
@@ -102,6 +103,9 @@ export class ModelCheck {
 }
 
 const attnumsOf = ({ columns }: TableSchema): Set<number> => new Set(columns.map(({ attnum }) => attnum));
+
+const owned = ({ part }: SimulatedReplica, schema: TableSchema, rows: readonly Row[]): readonly Row[] =>
+  part === null ? rows : rows.filter((row) => part.owns(schema, row));
 
 function without(held: readonly HeldKey[], rows: readonly Row[]): readonly Row[] {
   const ids = new Set(held.map(heldId));

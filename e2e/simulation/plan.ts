@@ -1,5 +1,7 @@
+import { DIVIDED_BY, type Division, formOf } from "./division.ts";
 import { Random } from "./random.ts";
 import type { SchemaChangeOptions } from "./schema-changes.ts";
+import type { TableForm } from "./tables.ts";
 
 /** Replicas that refuse rows now and then. */
 export interface Refusals {
@@ -29,6 +31,9 @@ export interface Plan {
   readonly refusals: Refusals | null;
   /** KAFKA_PARTITIONS. */
   readonly partitions: number;
+  /** null: every replica has all of main-db. */
+  readonly division: Division | null;
+  readonly form: TableForm;
 }
 
 /** What is given is not left to chance. */
@@ -36,10 +41,14 @@ export interface PlanOptions {
   /** At most. */
   readonly transactions?: number | undefined;
   readonly partitions?: number | undefined;
+  /** 1: none. */
+  readonly shards?: number | undefined;
 }
 
 export function planOf(seed: number, given: PlanOptions = {}): Plan {
   const { transactions: mostTransactions = Number.POSITIVE_INFINITY } = given;
+  const division = divisionOf(seed, given.shards);
+  const form = formOf(division);
   const random = new Random(seed ^ 0x5eed);
   const initial = random.chance(0.5);
   const retention = random.chance(0.25);
@@ -47,14 +56,15 @@ export function planOf(seed: number, given: PlanOptions = {}): Plan {
   const plan = {
     initial,
     copies: initial || retention,
-    ddl: random.chance(0.5) ? { alters: true, copies: initial } : null,
+    // By name a table may be divided anew, for which it is copied.
+    ddl: random.chance(0.5) ? { alters: initial || division?.by !== "name", copies: initial } : null,
     tables: Array.from({ length: count }, (_, at) => ({
       name: `t${at}`,
-      keyed: random.chance(0.75),
+      keyed: random.chance(0.75) || !form.mayLackKey,
       rows: initial ? random.between(0, 12) : 0,
     })),
     cdcs: random.between(1, 2),
-    replicas: random.chance(0.3) ? [random.between(1, 2), 1] : [random.between(1, 3)],
+    replicas: replicasOf(random, division),
     chunkRows: random.between(1, 6),
     cdcBatchRows: random.between(1, 10),
     routerBatchRows: random.between(1, 12),
@@ -65,6 +75,8 @@ export function planOf(seed: number, given: PlanOptions = {}): Plan {
     losesSlot: random.chance(0.4) && initial,
     // Of its own chances: seeds from before there were partitions have the same histories otherwise.
     partitions: given.partitions ?? new Random(seed ^ 0x9a27).pick([1, 1, 2, 3]),
+    division,
+    form,
   };
   const often = { oneIn: random.pick([7, 7, 3]), restless: random.chance(0.4) };
   const refusals: Refusals = {
@@ -73,8 +85,23 @@ export function planOf(seed: number, given: PlanOptions = {}): Plan {
     oneIn: random.between(2, 8),
   };
   const refuses = random.chance(0.25);
-  const ddl = plan.ddl && { ...plan.ddl, ...often, keys: random.chance(0.4), crowded: random.chance(0.2) };
+  const mayLoseKeys = random.chance(0.4) && form.mayLackKey;
+  const ddl = plan.ddl && { ...plan.ddl, ...often, form, keys: mayLoseKeys, crowded: random.chance(0.2) };
   if (!refuses) return { ...plan, ddl, refusals: null };
   // A table with a trigger of the user's own cannot be altered at will.
   return { ...plan, ddl: ddl && { ...ddl, alters: false }, refusals };
+}
+
+/** Of its own chances, as the partitions are. */
+function divisionOf(seed: number, given: number | undefined): Division | null {
+  const random = new Random(seed ^ 0x5a4d);
+  const shards = given ?? random.pick([1, 1, 1, 2, 3]);
+  return shards === 1 ? null : { shards, by: random.pick(DIVIDED_BY) };
+}
+
+/** How many routers each has. */
+function replicasOf(random: Random, division: Division | null): readonly number[] {
+  const replicas = random.chance(0.3) ? [random.between(1, 2), 1] : [random.between(1, 3)];
+  if (division === null) return replicas;
+  return Array.from({ length: division.shards }, (_, at) => Math.min(replicas[at] ?? 1, 2));
 }

@@ -5,6 +5,7 @@ import type { Advance, Progress, RememberedTable, Replica } from "@cascade/shard
 import { openSqliteReplica } from "@cascade/shard-router/src/replicas/sqlite.ts";
 import { comparePositions } from "@cascade/shared/lsn";
 import { tableOfTopic } from "@cascade/shared/topic";
+import type { Part } from "./division.ts";
 import type { Network } from "./network.ts";
 import type { Witness } from "./process.ts";
 import type { Host, Scheduler } from "./scheduler.ts";
@@ -16,11 +17,14 @@ export interface ReplicaWorld {
   readonly network: Network;
   readonly witness: Witness;
   readonly mayRefuse: boolean;
+  /** null: it has all of main-db. */
+  readonly part: Part | null;
 }
 
 /** One replica: the project's own SQLite replica, in memory, behind a network that loses answers. */
 export class SimulatedReplica implements Disposable {
   readonly name: string;
+  readonly part: Part | null;
   readonly #network: Network;
   readonly #witness: Witness;
   readonly #scheduler: Scheduler;
@@ -37,6 +41,7 @@ export class SimulatedReplica implements Disposable {
 
   constructor(name: string, world: ReplicaWorld) {
     this.name = name;
+    this.part = world.part;
     this.#mayRefuse = world.mayRefuse;
     this.#network = world.network;
     this.#witness = world.witness;

@@ -12,6 +12,7 @@ import {
   type Row,
   type Rows,
   renamed,
+  type TableForm,
   TEXT,
   withColumns,
   withKey,
@@ -30,6 +31,7 @@ export interface SchemaChangeOptions {
   readonly keys: boolean;
   /** Tables are made and renamed more often, and take each other's names. */
   readonly crowded: boolean;
+  readonly form: TableForm;
 }
 
 const MAX_TABLES = 4;
@@ -41,12 +43,14 @@ export class SchemaChanges {
   readonly #mainDb: MainDb;
   readonly #random: Random;
   readonly #crowded: boolean;
+  readonly #form: TableForm;
   readonly #kinds: readonly Change[];
   /** How many there were: in names, so that each is new. */
   count = 0;
 
-  constructor(mainDb: MainDb, random: Random, { alters, copies, restless, keys, crowded }: SchemaChangeOptions) {
+  constructor(mainDb: MainDb, random: Random, { alters, copies, restless, keys, crowded, form }: SchemaChangeOptions) {
     this.#crowded = crowded;
+    this.#form = form;
     this.#mainDb = mainDb;
     this.#random = random;
     const altering: readonly Change[] = [
@@ -88,6 +92,7 @@ export class SchemaChanges {
   #renamesColumn(oid: number): readonly WalItem[] {
     const { schema } = this.#table(oid);
     const target = this.#random.pick(schema.columns).attnum;
+    if (this.#form.keeps.has(target)) return [];
     const named = schema.columns.map((column) =>
       column.attnum === target ? { ...column, name: `${column.name}_${this.count}` } : column,
     );
@@ -98,7 +103,7 @@ export class SchemaChanges {
   #dropsColumn(oid: number): readonly WalItem[] {
     const { schema } = this.#table(oid);
     const dropped = schema.columns.filter(({ attnum }) => attnum !== ID && attnum !== TEXT).at(-1)?.attnum;
-    if (dropped === undefined) return [];
+    if (dropped === undefined || this.#form.keeps.has(dropped)) return [];
     return becomes(
       withColumns(
         schema,
@@ -121,7 +126,7 @@ export class SchemaChanges {
     const { schema, rows } = this.#table(oid);
     const ids = rows.all.map((row) => row.get(ID) ?? null);
     if (!isKeyed(schema) && (ids.includes(null) || new Set(ids).size < ids.length)) return [];
-    return becomes(withKey(schema, !isKeyed(schema)));
+    return becomes(withKey(schema, !isKeyed(schema), this.#form.isFull));
   }
 
   #drops(oid: number): readonly WalItem[] {
@@ -130,13 +135,17 @@ export class SchemaChanges {
 
   #makes(table: string): readonly WalItem[] {
     if (this.#mainDb.tables.size >= MAX_TABLES) return [];
-    return becomes(firstSchema(table, this.#mainDb.newOid(), this.#random.chance(0.75)));
+    return becomes(this.#newSchema(table));
   }
 
   #makesAnew(oid: number): readonly WalItem[] {
     const { table } = this.#table(oid).schema;
-    const schema = firstSchema(table, this.#mainDb.newOid(), this.#random.chance(0.75));
-    return [{ kind: "gone", oid }, ...becomes(schema)];
+    return [{ kind: "gone", oid }, ...becomes(this.#newSchema(table))];
+  }
+
+  #newSchema(table: string): TableSchema {
+    const oid = this.#mainDb.newOid();
+    return firstSchema(table, oid, this.#random.chance(0.75) || !this.#form.mayLackKey, this.#form.isFull);
   }
 
   #rewrites(oid: number): readonly WalItem[] {

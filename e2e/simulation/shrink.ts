@@ -48,12 +48,13 @@ function fails(options: HistoryOptions): Shrunk | null {
 }
 
 /** How the history is run again. */
-export function commandOf({ seed, faults, transactions, partitions }: HistoryOptions): string {
+export function commandOf({ seed, faults, transactions, partitions, shards }: HistoryOptions): string {
   const without = FAULTS.filter((fault) => faults !== undefined && !faults.has(fault));
   return [
     `npm run simulate -- --seed ${seed} --histories 1`,
     ...(without.length > 0 ? [`--without ${without.join(",")}`] : []),
     ...(transactions === undefined ? [] : [`--transactions ${transactions}`]),
     ...(partitions === undefined ? [] : [`--partitions ${partitions}`]),
+    ...(shards === undefined ? [] : [`--shards ${shards}`]),
   ].join(" ");
 }

@@ -33,11 +33,12 @@ const TRACE_SHOWN = 60;
 /** History after history, each with the seed after the one before. */
 export async function simulate(options: SimulationOptions): Promise<SimulationReport> {
   const { seed, histories, seconds = Number.POSITIVE_INFINITY, maxFailures = 1, onProgress = () => undefined } = options;
-  const { faults, transactions, partitions } = options;
+  const { faults, transactions, partitions, shards } = options;
   const given = {
     ...(faults && { faults }),
     ...(transactions !== undefined && { transactions }),
     ...(partitions !== undefined && { partitions }),
+    ...(shards !== undefined && { shards }),
   };
   const report: SimulationReport = { ...NOTHING, faults: new Map(), failures: [] };
   const stray: unknown[] = [];

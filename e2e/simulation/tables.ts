@@ -31,8 +31,17 @@ export const CAPTURED = parseTableFilter(`public.*,!public.${HIDDEN}*`);
 
 export const isHidden = (schema: TableSchema): boolean => !CAPTURED.matches(schema);
 
-/** `id` and two columns more; without a key: every row is told whole. */
-export function firstSchema(table: string, oid: number, keyed: boolean): TableSchema {
+/** What tables may be, and become. */
+export interface TableForm {
+  readonly mayLackKey: boolean;
+  /** REPLICA IDENTITY FULL with a key, too: every old row is told whole. */
+  readonly isFull: boolean;
+  /** Columns that keep their name and are not dropped. */
+  readonly keeps: ReadonlySet<number>;
+}
+
+/** `id` and two columns more; without a key, or where all are `isFull`: every old row is told whole. */
+export function firstSchema(table: string, oid: number, keyed: boolean, isFull: boolean): TableSchema {
   const columns = [
     columnSchema("id", "integer", { attnum: ID, nullable: !keyed }),
     columnSchema("n", "integer", { attnum: COUNT }),
@@ -44,14 +53,16 @@ export function firstSchema(table: string, oid: number, keyed: boolean): TableSc
     oid,
     columns,
     key: keyed ? ["id"] : [],
-    identity: keyed ? "default" : "full",
+    identity: identityOf(keyed, isFull),
   });
 }
 
-export function withKey({ id: _id, ...schema }: TableSchema, keyed: boolean): TableSchema {
+const identityOf = (keyed: boolean, isFull: boolean) => (keyed && !isFull ? "default" : "full");
+
+export function withKey({ id: _id, ...schema }: TableSchema, keyed: boolean, isFull: boolean): TableSchema {
   const columns = schema.columns.map((column) => (column.attnum === ID && keyed ? { ...column, nullable: false } : column));
   const key = columns.filter(({ attnum }) => keyed && attnum === ID).map(({ name }) => name);
-  return identifySchema({ ...schema, columns, key, identity: keyed ? "default" : "full" });
+  return identifySchema({ ...schema, columns, key, identity: identityOf(keyed, isFull) });
 }
 
 export const withColumns = ({ id: _id, ...schema }: TableSchema, columns: readonly ColumnSchema[]): TableSchema =>
@@ -116,8 +127,7 @@ export const tableText = (rows: readonly Row[], attnums: ReadonlySet<number>): s
 /** What the event needs of a change, under the schema that its table has there. */
 export function eventRows({ op, schema, before, after, unsent }: RowChange): Pick<ChangeEvent, "key" | "before" | "after"> {
   if (op === "t") return { key: null, before: null, after: null };
-  const keyed = isKeyed(schema);
-  const old = before === null ? null : keyed ? keyJson(schema, before) : rowJson(schema, before);
+  const old = before === null ? null : schema.identity === "full" ? rowJson(schema, before) : keyJson(schema, before);
   return {
     key: keyJson(schema, (after ?? before) as Row),
     before: op === "c" ? null : old,

@@ -12,6 +12,8 @@ export interface WorkloadOptions {
   /** Schema changes among them; null: none. */
   readonly ddl: SchemaChangeOptions | null;
   readonly pauseMs: number;
+  /** A row may get another key without telling all of its columns. */
+  readonly movesPartially: boolean;
   /** Everything that main-db starts with is announced: a schema change before that is the catalog's to find. */
   readonly isAnnounced: () => boolean;
 }
@@ -100,7 +102,8 @@ export class Workload {
       return;
     }
     const movesTo = random.chance(0.15) && ids.length > 0 ? random.pick(ids) : before.get(ID);
-    const isPartial = random.chance(0.4) && before.get(TEXT) != null && schema.columns.some(({ attnum }) => attnum === TEXT);
+    const hasText = before.get(TEXT) != null && schema.columns.some(({ attnum }) => attnum === TEXT);
+    const isPartial = random.chance(0.4) && hasText && (movesTo === before.get(ID) || this.#options.movesPartially);
     const after = new Map([
       ...this.#row(schema, Number(movesTo)),
       ...(isPartial ? [[TEXT, before.get(TEXT)] as [number, Value]] : []),

@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import type { ReceivedEvent, WireRow } from "@cascade/shared/change-event";
 import { keyTextOf, partOf } from "@cascade/shared/key-parts";
 import type { TableSchema } from "@cascade/shared/table-schema";
+import { NO_MARKS } from "@cascade/shared/testing/event-marks";
 import {
   batchesOf,
   batchSizes,
@@ -228,6 +229,20 @@ test("an update of a row that was here and is not any more deletes it, and so do
   // Where the key says whose it is, it was never here.
   const byKey = [0, 1].map((index) => new Ownership({ index, count: 2 }, null).of(schema));
   expect(byKey.map((share) => share?.here(event("r", null, { id: 1, tenant: a })) === null).toSorted()).toEqual([false, true]);
+});
+
+test("while a table is copied, whose rows may have been written anew unseen, another's row that goes or changes is not left here", () => {
+  const schema = tableSchema("o", { id: "integer", n: "integer" }, { identity: "full" });
+  const filling = { ...NO_MARKS, filling: true };
+  const index = 1 - partOf("7", 2);
+  const share = new Ownership({ index, count: 2 }, parseShardRules("public.o=n")).of(schema);
+  const [gone, same] = [event("d", { id: 1, n: 7 }, null), event("u", null, { id: 1, n: 7 })];
+  expect([share?.here(gone), share?.here(same)]).toEqual([null, null]);
+  expect(share?.here({ ...gone, marks: filling })).toMatchObject({ op: "d", before: { id: 1 } });
+  expect(share?.here({ ...same, marks: filling })).toMatchObject({ op: "d", before: { id: 1 }, after: null });
+  // Where the key says whose it is, it was never here.
+  const byKey = new Ownership({ index: 1 - partOf("1", 2), count: 2 }, null).of(schema);
+  expect(byKey?.here({ ...gone, marks: filling })).toBeNull();
 });
 
 test("of a table without a key a row that comes from another shard is put there, one that goes is found by what it was", () => {

@@ -274,7 +274,7 @@ export class TableShare {
       case "t":
         return event;
       case "d":
-        return before === null || this.#owns(before) ? event : null;
+        return before === null || this.#owns(before) || this.#mayBeHere(event) ? event : null;
       // One without a row is malformed, which is said where it is turned.
       case "c":
         return after === null || this.#owns(after) ? event : null;
@@ -290,6 +290,7 @@ export class TableShare {
 
   #updated(event: ReceivedEvent, before: WireRow | null, after: WireRow): ReceivedEvent | null {
     const isOurs = this.#owns(this.#isIn(after) ? after : whole(before, after));
+    if (!isOurs && this.#mayBeHere(event)) return { ...event, op: "d", before: before ?? after, after: null };
     if (before === null || this.#isSame(before, after)) return isOurs ? event : null;
     const wasOurs = this.#owns(before);
     if (!isOurs) return wasOurs ? { ...event, op: "d", after: null } : null;
@@ -298,6 +299,14 @@ export class TableShare {
     // Where a part was given up, the old row may be there yet, as it was then (reshard.ts): it is not looked for, so that what does not come whole is
     // missed, and not completed by that. While the table is being filled the copy completes it.
     return event.marks?.filling === true ? event : { ...event, before: null, after: whole(before, after) };
+  }
+
+  /**
+   * Whether the row may be here, though it was another's before the event: main-db may have written another value into what the table is divided by, unseen
+   * (ALTER COLUMN ... USING), for which the table is copied. A row that is gone before it is copied is known to be so by this event alone.
+   */
+  #mayBeHere({ marks }: ReceivedEvent): boolean {
+    return marks?.filling === true && !this.#byKey && !this.#keyless;
   }
 
   #isIn(row: WireRow): boolean {
