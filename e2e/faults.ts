@@ -38,14 +38,17 @@ export async function strike({ random, victims, rounds, pauseMs, awayMs, say }: 
   const started = performance.now();
   const order = Array.from({ length: rounds }, () => shuffled(victims, random)).flat();
   let returning: Promise<unknown> = Promise.resolve();
+  const backs = new Map<Victim, Promise<unknown>>();
   for (const victim of order) {
     await Bun.sleep(random.between(0, pauseMs));
+    await backs.get(victim); // the last of a round may be the first of the next
     const [away, waits] = [random.between(0, awayMs), random.chance(0.7)];
     say(`${((performance.now() - started) / 1000).toFixed(1)} s: ${victim.name} is killed, for ${away} ms`);
     const back = victim
       .kill()
       .then(() => Bun.sleep(away))
       .then(() => victim.start());
+    backs.set(victim, back);
     // Not waited for, the next victim falls while this one is away.
     returning = Promise.all([returning, back]);
     returning.catch(() => {});
