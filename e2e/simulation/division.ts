@@ -11,6 +11,8 @@ export type DividedBy = (typeof DIVIDED_BY)[number];
 export interface Division {
   readonly shards: number;
   readonly by: DividedBy;
+  /** The first of them gives half of its part to one more replica on the way. */
+  readonly splits: boolean;
 }
 
 /** ROUTER_SHARD_KEYS. */
@@ -26,24 +28,26 @@ export function formOf(division: Division | null): TableForm {
 
 /** One replica's. */
 export class Part {
-  readonly #division: Division;
+  readonly #by: DividedBy;
   readonly #at: number;
+  readonly #of: number;
   /** As its routers are told it. */
   readonly ownership: Ownership;
 
-  constructor(division: Division, at: number) {
-    this.#division = division;
+  constructor(by: DividedBy, at: number, of: number) {
+    this.#by = by;
     this.#at = at;
-    this.ownership = Ownership.parse(`${at}/${division.shards} ${RULES[division.by]}`.trim());
+    this.#of = of;
+    this.ownership = Ownership.parse(`${at}/${of} ${RULES[by]}`.trim());
   }
 
   /** As docs/sharding.md says it, and not by the routers' own code. */
   owns({ table }: TableSchema, row: Row): boolean {
-    const { shards, by } = this.#division;
+    const by = this.#by;
     if (by === "name" && table.startsWith("t1")) return true;
     const isByValue = by === "value" || (by === "name" && table.startsWith("t0"));
     const text = String(row.get(isByValue ? COUNT : ID) ?? "");
     const hash = Number.parseInt(createHash("md5").update(text).digest("hex").slice(0, 8), 16);
-    return hash % shards === this.#at;
+    return hash % this.#of === this.#at;
   }
 }

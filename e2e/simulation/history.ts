@@ -11,6 +11,7 @@ import { Operator } from "./operator.ts";
 import { type Plan, planOf, type Refusals } from "./plan.ts";
 import { Machine, type Witness } from "./process.ts";
 import { SimulatedReplica, tableOf } from "./replica.ts";
+import { Resharding } from "./resharding.ts";
 import { routerProcess } from "./router-process.ts";
 import { Scheduler } from "./scheduler.ts";
 import { PREFIX } from "./slot-source.ts";
@@ -88,6 +89,7 @@ class History {
   readonly #check: ModelCheck;
   readonly #operator: Operator;
   #workload!: Workload;
+  #resharding: Resharding | null = null;
   #violation: string | null = null;
   #isOver = false;
   #isCured = false;
@@ -179,16 +181,27 @@ class History {
     const cdc = cdcProcess({ ...world, initial, chunkRows, batchRows, partitions });
     for (let at = 0; at < plan.cdcs; at++) this.#machines.push(new Machine(`cdc${at}`, this.#scheduler, this.#witness, cdc));
     plan.replicas.forEach((routers, number) => {
-      const part = plan.division && new Part(plan.division, number);
-      const replica = new SimulatedReplica(`r${number}`, { ...world, part, mayRefuse: plan.refusals !== null });
+      const isSplit = plan.division?.splits === true && number === 0;
+      const own = { part: this.#partOf(number), isSplit, mayRefuse: plan.refusals !== null };
+      const replica = new SimulatedReplica(`r${number}`, { ...world, ...own });
       // Each of several partitions has a progress of its own.
-      if (!plan.copies && plan.partitions === 1) replica.onCommit = ({ topic }) => this.#check.progress(replica, topic);
+      if (!plan.copies && plan.partitions === 1 && !isSplit)
+        replica.onCommit = ({ topic }) => this.#check.progress(replica, topic);
       this.#replicas.push(replica);
       const group = new SimulatedGroup(this.#scheduler, this.#network, this.#kafka);
       const router = routerProcess({ ...world, group, replica, batchRows: plan.routerBatchRows, refusals: plan.refusals });
       for (let at = 0; at < routers; at++)
-        this.#machines.push(new Machine(`router${number}-${at}`, this.#scheduler, this.#witness, router));
+        this.#machines.push(
+          new Machine(
+            `router${number}-${at}`,
+            this.#scheduler,
+            this.#witness,
+            router,
+            (error) => isSplit && this.#resharding?.refuses(error) === true,
+          ),
+        );
     });
+    this.#split();
     const isAnnounced = () => this.#kafka.end(schemasTopic(PREFIX)) >= plan.tables.length;
     const { transactions, ddl, pauseMs } = plan;
     this.#workload = new Workload(this.#mainDb, this.#scheduler, {
@@ -202,6 +215,24 @@ class History {
     if (plan.refusals !== null) this.#refuse(plan.refusals);
     this.#checkpoint();
     this.#awaitEnd();
+  }
+
+  /** What a replica has to begin with; one that is made for a half has that. */
+  #partOf(number: number): Part | null {
+    const { division } = this.#plan;
+    if (division === null) return null;
+    const { by, shards } = division;
+    return number < shards ? new Part(by, number, shards) : new Part(by, number, 2 * shards);
+  }
+
+  #split(): void {
+    const { division } = this.#plan;
+    const [replica, beside] = [this.#replicas[0], this.#replicas.at(-1)];
+    if (division?.splits !== true || replica === undefined || beside === undefined) return;
+    this.#resharding = new Resharding(this.#world, {
+      ...{ replica, to: new Part(division.by, 0, 2 * division.shards), beside },
+      routers: this.#machines.filter(({ name }) => name.startsWith("router0-")),
+    });
   }
 
   #checkpoint(): void {
@@ -281,7 +312,8 @@ class History {
 
   /** @param sinceMs since when all is as it should be */
   #awaitEqual(sinceMs: number | null): void {
-    void this.#check.difference(this.#replicas).then((difference) => {
+    void this.#check.difference(this.#replicas).then((found) => {
+      const difference = this.#resharding?.isDone === false ? "the part is not given up" : found;
       this.#differs = difference ?? "";
       const { nowMs } = this.#scheduler;
       if (difference === null && sinceMs !== null && nowMs - sinceMs >= CALM_MS) {

@@ -46,6 +46,10 @@ export class ModelCheck {
     const last = mainDb.lastChangeLsn;
     if (confirmed < last) return `the slot is confirmed up to ${confirmed}, and the WAL has changes up to ${last}`;
     for (const replica of replicas) {
+      if (replica.part !== null) {
+        const { part, before } = await replica.parts();
+        if (part !== replica.part.ownership.text || before !== null) return `${replica.name} has the part ${part} (${before})`;
+      }
       const held = await replica.held();
       if (held.length > 0) return `${replica.name} holds ${held.map(({ oid, text }) => `${oid} ${text}`)} back`;
       const remembered = new Map((await replica.remembered()).map((table) => [table.oid, table]));

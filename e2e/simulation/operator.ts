@@ -7,6 +7,7 @@ import type { MainDb } from "./main-db.ts";
 import type { Network } from "./network.ts";
 import type { Witness } from "./process.ts";
 import type { SimulatedReplica } from "./replica.ts";
+import { isOfAPart } from "./resharding.ts";
 import type { Host, Scheduler } from "./scheduler.ts";
 import { PREFIX } from "./slot-source.ts";
 import { heldId, MAX_ID } from "./tables.ts";
@@ -84,7 +85,9 @@ export class Operator {
         (told) => witness.tell(host, () => told),
         (error: unknown) => {
           witness.tell(host, () => `ends by ${error}`);
-          if (error instanceof CascadeError && error.verdict === "retry") return;
+          // It was given in the words of the part from before.
+          const isOfThePart = error instanceof CascadeError && replica.isSplit && isOfAPart(error);
+          if (isOfThePart || (error instanceof CascadeError && error.verdict === "retry")) return;
           witness.violated(`${host.name} ended by ${error}\n${error instanceof Error ? error.stack : ""}`);
         },
       );

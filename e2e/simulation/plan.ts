@@ -96,12 +96,12 @@ export function planOf(seed: number, given: PlanOptions = {}): Plan {
 function divisionOf(seed: number, given: number | undefined): Division | null {
   const random = new Random(seed ^ 0x5a4d);
   const shards = given ?? random.pick([1, 1, 1, 2, 3]);
-  return shards === 1 ? null : { shards, by: random.pick(DIVIDED_BY) };
+  return shards === 1 ? null : { shards, by: random.pick(DIVIDED_BY), splits: random.chance(0.4) };
 }
 
 /** How many routers each has. */
 function replicasOf(random: Random, division: Division | null): readonly number[] {
   const replicas = random.chance(0.3) ? [random.between(1, 2), 1] : [random.between(1, 3)];
   if (division === null) return replicas;
-  return Array.from({ length: division.shards }, (_, at) => Math.min(replicas[at] ?? 1, 2));
+  return Array.from({ length: division.shards + (division.splits ? 1 : 0) }, (_, at) => Math.min(replicas[at] ?? 1, 2));
 }

@@ -22,15 +22,26 @@ export class Machine {
   readonly #scheduler: Scheduler;
   readonly #witness: Witness;
   readonly #start: (host: Host) => Live;
+  readonly #mayEndBy: (error: CascadeError) => boolean;
   #starts = 0;
   host: Host;
 
-  /** @param start a process's first steps: what it remembers over its lives begins here */
-  constructor(name: string, scheduler: Scheduler, witness: Witness, start: (host: Host) => Live) {
+  /**
+   * @param start a process's first steps: what it remembers over its lives begins here
+   * @param mayEndBy what is not to be tried again, and ends the process; it is started anew a while after
+   */
+  constructor(
+    name: string,
+    scheduler: Scheduler,
+    witness: Witness,
+    start: (host: Host) => Live,
+    mayEndBy: (error: CascadeError) => boolean = () => false,
+  ) {
     this.name = name;
     this.#scheduler = scheduler;
     this.#witness = witness;
     this.#start = start;
+    this.#mayEndBy = mayEndBy;
     this.host = this.#boot(0);
   }
 
@@ -38,6 +49,12 @@ export class Machine {
     const host: Host = { name: `${this.name}.${++this.#starts}`, alive: true, frozenUntilMs: 0 };
     this.#scheduler.after(delayMs, host, () => {
       this.#liveOn(host, this.#start(host)).catch((error: unknown) => {
+        if (error instanceof CascadeError && this.#mayEndBy(error)) {
+          this.#witness.tell(host, () => `ends by ${error.code} ${error.message}`);
+          host.alive = false;
+          this.host = this.#boot(this.#scheduler.random.skewed(500, 20_000));
+          return;
+        }
         const stack = error instanceof Error ? error.stack : "";
         this.#witness.violated(
           `${host.name} ended by ${error instanceof CascadeError ? error.code : "a bug"}: ${error}\n${stack}`,

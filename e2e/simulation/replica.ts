@@ -2,6 +2,7 @@ import { Database } from "bun:sqlite";
 import { type Partition, partitionKey } from "@cascade/shard-router/src/event-consumer.ts";
 import type { HeldKey } from "@cascade/shard-router/src/held-keys.ts";
 import type { Advance, Progress, RememberedTable, Replica } from "@cascade/shard-router/src/replica.ts";
+import type { RememberedPart } from "@cascade/shard-router/src/replicas/part-store.ts";
 import { openSqliteReplica } from "@cascade/shard-router/src/replicas/sqlite.ts";
 import { comparePositions } from "@cascade/shared/lsn";
 import { tableOfTopic } from "@cascade/shared/topic";
@@ -19,12 +20,16 @@ export interface ReplicaWorld {
   readonly mayRefuse: boolean;
   /** null: it has all of main-db. */
   readonly part: Part | null;
+  /** It gives some of its part to another on the way. */
+  readonly isSplit: boolean;
 }
 
 /** One replica: the project's own SQLite replica, in memory, behind a network that loses answers. */
 export class SimulatedReplica implements Disposable {
   readonly name: string;
-  readonly part: Part | null;
+  /** As its routers are told it, from their next start on. */
+  part: Part | null;
+  readonly isSplit: boolean;
   readonly #network: Network;
   readonly #witness: Witness;
   readonly #scheduler: Scheduler;
@@ -42,6 +47,7 @@ export class SimulatedReplica implements Disposable {
   constructor(name: string, world: ReplicaWorld) {
     this.name = name;
     this.part = world.part;
+    this.isSplit = world.isSplit;
     this.#mayRefuse = world.mayRefuse;
     this.#network = world.network;
     this.#witness = world.witness;
@@ -62,7 +68,12 @@ export class SimulatedReplica implements Disposable {
     return call(async (engine) => ({
       dialect: engine.dialect,
       id: engine.id,
-      parts: engine.parts,
+      parts: {
+        read: () => call(({ parts }) => parts.read()),
+        narrow: (from, to) => call(({ parts }) => parts.narrow(from, to)),
+        finish: (before) => call(({ parts }) => parts.finish(before)),
+        rows: (query) => call(({ parts }) => parts.rows(query)),
+      },
       findings: () => [],
       check: () => call((replica) => replica.check()),
       claim: (...asked) => call((replica) => replica.claim(...asked)),
@@ -107,6 +118,10 @@ export class SimulatedReplica implements Disposable {
 
   async remembered(): Promise<readonly RememberedTable[]> {
     return (await this.#engine).remembered();
+  }
+
+  async parts(): Promise<RememberedPart> {
+    return (await this.#engine).parts.read();
   }
 
   async held(): Promise<readonly HeldKey[]> {

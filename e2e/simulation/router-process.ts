@@ -26,10 +26,11 @@ export interface RouterWorld extends GroupContext {
 export function routerProcess(world: RouterWorld): (host: Host) => Live {
   const { network, kafka, replica, witness, batchRows, refusals } = world;
   const target = { dialect: "sqlite", defaultName: replica.name, engineBytes: 0, open: () => replica.open() } as const;
-  const shard = replica.part && { ownership: replica.part.ownership };
   const given = refusals && { ROUTER_ON_ERROR: refusals.onError, ROUTER_MAX_HELD_KEYS: refusals.maxHeldKeys };
-  const config = { ...CONFIG, replicaName: replica.name, REPLICA_URL: target, ROUTER_BATCH_ROWS: batchRows, ...given, ...shard };
   return (host) => {
+    const shard = replica.part && { ownership: replica.part.ownership };
+    const own = { replicaName: replica.name, REPLICA_URL: target, ROUTER_BATCH_ROWS: batchRows, ...given, ...shard };
+    const config = { ...CONFIG, ...own };
     const context = quietContext(host, witness);
     const simulated: RouterKafka = {
       openSchemas: async (onNews) => new SchemaReader(kafka, network, onNews),
