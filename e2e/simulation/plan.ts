@@ -56,8 +56,7 @@ export function planOf(seed: number, given: PlanOptions = {}): Plan {
   const plan = {
     initial,
     copies: initial || retention,
-    // By name a table may be divided anew, for which it is copied.
-    ddl: random.chance(0.5) ? { alters: initial || division?.by !== "name", copies: initial } : null,
+    ddl: random.chance(0.5) ? changesOf(initial, division) : null,
     tables: Array.from({ length: count }, (_, at) => ({
       name: `t${at}`,
       keyed: random.chance(0.75) || !form.mayLackKey,
@@ -97,6 +96,15 @@ function divisionOf(seed: number, given: number | undefined): Division | null {
   const random = new Random(seed ^ 0x5a4d);
   const shards = given ?? random.pick([1, 1, 1, 2, 3]);
   return shards === 1 ? null : { shards, by: random.pick(DIVIDED_BY), splits: random.chance(0.4) };
+}
+
+function changesOf(initial: boolean, division: Division | null) {
+  return {
+    // By name a table may be divided anew, for which it is copied.
+    alters: initial || division?.by !== "name",
+    // Of a table that leaves before it was copied nobody takes over what is given up: that is waited for.
+    copies: initial && division?.splits !== true,
+  };
 }
 
 /** How many routers each has. */

@@ -5,6 +5,7 @@ import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import { changed } from "../test/table-changer.ts";
 import { ShardClaim } from "./claim-shard.ts";
 import { Ownership } from "./ownership.ts";
+import { pendingText, readPending } from "./pending-claim.ts";
 import type { RememberedTable, Replica } from "./replica.ts";
 
 const t = tableSchema("t", { id: "integer", region: "text" }, { identity: "full" });
@@ -31,7 +32,7 @@ class Remembering implements Pick<Replica, "claim" | "remembered"> {
     return this.held;
   }
 
-  remembered = async () => [...this.tables];
+  remembered: () => Promise<readonly RememberedTable[]> = async () => [...this.tables];
 }
 
 const claimOf = (replica: Remembering, rules: string) => new ShardClaim(replica, Ownership.parse(rules));
@@ -111,6 +112,34 @@ test("a table that is made by the old rules while the new are claimed takes the 
   };
   expect((await refusal(claimOf(replica, "0/2 public.u=*").claim()))?.message).toContain("other rows of public.u would");
   expect(replica.held).toBe("0/2");
+});
+
+test("of two that claim the same, the one that looks at the tables late does not take the other's word back", async () => {
+  const replica = new Remembering("0/4");
+  const [slow, quick] = [claimOf(replica, "0/2"), claimOf(replica, "0/2")];
+  replica.remembered = async () => {
+    if (readPending(replica.held ?? "") === null) return [...replica.tables];
+    replica.remembered = async () => [...replica.tables];
+    await quick.claim();
+    replica.add(t); // by rules that are the replica's by now
+    await quick.agree(t, 1);
+    return [...replica.tables];
+  };
+  await slow.claim();
+  expect(replica.held).toBe("0/2");
+});
+
+test("a claim whose router has died is settled by whoever comes next, whatever its own rules are", async () => {
+  const dead = pendingText({ from: "0/2", to: "0/4" });
+  for (const tables of [[], [t]]) {
+    const replica = new Remembering(dead, ...tables);
+    await claimOf(replica, tables.length === 0 ? "0/4" : "0/2").claim();
+    expect(replica.held).toBe(tables.length === 0 ? "0/4" : "0/2");
+    replica.held = dead;
+    const other = await refusal(claimOf(replica, tables.length === 0 ? "0/2" : "0/4").agree(t, 1));
+    expect(other).toMatchObject({ code: "SHARD_CHANGED" });
+    expect(replica.held).toBe(tables.length === 0 ? "0/4" : "0/2");
+  }
 });
 
 test("a router goes on beside others with other rules, up to a table of which they say something else", async () => {

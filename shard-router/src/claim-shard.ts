@@ -2,6 +2,7 @@ import { CascadeError } from "@cascade/shared/errors";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
 import { describePart, Ownership } from "./ownership.ts";
+import { pendingText, readPending } from "./pending-claim.ts";
 import type { RememberedTable, Replica } from "./replica.ts";
 
 type ClaimedReplica = Pick<Replica, "claim" | "remembered">;
@@ -28,17 +29,30 @@ export class ShardClaim {
   /** The replica goes by these rules from here on. Rejects with CascadeError SHARD_CHANGED (refuse). */
   async claim(): Promise<void> {
     const { text: wanted } = this.#ownership;
-    for (let held = await this.#replica.claim(wanted); held !== wanted; ) {
+    for (;;) {
+      const held = await this.#held();
+      if (held === wanted) return;
       await this.#compareAll(held);
-      const now = await this.#replica.claim(wanted, held);
-      if (now === wanted) return await this.#compareAgain(held);
-      held = now; // another router was first, with rules of its own
+      // A router by the rules from before may make a table just now: what is looked at again, once this is written, decides.
+      await this.#replica.claim(pendingText({ from: held, to: wanted }), held);
+    }
+  }
+
+  /** The replica's part, once no claim to it is on its way. */
+  async #held(): Promise<string> {
+    for (let held = await this.#replica.claim(this.#ownership.text); ; ) {
+      const claim = readPending(held);
+      if (claim === null) return held;
+      const [from, to] = [this.#read(claim.from), this.#read(claim.to)];
+      const tables = await this.#replica.remembered();
+      const isRefused = tables.some((table) => isFilled(table) && isOtherwise(from, to, table.schema));
+      held = await this.#replica.claim(isRefused ? claim.from : claim.to, held);
     }
   }
 
   /** For who goes by these rules once, and leaves what is remembered. Rejects with CascadeError SHARD_CHANGED (refuse). */
   async check(): Promise<void> {
-    await this.#compareAll(await this.#replica.claim(this.#ownership.text));
+    await this.#compareAll(await this.#held());
   }
 
   /**
@@ -56,9 +70,9 @@ export class ShardClaim {
 
   /** As `agree`; the other may look at the tables before it is there, so it is asked again. */
   async agreeToBring(schema: TableSchema): Promise<void> {
-    const { text: wanted } = this.#ownership;
-    const held = await this.#replica.claim(wanted);
-    if (held !== wanted && isOtherwise(this.#read(held), this.#ownership, schema)) throw this.#changed(held, [schema]);
+    const held = await this.#held();
+    if (held !== this.#ownership.text && isOtherwise(this.#read(held), this.#ownership, schema))
+      throw this.#changed(held, [schema]);
   }
 
   async #compareAll(held: string): Promise<void> {
@@ -71,16 +85,6 @@ export class ShardClaim {
         held,
         otherwise.map(({ schema }) => schema),
       );
-  }
-
-  /** A router by the rules from before may have made a table between the look at the tables and the claim. */
-  async #compareAgain(held: string): Promise<void> {
-    try {
-      await this.#compareAll(held);
-    } catch (error) {
-      await this.#replica.claim(held, this.#ownership.text);
-      throw error;
-    }
   }
 
   #read(held: string): Ownership {

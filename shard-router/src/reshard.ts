@@ -59,7 +59,10 @@ export async function reshard(ports: ReshardPorts, wanted: Wanted): Promise<void
   const { replica, say } = ports;
   const { part, before } = await replica.parts.read();
   if (part === null)
-    throw refused(`replica ${ports.name} has no part yet`, "start its router first, and wait until it has its rows");
+    throw refused(
+      `replica ${ports.name} has no part yet, or a router was about to claim another`,
+      "start its router first, and wait until it has its rows",
+    );
   const to = new Ownership(wanted.shard, wanted.rules ?? Ownership.parse(part).rules);
   if (part === before) {
     // A router by the rules from before has taken the part back, when no table had rows yet that they would have had to agree about.
@@ -328,6 +331,12 @@ async function drop(ports: ReshardPorts, before: string, to: Ownership): Promise
     say(`${formatTableName(found)}: ${rows} ${rows === 1 ? "row" : "rows"} given up`);
     total += rows;
   }
+  const { part } = await replica.parts.read();
+  if (part === before)
+    throw refused(
+      `a router of replica ${ports.name} has taken ${describePart(before)} back, as there was no table yet`,
+      `start its routers with ${settingsOf(to)}, and run the command again`,
+    );
   await retried(() => replica.parts.finish(before));
   say(`done: ${total} rows given up; replica ${ports.name} holds ${describePart(to.text)}`);
   const held = await replica.held();

@@ -1,10 +1,11 @@
 import type { SqlValue } from "../dialect.ts";
+import { readPending } from "../pending-claim.ts";
 import type { ShardRowOptions } from "./shard-row.ts";
 
 /** What a replica remembers of its part, beyond what its routers ask: for a command that gives a part of it up. */
 
 export interface RememberedPart {
-  /** As Ownership.text says it; null before the first router. */
+  /** As Ownership.text says it; null before the first router, and while one claims another. */
   readonly part: string | null;
   /** What it was before, while rows of that may be left; null: there are none. */
   readonly before: string | null;
@@ -59,7 +60,8 @@ export function partStore({ table, tables, parameter: p, rows, transaction }: Pa
         const row = found.find((each) => Number(each["one"]) === one);
         return row === undefined ? null : String(row["shard"]);
       };
-      return { part: of(1), before: of(BEFORE) };
+      const part = of(1);
+      return { part: part === null || readPending(part) !== null ? null : part, before: of(BEFORE) };
     },
     narrow: async (from, to) => {
       try {
