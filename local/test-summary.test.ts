@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { lastLine, succeeded, sumOf, tallyOf } from "./test-summary.ts";
+import { failuresOf, lastLine, succeeded, sumOf, tallyOf } from "./test-summary.ts";
 
 const summary = (lines: readonly string[]): string => ["a.test.ts:", "(pass) one [1.00ms]", "", ...lines].join("\n");
 
@@ -46,6 +46,31 @@ describe("counts from bun test's output", () => {
     const output = summary([" 5 pass", " 0 fail", "Ran 5 tests across 1 file. [3.00ms]"]);
     expect(tallyOf(output, 139)).toEqual({ passed: 5, failed: 1, skipped: 0 });
   });
+});
+
+test("what failed is said again, from its error on, and cut where it is long", () => {
+  const noise = Array.from({ length: 200 }, (_, at) => `line ${at}`);
+  const output = [
+    ...[
+      "a.test.ts:",
+      "before",
+      "(pass) one [1.00ms]",
+      "a log line",
+      "error: it is wrong",
+      "  at a.test.ts:1",
+      "(fail) two [2.00ms]",
+    ],
+    ...["TypeError: no", ...noise, "(fail) three [2.00ms]", "(pass) four [1.00ms]", "only printed", "(fail) five [3.00ms]"],
+    ...["", "3 tests failed:", "(fail) two [2.00ms]", "(fail) three [2.00ms]", "(fail) five [3.00ms]", "", " 2 pass", " 3 fail"],
+  ];
+  const [two, three, five, ...more] = failuresOf(output.join("\n"));
+  expect(two).toBe("error: it is wrong\n  at a.test.ts:1\n(fail) two [2.00ms]");
+  expect(three).toStartWith("TypeError: no\nline 0\n");
+  expect(three).toEndWith("line 199\n(fail) three [2.00ms]");
+  expect(three?.split("\n")).toHaveLength(82);
+  expect(five).toBe("only printed\n(fail) five [3.00ms]");
+  expect(more).toEqual([]);
+  expect(failuresOf("a.test.ts:\n(pass) one [1.00ms]\n\n 1 pass")).toEqual([]);
 });
 
 test("the last line names skipped tests only when there are some", () => {

@@ -31,6 +31,31 @@ export function tallyOf(output: string, exitCode: number | null): Tally {
   };
 }
 
+const REPORTED = 40;
+
+/**
+ * What each failed test printed from its error on, the first and last lines of it: a run's output is long, and mostly the end of it is looked at.
+ * Without the summary, which says the names alone.
+ */
+export function failuresOf(output: string): readonly string[] {
+  const lines = output.replace(ansiColours, "").split(/\r?\n/);
+  const end = lines.findIndex((line) => /^\d+ tests? (?:skipped|failed):$/.test(line));
+  let from = 0;
+  return lines.slice(0, end === -1 ? lines.length : end).flatMap((line, at) => {
+    if (/^\((?:pass|skip|todo)\) /.test(line)) from = at + 1;
+    if (!line.startsWith("(fail) ")) return [];
+    const said = lines.slice(from, at);
+    from = at + 1;
+    const error = said.findIndex((one) => /^(?:error|\w*Error): /.test(one));
+    return [[...shortened(said.slice(Math.max(0, error))), line].join("\n")];
+  });
+}
+
+function shortened(lines: readonly string[]): readonly string[] {
+  if (lines.length <= 2 * REPORTED) return lines;
+  return [...lines.slice(0, REPORTED), `... ${lines.length - 2 * REPORTED} lines more`, ...lines.slice(-REPORTED)];
+}
+
 export function sumOf(tallies: readonly Tally[]): Tally {
   const sum = (name: keyof Tally): number => tallies.reduce((total, tally) => total + tally[name], 0);
   return { passed: sum("passed"), failed: sum("failed"), skipped: sum("skipped") };

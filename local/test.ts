@@ -3,7 +3,7 @@ import { onInterrupt } from "./interrupt.ts";
 import { repository } from "./paths.ts";
 import { say } from "./progress.ts";
 import { setUp } from "./setup.ts";
-import { lastLine, succeeded, sumOf, type Tally, tallyOf } from "./test-summary.ts";
+import { failuresOf, lastLine, succeeded, sumOf, type Tally, tallyOf } from "./test-summary.ts";
 
 /** CI gives an hour for everything; a machine at half its speed has taken 40 minutes. */
 const deadlineMs = 55 * 60_000;
@@ -37,6 +37,8 @@ async function check(script: string): Promise<Tally> {
 async function bunTest(filters: readonly string[]): Promise<Tally> {
   say(`bun test ${filters.join(" ")}`);
   const { output, exitCode } = await stream(["bun", "test", `--timeout=${testTimeoutMs}`, ...filters]);
+  const failures = failuresOf(output);
+  if (failures.length > 0) process.stdout.write(`\nWhat failed:\n\n${failures.join("\n\n")}\n\n`);
   return tallyOf(output, exitCode);
 }
 
