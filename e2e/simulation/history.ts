@@ -231,6 +231,7 @@ class History {
     if (division?.splits !== true || replica === undefined || beside === undefined) return;
     this.#resharding = new Resharding(this.#world, {
       ...{ replica, to: new Part(division.by, 0, 2 * division.shards), beside },
+      mayCopy: this.#plan.copies,
       routers: this.#machines.filter(({ name }) => name.startsWith("router0-")),
     });
   }

@@ -39,6 +39,8 @@ export class SimulatedReplica implements Disposable {
   #opened: Replica | null = null;
   /** Called after every commit. */
   onCommit: (partition: Partition) => Promise<void> = async () => undefined;
+  /** Carries out what a command commits. */
+  aroundSettle: (partition: Partition, settle: () => Promise<void>) => Promise<void> = (_, settle) => settle();
   commits = 0;
   fenced = 0;
   /** Of commands, which make no step. */
@@ -90,7 +92,7 @@ export class SimulatedReplica implements Disposable {
       apply: (work, advance) => call((replica) => this.#committing(advance, host, replica.apply(work, advance))),
       settle: (work, partition) =>
         call(async (replica) => {
-          await replica.settle(work, partition);
+          await this.aroundSettle(partition, () => replica.settle(work, partition));
           this.settled++;
           await this.onCommit(partition);
         }),

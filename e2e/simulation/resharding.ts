@@ -1,6 +1,7 @@
 import { type RunningCopy, runningOf } from "@cascade/shard-router/src/kafka/copy-states.ts";
 import type { PartitionEnd } from "@cascade/shard-router/src/kafka/stream-end.ts";
 import { reshard } from "@cascade/shard-router/src/reshard.ts";
+import { NOWHERE } from "@cascade/shard-router/src/shard-drop.ts";
 import { CascadeError } from "@cascade/shared/errors";
 import { signalsTopic, type TableName, tableOfTopic } from "@cascade/shared/topic";
 import type { Part } from "./division.ts";
@@ -10,6 +11,7 @@ import type { SimulatedReplica } from "./replica.ts";
 import type { Host } from "./scheduler.ts";
 import { SchemaReader } from "./schema-reader.ts";
 import { PREFIX } from "./slot-source.ts";
+import { ID, textOf } from "./tables.ts";
 
 export interface Split {
   /** Gives rows up. */
@@ -18,6 +20,7 @@ export interface Split {
   readonly to: Part;
   /** Was made for the others. */
   readonly beside: SimulatedReplica;
+  readonly mayCopy: boolean;
   /** Those of `replica`. */
   readonly routers: readonly Machine[];
 }
@@ -37,6 +40,9 @@ export class Resharding {
   constructor(world: OperatorWorld, split: Split) {
     this.#world = world;
     this.#split = split;
+    // A copy may empty a table there at any time.
+    if (!split.mayCopy)
+      split.replica.aroundSettle = ({ topic }, settle) => (topic === NOWHERE.topic ? this.#checkDrop(settle) : settle());
     world.scheduler.after(world.scheduler.random.skewed(0, 60_000), null, () => this.#try());
   }
 
@@ -101,6 +107,25 @@ export class Resharding {
     };
     const { shard, rules } = to.ownership;
     await reshard(ports, { shard, rules, timeoutMs: null });
+  }
+
+  /** Of a row that is dropped as main-db has it, the replica beside has some version: at no time it is on none. */
+  async #checkDrop(drop: () => Promise<void>): Promise<void> {
+    const { mainDb, witness } = this.#world;
+    const { replica, beside } = this.#split;
+    const rowsOf = async () =>
+      new Map((await replica.remembered()).map((table) => [table.oid, replica.rows(table).map(textOf)] as const));
+    const before = await rowsOf();
+    await drop();
+    const after = await rowsOf();
+    for (const table of await beside.remembered()) {
+      const ids = new Set(beside.rows(table).map((row) => row.get(ID)));
+      const left = new Set(after.get(table.oid));
+      const dropped = new Set(before.get(table.oid)?.filter((text) => !left.has(text)));
+      const lost = mainDb.tables.get(table.oid)?.rows.all.find((row) => dropped.has(textOf(row)) && !ids.has(row.get(ID)));
+      if (lost !== undefined)
+        witness.violated(`a row is dropped from ${replica.name} that is not on ${beside.name}: ${textOf(lost)}`);
+    }
   }
 
   #tellRouters(): void {

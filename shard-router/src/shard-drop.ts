@@ -70,7 +70,7 @@ async function dropPages(ports: DropPorts, table: RememberedTable, { share, befo
 }
 
 /** What the rows are of is not a topic's. */
-const NOWHERE = { topic: "reshard", partition: 0 };
+export const NOWHERE = { topic: "reshard", partition: 0 };
 
 function strayRows(schema: TableSchema, { columns }: TableShare): CascadeError {
   const table = formatTableName(schema);
