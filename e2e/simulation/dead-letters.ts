@@ -56,6 +56,7 @@ export async function replayHeld(
     reads: readsOf(ownership, schemas.history),
     moved: (advance) => progress.moved(advance),
     changed: () => undefined,
+    agreeToBring: (schema) => claim.agreeToBring(schema),
     isDividedAnew: (from, to, rewritten) => ownership.isDividedAnew(from, to, rewritten),
   });
   const messages = () => network.call("kafka", () => kafka.read(deadLettersTopic(PREFIX, replica.name), 0));

@@ -73,6 +73,7 @@ export class SimulatedReplica implements Disposable {
       parts: {
         read: () => call(({ parts }) => parts.read()),
         narrow: (from, to) => call(({ parts }) => parts.narrow(from, to)),
+        pend: (part, pending) => call(({ parts }) => parts.pend(part, pending)),
         finish: (before) => call(({ parts }) => parts.finish(before)),
         rows: (query) => call(({ parts }) => parts.rows(query)),
       },

@@ -13,7 +13,7 @@ const u = changed(tableSchema("u", { id: "integer", region: "text" }, { identity
 
 /** Remembers a claim and tables, which another may change between two questions. */
 class Remembering implements Pick<Replica, "claim" | "remembered"> {
-  readonly tables: RememberedTable[] = [];
+  tables: RememberedTable[] = [];
   held: string | null;
   beforeWriting: () => void = () => undefined;
 
@@ -27,10 +27,19 @@ class Remembering implements Pick<Replica, "claim" | "remembered"> {
   }
 
   async claim(wanted: string, instead?: string): Promise<string> {
-    if (instead !== undefined) this.beforeWriting();
     if (this.held === null || this.held === instead) this.held = wanted;
     return this.held;
   }
+
+  readonly parts = {
+    pend: async (part: string, pending: string): Promise<boolean> => {
+      this.beforeWriting();
+      if (this.held !== part) return false;
+      this.held = pending;
+      this.tables = this.tables.map((table) => ({ ...table, revision: table.revision + 1 }));
+      return true;
+    },
+  };
 
   remembered: () => Promise<readonly RememberedTable[]> = async () => [...this.tables];
 }
@@ -150,6 +159,26 @@ test("a router goes on beside others with other rules, up to a table of which th
   await claim.agree(t, 1);
   expect(await refusal(claim.agree(u, 1))).toMatchObject({ code: "SHARD_CHANGED", message: expect.stringContaining("public.u") });
   expect(replica.held).toBe("0/2 public.u=region");
+});
+
+test("a table that the replica's rules cannot divide is filled by no others, which they may be mended to", async () => {
+  const replica = new Remembering("0/2");
+  const old = claimOf(replica, "0/2");
+  await old.claim();
+  await claimOf(replica, "0/2 public.t=regoin").claim();
+  expect(await refusal(old.agreeToBring(t))).toMatchObject({ code: "SHARD_CHANGED" });
+  expect(await refusal(old.agree(t, 1))).toMatchObject({ code: "SHARD_CHANGED" });
+  // Its own rules stop it where it takes rows.
+  await claimOf(replica, "0/2 public.t=regoin").agree(t, 1);
+});
+
+test("what a router has decided about tables before others claim the replica is of no account after it", async () => {
+  const replica = new Remembering("0/2", t);
+  const revision = () => replica.tables[0]?.revision;
+  await claimOf(replica, "0/2").claim();
+  expect(revision()).toBe(1);
+  await claimOf(replica, "0/2 public.u=region").claim();
+  expect(revision()).toBe(2);
 });
 
 test("a router whose part was made smaller is told at the tables' next revision, one that holds everything too", async () => {

@@ -4,8 +4,9 @@ import { formatTableName } from "@cascade/shared/topic";
 import { describePart, Ownership } from "./ownership.ts";
 import { pendingText, readPending } from "./pending-claim.ts";
 import type { RememberedTable, Replica } from "./replica.ts";
+import type { PartStore } from "./replicas/part-store.ts";
 
-type ClaimedReplica = Pick<Replica, "claim" | "remembered">;
+type ClaimedReplica = Pick<Replica, "claim" | "remembered"> & { readonly parts: Pick<PartStore, "pend"> };
 
 /** In an error's text. */
 const SHOWN_TABLES = 10;
@@ -30,16 +31,16 @@ export class ShardClaim {
   async claim(): Promise<void> {
     const { text: wanted } = this.#ownership;
     for (;;) {
-      const held = await this.#held();
+      const held = await this.held();
       if (held === wanted) return;
       await this.#compareAll(held);
       // A router by the rules from before may make a table just now: what is looked at again, once this is written, decides.
-      await this.#replica.claim(pendingText({ from: held, to: wanted }), held);
+      await this.#replica.parts.pend(held, pendingText({ from: held, to: wanted }));
     }
   }
 
   /** The replica's part, once no claim to it is on its way. */
-  async #held(): Promise<string> {
+  async held(): Promise<string> {
     for (let held = await this.#replica.claim(this.#ownership.text); ; ) {
       const claim = readPending(held);
       if (claim === null) return held;
@@ -52,7 +53,7 @@ export class ShardClaim {
 
   /** For who goes by these rules once, and leaves what is remembered. Rejects with CascadeError SHARD_CHANGED (refuse). */
   async check(): Promise<void> {
-    await this.#compareAll(await this.#held());
+    await this.#compareAll(await this.held());
   }
 
   /**
@@ -70,9 +71,11 @@ export class ShardClaim {
 
   /** As `agree`; the other may look at the tables before it is there, so it is asked again. */
   async agreeToBring(schema: TableSchema): Promise<void> {
-    const held = await this.#held();
-    if (held !== this.#ownership.text && isOtherwise(this.#read(held), this.#ownership, schema))
-      throw this.#changed(held, [schema]);
+    const held = await this.held();
+    if (held === this.#ownership.text) return;
+    const own = this.#ownership.signatureOf(schema);
+    // By its own rules it takes no row of what they cannot divide. What the replica's cannot is not to be filled by others: mended, they could not tell.
+    if (own !== null && own !== this.#read(held).signatureOf(schema)) throw this.#changed(held, [schema]);
   }
 
   async #compareAll(held: string): Promise<void> {

@@ -77,6 +77,7 @@ async function replayAll({ config, replica, kafka }: Replaying, selected: (key: 
     reads: readsOf(config.ownership, schemas.history),
     moved: (advance) => progress.moved(advance),
     changed: (name, what) => say(`${formatTableName(name)}: ${what}`),
+    agreeToBring: (schema) => claim.agreeToBring(schema),
     // The copy is asked for by the routers.
     isDividedAnew: (from, to, rewritten) => config.ownership.isDividedAnew(from, to, rewritten),
   });

@@ -290,7 +290,8 @@ export class TableShare {
 
   #updated(event: ReceivedEvent, before: WireRow | null, after: WireRow): ReceivedEvent | null {
     const isOurs = this.#owns(this.#isIn(after) ? after : whole(before, after));
-    if (!isOurs && this.#mayBeHere(event)) return { ...event, op: "d", before: before ?? after, after: null };
+    if (!isOurs && this.#mayBeHere(event) && (before !== null || this.#isIn(after)))
+      return { ...event, op: "d", before: before ?? after, after: null };
     if (before === null || this.#isSame(before, after)) return isOurs ? event : null;
     const wasOurs = this.#owns(before);
     if (!isOurs) return wasOurs ? { ...event, op: "d", after: null } : null;

@@ -2,6 +2,7 @@ import { CascadeError, describeError } from "@cascade/shared/errors";
 import { formatLsn } from "@cascade/shared/lsn";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { formatTableName } from "@cascade/shared/topic";
+import { ShardClaim } from "./claim-shard.ts";
 import type { RunningCopy } from "./kafka/copy-states.ts";
 import type { PartitionEnd } from "./kafka/stream-end.ts";
 import { describePart, Ownership, readsOf } from "./ownership.ts";
@@ -13,7 +14,10 @@ import type { Shard, ShardRules } from "./shard-rules.ts";
 
 export interface ReshardPorts {
   /** The replica that takes a smaller part. */
-  readonly replica: Pick<Replica, "id" | "dialect" | "parts" | "remembered" | "prepare" | "progress" | "settle" | "held">;
+  readonly replica: Pick<
+    Replica,
+    "id" | "dialect" | "parts" | "claim" | "remembered" | "prepare" | "progress" | "settle" | "held"
+  >;
   readonly name: string;
   readonly beside: readonly Beside[];
   readonly schemas: Pick<SchemaBook, "history" | "settle">;
@@ -64,8 +68,9 @@ export async function reshard(ports: ReshardPorts, wanted: Wanted): Promise<void
       "start its router first, and wait until it has its rows",
     );
   const to = new Ownership(wanted.shard, wanted.rules ?? Ownership.parse(part).rules);
-  if (part === before) {
-    // A router by the rules from before has taken the part back, when no table had rows yet that they would have had to agree about.
+  if (before !== null && (await isAlike(ports, Ownership.parse(part), Ownership.parse(before)))) {
+    // A router by the rules from before, or such as say the same, has taken the part back, when no table had rows yet that they would have had to
+    // agree about.
     await replica.parts.finish(before);
     return reshard(ports, wanted);
   }
@@ -316,6 +321,8 @@ async function narrow({ replica, say, name }: ReshardPorts, from: string, to: st
 async function drop(ports: ReshardPorts, before: string, to: Ownership): Promise<void> {
   const { replica, say, pageRows } = ports;
   const from = Ownership.parse(before);
+  const claim = new ShardClaim(replica, to);
+  const part = async (): Promise<Ownership> => Ownership.parse(await retried(() => claim.held()));
   let total = 0;
   for (const { oid } of await replica.remembered()) {
     let rows = 0;
@@ -326,19 +333,19 @@ async function drop(ports: ReshardPorts, before: string, to: Ownership): Promise
       toldAtMs = performance.now();
       say(`${formatTableName(table)}: ${rows} rows given up so far`);
     };
-    const found = await dropForeign({ replica, pageRows, retried, dropped }, oid, from, to);
+    const found = await dropForeign({ replica, pageRows, part, retried, dropped }, oid, from);
     if (found === null) continue;
     say(`${formatTableName(found)}: ${rows} ${rows === 1 ? "row" : "rows"} given up`);
     total += rows;
   }
-  const { part } = await replica.parts.read();
-  if (part === before)
+  const now = await part();
+  if ((await isAlike(ports, now, from)) && !(await isAlike(ports, now, to)))
     throw refused(
       `a router of replica ${ports.name} has taken ${describePart(before)} back, as there was no table yet`,
       `start its routers with ${settingsOf(to)}, and run the command again`,
     );
   await retried(() => replica.parts.finish(before));
-  say(`done: ${total} rows given up; replica ${ports.name} holds ${describePart(to.text)}`);
+  say(`done: ${total} rows given up; replica ${ports.name} holds ${describePart(now.text)}`);
   const held = await replica.held();
   if (held.length > 0)
     say(

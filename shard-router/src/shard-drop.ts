@@ -8,6 +8,8 @@ import type { RememberedTable, Replica } from "./replica.ts";
 export interface DropPorts {
   readonly replica: Pick<Replica, "dialect" | "parts" | "remembered" | "prepare" | "settle">;
   readonly pageRows: number;
+  /** What is the replica's, asked for each look at a table: a router may bring rules that say the same of the tables there are, and fill a new one. */
+  part(): Promise<Ownership>;
   /** Tries again while a running router is in the way. */
   retried<T>(attempt: () => Promise<T>): Promise<T>;
   /** So many rows are gone. */
@@ -18,14 +20,15 @@ export interface DropPorts {
 const MAX_FENCED = 100;
 
 /**
- * Drops the table's rows that are not the replica's by `to`. A router that goes by these rules may write meanwhile: what it writes is the
+ * Drops the table's rows that are not the replica's. A router that goes by these rules may write meanwhile: what it writes is the
  * replica's own. Resolves to the table as it was looked at; null where there is nothing to look for.
  */
-export async function dropForeign(ports: DropPorts, oid: number, from: Ownership, to: Ownership): Promise<TableSchema | null> {
+export async function dropForeign(ports: DropPorts, oid: number, from: Ownership): Promise<TableSchema | null> {
   for (let fenced = 0; ; fenced++) {
     const [table] = await ports.retried(() => ports.replica.remembered([oid]));
     if (table === undefined) return null;
-    const share = to.of(table.schema);
+    // After the table: other rules are taken with another revision of it, and what was looked at is fenced.
+    const share = (await ports.part()).of(table.schema);
     if (share === null) return null;
     // What could not be divided by the rules from before had no rows by them.
     const before = from.signatureOf(table.schema) === null ? null : from.of(table.schema);

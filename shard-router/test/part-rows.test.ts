@@ -3,8 +3,10 @@ import type { WireRow, WireValue } from "@cascade/shared/change-event";
 import { partOf } from "@cascade/shared/key-parts";
 import type { TableSchema } from "@cascade/shared/table-schema";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
+import { ShardClaim } from "../src/claim-shard.ts";
 import { type PartRow, PartRows } from "../src/dialects/part-rows.ts";
 import { Ownership } from "../src/ownership.ts";
+import { pendingText } from "../src/pending-claim.ts";
 import type { Replica } from "../src/replica.ts";
 import { parseShardRules } from "../src/shard-rules.ts";
 import { applier, event, REPLICA_KINDS, type ReplicaLab, replicaLab } from "./replica-labs.ts";
@@ -202,6 +204,18 @@ describe.each(REPLICA_KINDS)("%s", (kind) => {
     await replica.parts.finish(held);
     expect(await replica.parts.read()).toEqual({ part: "0/4", before: null });
     expect(await replica.parts.narrow("0/4", "0/8")).toBe(true);
+
+    // While another part is claimed it has none, and whoever knew of a table knows nothing of it any more.
+    const [known] = await replica.remembered([schema.oid]);
+    const pending = pendingText({ from: "0/8", to: "0/8 public.u=é" });
+    expect(await replica.parts.pend("0/4", pending)).toBe(false);
+    expect((await replica.remembered([schema.oid]))[0]?.revision).toBe(known?.revision ?? -1);
+    expect(await replica.parts.pend("0/8", pending)).toBe(true);
+    expect((await replica.remembered([schema.oid]))[0]?.revision).toBe((known?.revision ?? -1) + 1);
+    expect(await replica.parts.read()).toEqual({ part: null, before: "0/4" });
+    expect(await replica.claim("0/8")).toBe(pending);
+    await new ShardClaim(replica, Ownership.parse("0/8 public.u=é")).claim();
+    expect(await replica.parts.read()).toEqual({ part: "0/8 public.u=é", before: "0/4" });
   });
 });
 

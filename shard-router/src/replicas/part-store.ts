@@ -19,6 +19,11 @@ export interface PartStore {
    * rows may be left from before that.
    */
   narrow(from: string, to: string): Promise<boolean>;
+  /**
+   * One transaction: `pending` is remembered instead of `part` (pending-claim.ts), and whoever knew of any table knows nothing of it any more, so that
+   * nothing that was decided by the rules from before is done after it. False, and nothing is done, where it was not `part`.
+   */
+  pend(part: string, pending: string): Promise<boolean>;
   /** No rows are left of what was `before`. */
   finish(before: string): Promise<void>;
   rows(query: PartQuery): Promise<readonly Readonly<Record<string, unknown>>[]>;
@@ -53,6 +58,21 @@ export function checkStep({ must }: PartStep, changed: number | null | undefined
 const BEFORE = 2;
 
 export function partStore({ table, tables, parameter: p, rows, transaction }: PartStoreOptions): PartStore {
+  const replace = (from: string, to: string): PartStep => ({
+    text: `UPDATE ${table} SET shard = ${p(1)} WHERE one = 1 AND shard = ${p(2)}`,
+    values: [to, from],
+    must: true,
+  });
+  const forget: PartStep = { text: `UPDATE ${tables} SET revision = revision + 1 WHERE oid IS NOT NULL`, values: [] };
+  const changed = async (steps: readonly PartStep[]): Promise<boolean> => {
+    try {
+      await transaction(steps);
+      return true;
+    } catch (error) {
+      if (isNothingChanged(error)) return false;
+      throw error;
+    }
+  };
   return {
     read: async () => {
       const found = await rows({ text: `SELECT one, shard FROM ${table}`, values: [] });
@@ -63,24 +83,18 @@ export function partStore({ table, tables, parameter: p, rows, transaction }: Pa
       const part = of(1);
       return { part: part === null || readPending(part) !== null ? null : part, before: of(BEFORE) };
     },
-    narrow: async (from, to) => {
-      try {
-        await transaction([
-          // Before anything is read. Of two commands one waits here for the other, and finds the part changed.
-          { text: `UPDATE ${table} SET shard = ${p(1)} WHERE one = 1 AND shard = ${p(2)}`, values: [to, from], must: true },
-          {
-            text: `INSERT INTO ${table} (one, shard) SELECT ${BEFORE}, ${p(1)} FROM ${table} WHERE one = 1 AND NOT EXISTS (SELECT 1 FROM ${table} WHERE one = ${BEFORE})`,
-            values: [from],
-            must: true,
-          },
-          { text: `UPDATE ${tables} SET revision = revision + 1 WHERE oid IS NOT NULL`, values: [] },
-        ]);
-        return true;
-      } catch (error) {
-        if (isNothingChanged(error)) return false;
-        throw error;
-      }
-    },
+    // Of two that change it one waits at the first step, before anything is read, and finds it changed.
+    narrow: (from, to) =>
+      changed([
+        replace(from, to),
+        {
+          text: `INSERT INTO ${table} (one, shard) SELECT ${BEFORE}, ${p(1)} FROM ${table} WHERE one = 1 AND NOT EXISTS (SELECT 1 FROM ${table} WHERE one = ${BEFORE})`,
+          values: [from],
+          must: true,
+        },
+        forget,
+      ]),
+    pend: (part, pending) => changed([replace(part, pending), forget]),
     finish: (before) =>
       transaction([{ text: `DELETE FROM ${table} WHERE one = ${BEFORE} AND shard = ${p(1)}`, values: [before] }]),
     rows,
