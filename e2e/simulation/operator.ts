@@ -86,8 +86,8 @@ export class Operator {
         (error: unknown) => {
           witness.tell(host, () => `ends by ${error}`);
           // It was given in the words of the part from before.
-          const isOfThePart = error instanceof CascadeError && replica.isSplit && isOfAPart(error);
-          if (isOfThePart || (error instanceof CascadeError && error.verdict === "retry")) return;
+          const isOfThePart = (one: CascadeError) => replica.isSplit && isOfAPart(one);
+          if (error instanceof CascadeError && (error.verdict === "retry" || isOfThePart(error))) return;
           witness.violated(`${host.name} ended by ${error}\n${error instanceof Error ? error.stack : ""}`);
         },
       );

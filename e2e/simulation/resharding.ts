@@ -28,7 +28,10 @@ export interface Split {
 /** How routers, and commands, by other rules than the replica's end. */
 export const isOfAPart = ({ code }: CascadeError): boolean => code === "SHARD_CHANGED";
 
-/** Somebody makes two shards of one by the project's own command, whenever it is killed again, and tells the routers of the new part some time after it has been taken. */
+/**
+ * Somebody makes two shards of one by the project's own command, whenever it is killed again, and tells the routers of the new part some time
+ * after it has been taken.
+ */
 export class Resharding {
   readonly #world: OperatorWorld;
   readonly #split: Split;

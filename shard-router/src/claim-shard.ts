@@ -44,10 +44,8 @@ export class ShardClaim {
     for (let held = await this.#replica.claim(this.#ownership.text); ; ) {
       const claim = readPending(held);
       if (claim === null) return held;
-      const [from, to] = [this.#read(claim.from), this.#read(claim.to)];
-      const tables = await this.#replica.remembered();
-      const isRefused = tables.some((table) => isFilled(table) && isOtherwise(from, to, table.schema));
-      held = await this.#replica.claim(isRefused ? claim.from : claim.to, held);
+      const otherwise = await this.#filledOtherwise(this.#read(claim.from), this.#read(claim.to));
+      held = await this.#replica.claim(otherwise.length > 0 ? claim.from : claim.to, held);
     }
   }
 
@@ -81,13 +79,18 @@ export class ShardClaim {
   async #compareAll(held: string): Promise<void> {
     if (held === this.#ownership.text) return;
     const from = this.#read(held);
-    const tables = await this.#replica.remembered();
-    const otherwise = tables.filter((table) => isFilled(table) && isOtherwise(from, this.#ownership, table.schema));
+    const otherwise = await this.#filledOtherwise(from, this.#ownership);
     if (otherwise.length > 0)
       throw this.#changed(
         held,
         otherwise.map(({ schema }) => schema),
       );
+  }
+
+  /** The tables with rows of which the two say something else. */
+  async #filledOtherwise(from: Ownership, to: Ownership): Promise<readonly RememberedTable[]> {
+    const tables = await this.#replica.remembered();
+    return tables.filter((table) => isFilled(table) && isOtherwise(from, to, table.schema));
   }
 
   #read(held: string): Ownership {

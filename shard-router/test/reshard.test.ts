@@ -1,15 +1,11 @@
-import { expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "bun:test";
 import { tableSchema } from "@cascade/shared/testing/table-schemas";
 import { ShardClaim } from "../src/claim-shard.ts";
 import { Ownership } from "../src/ownership.ts";
 import type { Replica } from "../src/replica.ts";
-import { openSqliteReplica } from "../src/replicas/sqlite.ts";
 import { reshard } from "../src/reshard.ts";
 import { SchemaHistory } from "../src/schema-history.ts";
-import { applier, event } from "./replica-labs.ts";
+import { applier, event, type ReplicaLab, replicaLab } from "./replica-labs.ts";
 import { changed } from "./table-changer.ts";
 
 /** What routers do to a replica while the command is at it. `e2e/reshard.test.ts` has the rest. */
@@ -17,6 +13,12 @@ import { changed } from "./table-changer.ts";
 const t = tableSchema("t", { id: "integer" });
 const u = changed(tableSchema("u", { id: "integer" }), { oid: 17_500 });
 const IDS = Array.from({ length: 20 }, (_, at) => at + 1);
+
+let lab: ReplicaLab;
+beforeEach(async () => {
+  lab = await replicaLab("sqlite");
+});
+afterEach(() => lab.close());
 
 async function fill(replica: Replica, schema: typeof t): Promise<void> {
   const partition = { topic: `cascade.public.${schema.table}`, partition: 0 };
@@ -32,9 +34,7 @@ async function fill(replica: Replica, schema: typeof t): Promise<void> {
 async function goingOn(
   meanwhile: (replica: Replica) => Promise<void>,
 ): Promise<{ readonly said: string[]; readonly replica: Replica }> {
-  const folder = mkdtempSync(join(tmpdir(), "cascade-reshard-"));
-  const replica = await openSqliteReplica(join(folder, "r.db"));
-  rmSync(folder, { recursive: true });
+  const replica = await lab.open();
   expect(await replica.claim("")).toBe("");
   expect(await replica.parts.narrow("", "0/2")).toBe(true);
   let isDone = false;
@@ -67,7 +67,6 @@ test("of a table that routers by a rule for it have filled meanwhile nothing is 
     await new ShardClaim(opened, Ownership.parse("0/2 public.u=*")).claim();
     await fill(opened, u);
   });
-  await using _ = replica;
   expect(await idsOf(replica, "u")).toEqual(IDS);
   expect((await idsOf(replica, "t")).length).toBeLessThan(IDS.length);
   expect(said.at(-1)).toContain('holds the part "0/2 public.u=*"');
@@ -81,7 +80,6 @@ test.each(["", "public.x=*"])(
       await new ShardClaim(opened, Ownership.parse(back)).claim();
       await fill(opened, t);
     });
-    await using _ = replica;
     expect(await idsOf(replica, "t")).toEqual(IDS);
     expect(said.at(-1)).toContain("has taken all of main-db back");
   },
